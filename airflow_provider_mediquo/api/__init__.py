@@ -1,0 +1,1 @@
+"""mediQuo in plain Python: nothing in here imports Airflow."""

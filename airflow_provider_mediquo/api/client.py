@@ -1,0 +1,262 @@
+"""How an exchange is sent: headers, time-outs, retries, pauses.
+
+The only user of `requests`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Generic, TypeVar
+
+import requests
+import tenacity
+import urllib3
+
+from airflow_provider_mediquo import __version__
+from airflow_provider_mediquo.api.errors import (
+    ConnectionSettingsError,
+    MediquoError,
+    RateLimitedError,
+    ServerError,
+    StoppedError,
+    UnreachableError,
+)
+from airflow_provider_mediquo.api.exchange import (
+    Answer,
+    Exchange,
+    Received,
+    read_answer,
+    retry_after,
+    sent_at,
+    whole_number,
+)
+from airflow_provider_mediquo.api.ledger import Tally
+from airflow_provider_mediquo.api.pacing import WINDOW, Pace, pace_of
+from airflow_provider_mediquo.api.settings import Settings
+from airflow_provider_mediquo.api.transport import BoundedAdapter
+
+T = TypeVar("T")
+
+ATTEMPTS = 5
+BACKOFF = tenacity.wait_exponential_jitter(initial=0.5, max=30, jitter=1)
+"""Seconds between attempts: about 1, 1.5, 2.5 and 4.5."""
+
+PATIENCE = 600.0
+"""Seconds of nothing but 429 after which sending stops."""
+
+_CONNECT_TIMEOUT = 5.0  # seconds, per address of the host
+_MOST_BYTES = 1 << 20  # of an answer; the longest documented one has 500
+_USER_AGENT = f"airflow-provider-mediquo/{__version__}"
+
+
+@dataclass
+class _Sending(Generic[T]):
+    """An exchange under way, over all its attempts."""
+
+    exchange: Exchange[T]
+    tally: Tally
+    first_left: float | None = None
+
+
+class MediquoClient:
+    """Sends exchanges, from any number of threads, within the pace of this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._stopping = threading.Event()
+        self._aborted = threading.Event()
+        self._local = threading.local()
+        self._sessions: list[requests.Session] = []
+
+    def __repr__(self) -> str:
+        return f"<MediquoClient of {self.settings.base_url}>"
+
+    def send(self, exchange: Exchange[T], tally: Tally | None = None) -> Answer[T]:
+        """Return the answer, after as many attempts and pauses as it takes.
+
+        Connection failures, time-outs and 5xx are tried ATTEMPTS times. A 429 is not an attempt:
+        it pauses the endpoint for this process. Raises the MediquoError of the last attempt.
+        """
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(ATTEMPTS),
+            wait=_wait,
+            retry=tenacity.retry_if_exception_type((ServerError, UnreachableError)),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        return retrying(self._attempt, _Sending(exchange, tally or Tally()))
+
+    def send_once(self, exchange: Exchange[T]) -> Answer[T]:
+        """Send it now, once. The caller has taken a slot of the pace, which is given back."""
+        return self._send_once(_Sending(exchange, Tally()))
+
+    def take_slot(self, exchange: Exchange[Any], tally: Tally | None = None) -> None:
+        """Wait until the pace lets one request of this kind leave, which must then leave."""
+        pace, limit = self.pace(exchange), self.settings.requests_per_minute
+        self._check_stopping()
+        if not (seconds := pace.take(limit)):
+            return
+        with (tally or Tally()).waiting():
+            while seconds:
+                self._sleep(seconds)
+                seconds = pace.take(limit)
+
+    def pace(self, exchange: Exchange[Any]) -> Pace:
+        """Return the pace that the exchange has to keep."""
+        return pace_of(self.settings.base_url, exchange.endpoint)
+
+    def stop(self, *, abort: bool = False) -> None:
+        """Let no further attempt begin; with `abort`, end those under way too."""
+        if abort:
+            self._aborted.set()
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Close every thread's connection."""
+        while self._sessions:
+            self._sessions.pop().close()
+
+    def _attempt(self, sending: _Sending[T]) -> Answer[T]:
+        while True:
+            self.take_slot(sending.exchange, sending.tally)
+            try:
+                return self._send_once(sending)
+            except RateLimitedError as error:
+                if error.is_final:
+                    raise
+
+    def _sleep(self, seconds: float) -> None:
+        self._stopping.wait(seconds)
+        self._check_stopping()
+
+    def _check_stopping(self) -> None:
+        if self._stopping.is_set():
+            raise _stopped()
+
+    def _send_once(self, sending: _Sending[T]) -> Answer[T]:
+        pace, left = self.pace(sending.exchange), time.monotonic()
+        again = sending.first_left is not None
+        sending.first_left = sending.first_left or left
+        sending.tally.sent(again=again)
+        received = self._receive(sending.exchange, pace)
+        if received.status >= 300:
+            sending.tally.last_bad_status = received.status
+        if received.status == 429:
+            # It was not taken in, so it was no attempt: the first is still to come.
+            sending.first_left = sending.first_left if again else None
+            raise self._rate_limited(sending.exchange, received, pace)
+        if received.status < 300:
+            pace.succeeded()
+        value = read_answer(sending.exchange, received)
+        return Answer(value, sent_at(received, time.monotonic() - sending.first_left))
+
+    def _receive(self, exchange: Exchange[Any], pace: Pace) -> Received:
+        received = None
+        problem: BaseException | None = None
+        try:
+            received = self._request(exchange)
+        except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
+            problem = error
+        finally:
+            limit = received.headers.get("x-ratelimit-limit") if received else None
+            pace.answered(whole_number(limit))
+        # Raised out here because requests' errors hold the request: the body and both keys.
+        if received is None:
+            raise self._unreachable(type(problem).__name__, _is_certificate(problem))
+        return received
+
+    def _request(self, exchange: Exchange[Any]) -> Received:
+        with self._session().request(
+            exchange.method,
+            self.settings.base_url + exchange.path,
+            data=exchange.body,
+            timeout=(min(_CONNECT_TIMEOUT, self.settings.timeout), self.settings.timeout),
+            verify=self.settings.verify,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            body = b""
+            for block in response.iter_content(1 << 14):
+                body += block
+                if len(body) > _MOST_BYTES:
+                    break  # leaving closes the connection; what was read is no JSON
+            return Received(response.status_code, response.headers, body)
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._local, "session"):
+            self._local.session = _new_session(self.settings, self._aborted)
+            self._sessions.append(self._local.session)
+        return self._local.session  # type: ignore[no-any-return]  # a thread's attributes are Any
+
+    def _rate_limited(
+        self, exchange: Exchange[Any], received: Received, pace: Pace
+    ) -> RateLimitedError:
+        asked = retry_after(received)
+        seconds = WINDOW if asked is None else max(asked, 1.0)
+        without_success = pace.refused(seconds)
+        return RateLimitedError(
+            f"mediQuo answered 429 to {exchange.method} {exchange.endpoint} and asks to wait "
+            f"{seconds:.0f} s; nothing has succeeded for {without_success:.0f} s. Others may be "
+            "using the same limit: lower `requests_per_minute` here or there.",
+            retry_after=seconds,
+            is_final=seconds > PATIENCE or without_success >= PATIENCE,
+        )
+
+    def _unreachable(self, name: str, is_certificate: bool) -> MediquoError:
+        host = self.settings.host
+        if self._aborted.is_set():
+            return _stopped()
+        if is_certificate:
+            return ConnectionSettingsError(
+                f"The certificate of {host} was refused. If it is signed by your own authority, "
+                "give its CA file as `verify` in the connection."
+            )
+        return UnreachableError(
+            f"No answer from {host} ({name}). Check the host, the network and any proxy."
+        )
+
+
+def _stopped() -> StoppedError:
+    return StoppedError("Stopped before the request had its answer. Safe to run again.")
+
+
+def _new_session(settings: Settings, aborted: threading.Event) -> requests.Session:
+    session = requests.Session()
+    session.auth = _Keys(settings)
+    session.headers.update(
+        {
+            "User-Agent": _USER_AGENT,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+        }
+    )
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, BoundedAdapter(settings.timeout, aborted))
+    return session
+
+
+class _Keys(requests.auth.AuthBase):
+    """Both keys as headers. As `auth`, it also keeps requests from adding those of a .netrc."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["X-API-Key"] = self._settings.api_key
+        request.headers["X-Secret-Key"] = self._settings.secret_key
+        return request
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    return max(BACKOFF(state), getattr(error, "retry_after", 0.0))
+
+
+def _is_certificate(error: BaseException | None) -> bool:
+    return isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE" in str(error).upper()

@@ -1,0 +1,144 @@
+"""One exchange as a value: what is asked of mediQuo, and what each answer to it means."""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.utils
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from airflow_provider_mediquo.api.errors import (
+    AuthenticationError,
+    ConnectionSettingsError,
+    MediquoError,
+    RejectedRequestError,
+    ServerError,
+)
+
+T = TypeVar("T")
+
+_MOST_BACKOFF = 60.0  # seconds that a 5xx with Retry-After may ask for
+
+
+@dataclass(frozen=True)
+class Exchange(Generic[T]):
+    """One request to mediQuo and how to read its answer.
+
+    :param endpoint: what mediQuo's rate limit counts it under.
+    :param read: the answer's JSON -> its value; raises ValueError for what is not documented.
+    :param can_be_missing: whether a 404 is an answer, None, rather than an error.
+    """
+
+    endpoint: str
+    method: str
+    path: str
+    read: Callable[[Any], T]
+    body: bytes | None = field(default=None, repr=False)
+    can_be_missing: bool = False
+
+
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """What came back.
+
+    :param sent_at: the server's clock, in whole seconds since 1970 and never late, when the first
+        attempt left; None if the server shows no clock.
+    """
+
+    value: T | None
+    sent_at: int | None
+
+
+class Received(NamedTuple):
+    """An answer as it came over the wire."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def read_answer(exchange: Exchange[T], received: Received) -> T | None:
+    """Turn an answer, other than a 429, into its value or raise the error it means."""
+    status = received.status
+    is_json, content = _parse(received.body)
+    if status == 404 and is_json and exchange.can_be_missing:
+        return None
+    if 200 <= status < 300 and is_json:
+        try:
+            return exchange.read(content)
+        except ValueError:
+            pass
+    raise _error(exchange, received)
+
+
+def sent_at(received: Received, seconds_ago: float) -> int | None:
+    """Return the server's clock so many seconds before this answer, rounded down."""
+    server_now = _http_date(received.headers.get("Date"))
+    return None if server_now is None else math.floor(server_now - seconds_ago)
+
+
+def retry_after(received: Received) -> float | None:
+    """Return the seconds that an answer asks to wait, by the server's own clock."""
+    asked = received.headers.get("Retry-After")
+    seconds = whole_number(asked)
+    if seconds is not None:
+        return float(seconds)
+    until = _http_date(asked)
+    if until is None:
+        return None
+    return max(0.0, until - (_http_date(received.headers.get("Date")) or time.time()))
+
+
+def whole_number(text: str | None) -> int | None:
+    """Read a header that should be a whole number."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def _error(exchange: Exchange[Any], received: Received) -> MediquoError:
+    status = received.status
+    what = f"mediQuo answered {status} to {exchange.method} {exchange.endpoint}"
+    if 200 <= status < 300:
+        return ServerError(
+            f"{what} with something that is not documented, so nothing is known about it.",
+            status=status,
+        )
+    if status in (401, 403):
+        return AuthenticationError(
+            f"{what}: it does not accept these keys, or they may not do this. Check the API "
+            "key (Login) and the Secret key (Password) of the connection.",
+            status=status,
+        )
+    if status in (400, 413, 422):
+        return RejectedRequestError(
+            f"{what}: it refuses the data, and stored nothing of this request.", status=status
+        )
+    if status >= 500 or status == 408:
+        return ServerError(
+            f"{what}: its side failed.",
+            status=status,
+            retry_after=min(retry_after(received) or 0.0, _MOST_BACKOFF),
+        )
+    return ConnectionSettingsError(
+        f"{what}: that is not mediQuo's API. Check the Base URL (Host) of the connection, with "
+        "its version: https://sdk.mediquo.com/v1.",
+        status=status,
+    )
+
+
+def _parse(body: bytes) -> tuple[bool, Any]:
+    try:
+        return True, json.loads(body)
+    except (ValueError, RecursionError):
+        return False, None
+
+
+def _http_date(text: str | None) -> float | None:
+    try:
+        when = email.utils.parsedate_to_datetime(text or "")
+        return (when if when.tzinfo else when.replace(tzinfo=dt.UTC)).timestamp()
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None

@@ -1,0 +1,99 @@
+"""Which records of a source may be sent: they pass the schema, and their code is new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from airflow_provider_mediquo.api.errors import InvalidPatientsError
+from airflow_provider_mediquo.api.ledger import Rejection, UploadReport
+from airflow_provider_mediquo.api.options import UploadOptions
+from airflow_provider_mediquo.api.patients import encode_patient
+from airflow_provider_mediquo.api.rejects import RejectLog
+from airflow_provider_mediquo.api.schema import check_patient
+
+_HASH_BITS = (1 << 58) - 1  # with one bit more it is an int of 32 bytes
+_SHOWN_LOST_PLANS = 20
+
+
+class Item(NamedTuple):
+    """A record that may be sent."""
+
+    row: int
+    patient: dict[str, Any]
+    encoded: bytes
+
+    @property
+    def code(self) -> str:
+        """The patient's code."""
+        return str(self.patient["code"])
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether mediQuo will treat the patient as subscribed."""
+        return "plan" in self.patient
+
+
+class Intake:
+    """Reads records, counts them, and writes down those that may not be sent.
+
+    :param report: where they are counted.
+    """
+
+    def __init__(self, options: UploadOptions, rejects: RejectLog, report: UploadReport) -> None:
+        self.unsettled: dict[int, str] = {}
+        """Row -> code of what may be sent and has no final answer yet."""
+        self.lost_plans: list[Rejection] = []
+        self.lost_plan_count = 0
+        self._options = options
+        self._rejects = rejects
+        self._report = report
+        self._seen: set[int] = set()
+
+    def good(self, records: Iterable[Any]) -> Iterator[Item]:
+        """Yield the records that may be sent."""
+        for record in records:
+            self._report.read += 1
+            renamed, twice = self._options.rename(record)
+            patient, broken = check_patient(renamed)
+            if twice or broken:
+                self._report.invalid += 1
+                self._reject(patient.get("code"), "schema", broken | twice)
+            elif self._is_new(patient):
+                self.unsettled[self._report.read] = patient["code"]
+                yield Item(self._report.read, patient, encode_patient(patient))
+
+    def _is_new(self, patient: Mapping[str, Any]) -> bool:
+        """Whether this code did not come before; if it did, the record is rejected.
+
+        Kept as small numbers rather than codes, the lowest bit telling whether there was a plan.
+        Two codes out of 2 million are taken for one in a run out of 100,000: the second is then
+        reported as a duplicate, and is none in the next run, because Python hashes anew.
+        """
+        known = (hash(patient["code"]) & _HASH_BITS) << 1
+        has_plan = "plan" in patient
+        if known not in self._seen and known | 1 not in self._seen:
+            self._seen.add(known | has_plan)
+            return True
+        self._report.duplicate += 1
+        lost = {"plan": "lost"} if has_plan and known in self._seen else {}
+        rejection = self._reject(patient["code"], "duplicate", {"code": "duplicate"} | lost)
+        if lost:
+            self.lost_plan_count += 1
+            self.lost_plans += [rejection] * (len(self.lost_plans) < _SHOWN_LOST_PLANS)
+        return False
+
+    def _reject(self, code: str | None, by: str, problems: Mapping[str, str]) -> Rejection:
+        rejection = Rejection(self._report.read, code, by, problems)
+        self._rejects.add(rejection)
+        return rejection
+
+
+def iterate(patients: Iterable[Any]) -> Iterator[Any]:
+    """Return an iterator over records; raises InvalidPatientsError for what cannot be any."""
+    if isinstance(patients, str | bytes | Mapping) or not isinstance(patients, Iterable):
+        raise InvalidPatientsError(
+            "`patients` must be a list, a generator or anything else that gives one patient (a "
+            f"mapping) after the other; this is a {type(patients).__name__}."
+        )
+    return iter(patients)

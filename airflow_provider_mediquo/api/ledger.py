@@ -1,0 +1,144 @@
+"""What an upload did and what it cost, in counts that add up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A record that is not in mediQuo because of what it is; no value of it.
+
+    :param row: its place in the source, from 1.
+    :param code: None where the code itself is what is wrong.
+    :param refused_by: `schema`, `duplicate`, `mediquo`; or `unsettled`, which is no refusal: there
+        was no final answer, and the next run sends it again.
+    :param problems: field -> rule (see `schema.RULES`).
+    :param status: of mediQuo's answer.
+    """
+
+    row: int
+    code: str | None
+    refused_by: str
+    problems: Mapping[str, str] = field(default_factory=dict)
+    status: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as one line of a rejects file."""
+        line = {
+            "row": self.row,
+            "code": self.code,
+            "refused_by": self.refused_by,
+            "problems": dict(self.problems),
+        }
+        return line if self.status is None else line | {"status": self.status}
+
+
+@dataclass
+class UploadReport:
+    """The ledger: `read = upserted + rejected + unsettled`, always.
+
+    :param read: records that came from the source.
+    :param upserted: records that mediQuo accepted.
+    :param invalid: records that the schema refused.
+    :param duplicate: records whose code came before in this run.
+    :param refused: records that mediQuo refused.
+    :param without_plan: those of the upserted that are unsubscribed now.
+    :param requests: requests that left, with those that were repeated.
+    :param retries: requests that repeated one without an answer.
+    :param throttled_seconds: how long nothing could leave because of the rate limit.
+    :param seconds: how long it all took.
+    :param stopped_because: why not every record was tried; None if every one was.
+    :param rejects_path: where the rejected and unsettled records are written down, if anywhere.
+    :param sample: code -> proof of what was written, for 20 of the upserted.
+    """
+
+    read: int = 0
+    upserted: int = 0
+    invalid: int = 0
+    duplicate: int = 0
+    refused: int = 0
+    without_plan: int = 0
+    requests: int = 0
+    retries: int = 0
+    throttled_seconds: float = 0.0
+    seconds: float = 0.0
+    stopped_because: str | None = None
+    rejects_path: str | None = None
+    sample: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rejected(self) -> int:
+        """Records that are not in mediQuo because of what they are."""
+        return self.invalid + self.duplicate + self.refused
+
+    @property
+    def unsettled(self) -> int:
+        """Records that were not sent, or have no final answer."""
+        return self.read - self.upserted - self.rejected
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what an upsert gives to XCom."""
+        return {
+            "read": self.read,
+            "upserted": self.upserted,
+            "rejected": self.rejected,
+            "unsettled": self.unsettled,
+            "invalid": self.invalid,
+            "duplicate": self.duplicate,
+            "refused": self.refused,
+            "without_plan": self.without_plan,
+            "requests": self.requests,
+            "retries": self.retries,
+            "throttled_seconds": round(self.throttled_seconds, 3),
+            "seconds": round(self.seconds, 3),
+            "stopped_because": self.stopped_because,
+            "rejects_path": self.rejects_path,
+            "sample": dict(self.sample),
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"{self.upserted:,} upserted, {self.unsettled:,} unsettled, {self.rejected:,} rejected"
+        )
+
+
+@dataclass
+class Tally:
+    """What sending has cost, counted from any number of threads.
+
+    :param throttled: seconds in which somebody waited for the pace; a moment counts once.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    throttled: float = 0.0
+    last_bad_status: int | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _waiting: int = 0
+    _since: float = 0.0
+
+    def sent(self, *, again: bool) -> None:
+        """Count a request, and whether it repeats one that had no answer."""
+        with self._lock:
+            self.requests += 1
+            self.retries += again
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time in here as throttled."""
+        with self._lock:
+            self._since = self._since if self._waiting else time.monotonic()
+            self._waiting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                if not self._waiting:
+                    self.throttled += time.monotonic() - self._since

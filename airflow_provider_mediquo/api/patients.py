@@ -1,0 +1,132 @@
+"""The three exchanges of mediQuo's Patients API: https://sdk.mediquo.com/docs/patients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from marshmallow import ValidationError
+
+from airflow_provider_mediquo.api.client import MediquoClient
+from airflow_provider_mediquo.api.errors import (
+    AuthenticationError,
+    InvalidPatientsError,
+    PatientNotFoundError,
+)
+from airflow_provider_mediquo.api.exchange import Exchange
+from airflow_provider_mediquo.api.schema import Code, PatientAnswerSchema, is_blank
+
+MAX_PATIENTS = 100
+"""Patients in one request, at most."""
+
+_ANSWER = PatientAnswerSchema()
+
+
+@dataclass(frozen=True)
+class AccessToken:
+    """What a patient logs in to the widget with, for 24 hours. It is not to be stored."""
+
+    access_token: str = field(repr=False)
+    token_type: str
+
+
+def encode_patient(patient: dict[str, Any]) -> bytes:
+    """Return a checked patient as JSON."""
+    return json.dumps(patient, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def upsert(patients: Iterable[bytes]) -> Exchange[None]:
+    """Create or update up to MAX_PATIENTS encoded patients; all of them or none.
+
+    https://sdk.mediquo.com/docs/patients#create-or-update-patients
+    """
+    body = b'{"patients":[' + b",".join(patients) + b"]}"
+    return Exchange("patients", "PUT", "/patients", _read_success, body)
+
+
+def get(code: str) -> Exchange[dict[str, Any]]:
+    """Read one patient: its fields, with times in UTC.
+
+    https://sdk.mediquo.com/docs/patients#get-patient
+    """
+    path = f"/patients/{quote(check_code(code), safe='')}"
+    return Exchange("patients/{code}", "GET", path, _read_patient, can_be_missing=True)
+
+
+def authenticate(code: str) -> Exchange[AccessToken]:
+    """Get the token that a patient logs in with.
+
+    https://sdk.mediquo.com/docs/patients#authenticate
+    """
+    body = json.dumps({"code": check_code(code)}).encode()
+    return Exchange(
+        "patients/authenticate",
+        "POST",
+        "/patients/authenticate",
+        _read_token,
+        body,
+        can_be_missing=True,
+    )
+
+
+def authenticate_patient(client: MediquoClient, code: str) -> AccessToken:
+    """Return a patient's token; raises PatientNotFoundError if there is no such patient.
+
+    mediQuo answers an unknown patient with 404, or with the 401 of a wrong key: whether the same
+    keys may read the patient tells the two apart.
+    """
+    refusal = None
+    try:
+        token = client.send(authenticate(code)).value
+    except AuthenticationError as error:
+        if error.status != 401:
+            raise
+        token, refusal = None, error
+    if token:
+        return token
+    if refusal and client.send(get(code)).value:
+        raise refusal
+    raise PatientNotFoundError(
+        f"mediQuo has no patient with the code {code!r}, or does not show it yet.", status=404
+    )
+
+
+def check_code(code: object) -> str:
+    """Return a code as mediQuo knows it; raises InvalidPatientsError if it cannot be one."""
+    try:
+        if not is_blank(code):
+            return Code().read(code)
+    except ValidationError:
+        pass
+    raise InvalidPatientsError(
+        "A patient's code must be text of one line without control characters, and not `.` "
+        "or `..`; what was given is not, and is not shown here."
+    )
+
+
+def _read_success(content: Any) -> None:
+    """Accept both documented bodies."""
+    answer = content.get("data", content) if isinstance(content, dict) else None
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
+    if not isinstance(answer, dict) or answer.get("message") != "Success":
+        raise ValueError
+
+
+def _read_patient(content: Any) -> dict[str, Any]:
+    try:
+        return dict(_ANSWER.load(content))
+    except ValidationError:
+        pass
+    raise ValueError
+
+
+def _read_token(content: Any) -> AccessToken:
+    token = content.get("access_token") if isinstance(content, dict) else None
+    kind = content.get("token_type") if token else None
+    if isinstance(token, str) and isinstance(kind, str):
+        return AccessToken(token, kind)
+    raise ValueError

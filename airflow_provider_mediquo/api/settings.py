@@ -1,0 +1,99 @@
+"""What is needed to reach mediQuo, checked once."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from airflow_provider_mediquo.api.errors import ConnectionSettingsError
+
+DEFAULT_BASE_URL = "https://sdk.mediquo.com/v1"
+DEFAULT_REQUESTS_PER_MINUTE = 600
+DEFAULT_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to reach mediQuo. Raises ConnectionSettingsError for what cannot work.
+
+    :param base_url: with the version: `https://sdk.mediquo.com/v1`.
+    :param requests_per_minute: the most that this process sends per endpoint.
+    :param timeout: seconds for one whole answer.
+    :param verify: whether to verify the certificate, or the path of a CA file to verify it with.
+    :param allow_http: send the keys unencrypted to a host that is not this machine.
+    """
+
+    api_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    base_url: str = DEFAULT_BASE_URL
+    requests_per_minute: int = DEFAULT_REQUESTS_PER_MINUTE
+    timeout: float = DEFAULT_TIMEOUT
+    verify: bool | str = True
+    allow_http: bool = False
+
+    def __post_init__(self) -> None:
+        _check_key(self.api_key, "API key (Login)")
+        _check_key(self.secret_key, "Secret key (Password)")
+        object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
+        _check_base_url(self.base_url, allow_http=self.allow_http)
+        _require(self.requests_per_minute >= 1, "`requests_per_minute` must be 1 or more")
+        _require(
+            math.isfinite(self.timeout) and self.timeout > 0, "`timeout` must be seconds above 0"
+        )
+        _require(
+            isinstance(self.verify, bool) or Path(self.verify).exists(),
+            "`verify` must be true, false or the path of an existing CA file on this worker",
+        )
+
+    @property
+    def host(self) -> str:
+        """The host's name, for messages."""
+        return urlsplit(self.base_url).hostname or ""
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ConnectionSettingsError(f"The mediQuo connection cannot work: {otherwise}.")
+
+
+def _check_key(key: str, name: str) -> None:
+    _require(bool(key), f"the {name} is missing; copy it from mediQuo's dashboard")
+    _require(
+        key.isascii() and key.isprintable() and key == key.strip(),
+        f"the {name} has white space around it or characters that no HTTP header can carry; "
+        "copy it again",
+    )
+
+
+def _check_base_url(url: str, *, allow_http: bool) -> None:
+    example = f"it should look like {DEFAULT_BASE_URL}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    _require(port != 0 and bool(parts.hostname), f"the Base URL (Host) is not a URL; {example}")
+    _require(
+        url.isascii() and url.isprintable() and " " not in url,
+        f"the Base URL (Host) has characters that no URL has; {example}",
+    )
+    _require(parts.scheme in ("https", "http"), f"the Base URL must begin with https://; {example}")
+    _require(
+        not (parts.username or parts.password or parts.query or parts.fragment),
+        f"the Base URL must not hold a user, a query or a fragment; {example}",
+    )
+    _require(
+        parts.scheme == "https" or allow_http or _is_loopback(parts.hostname or ""),
+        "http:// would send the keys and the patients unencrypted; use https://, or set "
+        "`allow_http` if this is a sandbox",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

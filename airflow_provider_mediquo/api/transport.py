@@ -1,0 +1,95 @@
+"""The one answer to "nothing hangs": an answer ends, whatever the server does.
+
+`requests` bounds each read from the socket, so a server that sends a byte a second is never
+late. Here the whole answer has one deadline, its body a size, and both end when told to.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import threading
+import time
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.poolmanager import PoolManager
+
+_LOOK_UP = 0.25  # seconds: how soon a read notices that it was aborted
+
+
+class BoundedAdapter(HTTPAdapter):
+    """An adapter whose answers take so many seconds at most, and fail as soon as aborted.
+
+    :param seconds: from the request being sent to the last byte of its answer.
+    :param aborted: ends every read, in all threads, with a time-out.
+    """
+
+    def __init__(self, seconds: float, aborted: threading.Event) -> None:
+        self._pools = _bounded_pools(seconds, aborted)
+        super().__init__(pool_connections=1, pool_maxsize=1)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the manager of direct connections."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> PoolManager:
+        """Make the manager of connections through a proxy."""
+        manager: PoolManager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
+
+
+def _bounded_pools(seconds: float, aborted: threading.Event) -> dict[str, Any]:
+    class Answer(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+            super().__init__(sock, *args, **kwargs)
+            # The file that was there keeps the socket open until the answer is read.
+            self.fp = io.BufferedReader(_BoundedReader(sock, self.fp, seconds, aborted))
+
+    class Connection(HTTPConnection):
+        response_class = Answer
+
+    class SecureConnection(HTTPSConnection):
+        response_class = Answer
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
+
+    return {"http": Pool, "https": SecurePool}
+
+
+class _BoundedReader(io.RawIOBase):
+    def __init__(
+        self, sock: socket.socket, file: io.IOBase, seconds: float, aborted: threading.Event
+    ) -> None:
+        self._sock, self._file, self._seconds, self._aborted = sock, file, seconds, aborted
+        self._ends = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            while True:
+                left = self._ends - time.monotonic()
+                if left <= 0 or self._aborted.is_set():
+                    raise TimeoutError("the answer was not complete in time")
+                self._sock.settimeout(min(left, _LOOK_UP))
+                try:
+                    return self._sock.recv_into(buffer)
+                except TimeoutError:
+                    continue
+        finally:
+            self._sock.settimeout(self._seconds)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

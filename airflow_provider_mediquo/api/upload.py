@@ -1,0 +1,279 @@
+"""A stream of records -> checked -> chunks of 100 -> sent -> a ledger that adds up.
+
+One thread reads and checks, `max_in_flight` threads send. What is in memory at a time is the
+first 1,000 records, then a chunk per thread, and less than 100 bytes for each code.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+from airflow_provider_mediquo.api.client import MediquoClient
+from airflow_provider_mediquo.api.errors import (
+    MediquoError,
+    RejectedRequestError,
+    ServerError,
+    StoppedError,
+    UnreachableError,
+    UnsubscribeLimitError,
+)
+from airflow_provider_mediquo.api.intake import Intake, Item, iterate
+from airflow_provider_mediquo.api.ledger import Rejection, Tally, UploadReport
+from airflow_provider_mediquo.api.options import NOT_ALL, UploadOptions, is_within
+from airflow_provider_mediquo.api.patients import upsert
+from airflow_provider_mediquo.api.rejects import RejectLog
+from airflow_provider_mediquo.api.verdict import Ending, verdict
+from airflow_provider_mediquo.api.visibility import make_proof
+
+log = logging.getLogger(__name__)
+
+FIRST_LOOK = 1000
+"""Records that are read before the first request leaves, to see whether they carry plans."""
+
+_FEWEST_FOR_NOT_ALL = 100  # records: fewer may well all be without a plan
+_UNANSWERED_IN_A_ROW = 3  # chunks after which mediQuo counts as down
+_SAMPLE = 20
+
+
+class _Halted(BaseException):
+    """Leaves the reading loop, through whatever the source catches."""
+
+
+class Upload:
+    """One run over a source.
+
+    :param rejects: where the records that do not arrive are written down.
+    """
+
+    def __init__(self, client: MediquoClient, options: UploadOptions, rejects: RejectLog) -> None:
+        self.report = UploadReport()
+        self._client = client
+        self._options = options
+        self._rejects = rejects
+        self._tally = Tally()
+        self._slots = threading.BoundedSemaphore(options.max_in_flight)
+        self._lock = threading.Lock()
+        self._reader: int | None = None  # the thread that is inside the source right now
+        self._intake = Intake(options, rejects, self.report)
+        self._looked_at = self._to_send = self._to_send_without_plan = 0
+        self._sample: list[tuple[str, str]] = []
+        self._unanswered_chunks = self._unanswered_in_a_row = 0
+        self._unanswered: MediquoError | None = None
+        self._stopped_by: MediquoError | None = None
+        self._broken: Exception | None = None
+
+    def run(self, patients: Iterable[Any]) -> UploadReport:
+        """Send every good record, and return the ledger.
+
+        Raises the MediquoError that stopped it, or that says why it did not all go well; its
+        `report` is the ledger. What the source raises comes through as it is, after the ledger.
+        """
+        started = time.monotonic()
+        source = iterate(patients)
+        with self._rejects:
+            try:
+                self._send_all(source)
+            finally:
+                self._complete_ledger(time.monotonic() - started)
+        self._judge()
+        return self.report
+
+    def stop(self) -> None:
+        """End every wait, because the task is being killed; a signal handler may call it."""
+        self._halt(StoppedError("the task was killed."))
+        self._client.stop(abort=True)
+        if self._reader == threading.get_ident():
+            raise _Halted  # a source that waits for a database would go on waiting
+
+    def _send_all(self, source: Iterator[Any]) -> None:
+        pool = ThreadPoolExecutor(self._options.max_in_flight, thread_name_prefix="mediquo")
+        try:
+            good = self._intake.good(self._records(source))
+            for chunk in _chunks(self._guarded(good), self._options.chunk_size):
+                self._submit(pool, chunk)
+        except _Halted:
+            pass
+        except Exception as error:
+            self.report.stopped_because = f"the source failed: {type(error).__name__}"
+            self._client.stop()
+            raise
+        except BaseException as error:
+            self.report.stopped_because = type(error).__name__
+            self._client.stop(abort=True)
+            raise
+        finally:
+            if close := getattr(source, "close", None):
+                close()
+            pool.shutdown()
+
+    def _records(self, source: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            self._check_halted()
+            self._reader = threading.get_ident()
+            try:
+                record = next(source)
+            except StopIteration:
+                return
+            finally:
+                self._reader = None
+            yield record
+
+    def _guarded(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Hold back the first records until it is known that they may be sent."""
+        held: list[Item] = []
+        for item in items:
+            held.append(item)
+            if self.report.read >= FIRST_LOOK:
+                break
+        self._looked_at = len(held)
+        without = sum(not item.has_plan for item in held)
+        limit = self._options.max_without_plan
+        if limit == NOT_ALL:
+            if held and without == len(held) and self.report.read >= _FEWEST_FOR_NOT_ALL:
+                self._stop_unsubscribing(
+                    f"None of the first {self.report.read:,} records has a plan"
+                )
+        elif not is_within(limit, without, len(held)):
+            self._stop_unsubscribing(
+                f"{without:,} of the first {len(held):,} patients have no plan"
+            )
+        yield from held
+        yield from items
+
+    def _submit(self, pool: ThreadPoolExecutor, chunk: list[Item]) -> None:
+        self._to_send += len(chunk)
+        self._to_send_without_plan += sum(not item.has_plan for item in chunk)
+        limit = self._options.max_without_plan
+        of = max(self._looked_at, self._to_send)
+        if limit != NOT_ALL and not is_within(limit, self._to_send_without_plan, of):
+            self._stop_unsubscribing(
+                f"{self._to_send_without_plan:,} of the first {self._to_send:,} patients have no plan"
+            )
+        self._slots.acquire()
+        self._check_halted()
+        pool.submit(self._send, chunk)
+
+    def _stop_unsubscribing(self, what: str) -> None:
+        self._halt(
+            UnsubscribeLimitError(
+                f"{what}, and a patient without one is unsubscribed. If the plan has another name "
+                "in the source, map it: columns={'its name': 'plan'}. If they shall be "
+                "unsubscribed, raise `max_without_plan`."
+            )
+        )
+        raise _Halted
+
+    def _send(self, chunk: list[Item]) -> None:
+        try:
+            self._exchange(chunk)
+        except MediquoError as error:
+            self._halt(error)
+        except Exception as error:  # noqa: BLE001  # a full disk, say; raised in the reading thread
+            self._broken = error
+            self._halt(MediquoError(f"{type(error).__name__}."))
+        finally:
+            self._slots.release()
+
+    def _exchange(self, chunk: list[Item]) -> None:
+        try:
+            answer = self._client.send(upsert(item.encoded for item in chunk), self._tally)
+        except RejectedRequestError as error:
+            self._refuse(chunk, error.status)
+        except (ServerError, UnreachableError) as error:
+            self._leave(chunk, error)
+        else:
+            self._accept(chunk, answer.sent_at)
+
+    def _accept(self, chunk: list[Item], sent_at: int | None) -> None:
+        with self._lock:
+            self._unanswered_in_a_row = 0
+            for item in chunk:
+                self.report.upserted += 1
+                self.report.without_plan += not item.has_plan
+                self._consider(item, sent_at)
+                del self._intake.unsettled[item.row]
+
+    def _consider(self, item: Item, sent_at: int | None) -> None:
+        """Keep it in the sample with the same chance as every other record (algorithm R)."""
+        place = random.randrange(self.report.upserted)
+        if place >= _SAMPLE and len(self._sample) == _SAMPLE:
+            return
+        proof = make_proof(item.patient, self._client.settings.secret_key, sent_at)
+        if len(self._sample) < _SAMPLE:
+            self._sample.append((item.code, proof))
+        else:
+            self._sample[place] = (item.code, proof)
+
+    def _refuse(self, chunk: list[Item], status: int | None) -> None:
+        with self._lock:
+            self._unanswered_in_a_row = 0
+            self.report.refused += len(chunk)
+            self._write_down(chunk, "mediquo", status)
+
+    def _leave(self, chunk: list[Item], error: MediquoError) -> None:
+        with self._lock:
+            self._unanswered = error
+            self._unanswered_chunks += 1
+            self._unanswered_in_a_row += 1
+            self._write_down(chunk, "unsettled", error.status)
+            if self._unanswered_in_a_row >= _UNANSWERED_IN_A_ROW:
+                host = self._client.settings.host
+                what = f"{_UNANSWERED_IN_A_ROW} chunks in a row got no answer from {host}: {error}"
+                self._halt(type(error)(what, status=error.status))
+
+    def _write_down(self, chunk: list[Item], refused_by: str, status: int | None) -> None:
+        self._rejects.add(*(Rejection(i.row, i.code, refused_by, {}, status) for i in chunk))
+        for item in chunk:
+            del self._intake.unsettled[item.row]
+
+    def _halt(self, error: MediquoError) -> None:
+        """End the run early; the first reason counts."""
+        self._stopped_by = self._stopped_by or error
+        self._client.stop()
+
+    def _check_halted(self) -> None:
+        if self._stopped_by:
+            raise _Halted
+
+    def _complete_ledger(self, seconds: float) -> None:
+        report = self.report
+        unsettled = self._intake.unsettled.items()
+        self._rejects.add(*(Rejection(row, code, "unsettled") for row, code in unsettled))
+        report.seconds, report.throttled_seconds = seconds, self._tally.throttled
+        report.requests, report.retries = self._tally.requests, self._tally.retries
+        report.rejects_path = self._rejects.written_to
+        report.sample = dict(self._sample)
+        if self._stopped_by:
+            report.stopped_because = str(self._stopped_by)
+        log.info("%s; %s requests in %.1f s", report, f"{report.requests:,}", seconds)
+
+    def _judge(self) -> None:
+        if self._broken:
+            raise self._broken
+        problem = verdict(
+            Ending(
+                report=self.report,
+                max_rejects=self._options.max_rejects,
+                stopped_by=self._stopped_by,
+                unanswered=self._unanswered,
+                unanswered_chunks=self._unanswered_chunks,
+                lost_plans=self._intake.lost_plans,
+                lost_plan_count=self._intake.lost_plan_count,
+                kinds=self._rejects.kinds,
+                last_status=self._tally.last_bad_status,
+            )
+        )
+        if problem:
+            raise problem
+
+
+def _chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    while chunk := list(islice(items, size)):
+        yield chunk

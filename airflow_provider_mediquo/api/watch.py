@@ -1,0 +1,95 @@
+"""Looking, again and again, whether patients are visible: the same for a thread and the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_mediquo.api.client import MediquoClient
+from airflow_provider_mediquo.api.errors import MediquoError
+from airflow_provider_mediquo.api.patients import check_code, get
+from airflow_provider_mediquo.api.visibility import check_proof, differences
+
+_AT_ONCE = 4  # requests of one triggerer's look: its threads are few, and not ours alone
+
+
+class Watch:
+    """Patients that are to be seen, and those that are not yet.
+
+    :param wanted: code -> proof of what was written, or None where it only has to exist. Raises
+        InvalidPatientsError for what is no code, ConnectionSettingsError for a proof made with
+        another secret key, ValueError for what is no proof.
+    """
+
+    def __init__(self, client: MediquoClient, wanted: Mapping[str, str | None]) -> None:
+        self._client = client
+        self.pending = {check_code(code): proof for code, proof in wanted.items()}
+        self._not_found: set[str] = set()
+        self._differ: dict[str, list[str]] = {}
+        self.trouble: str | None = None
+        """What kept the last look from being complete."""
+        for proof in filter(None, self.pending.values()):
+            check_proof(proof, client.settings.secret_key)
+
+    def close(self) -> None:
+        """End what is under way, and every connection."""
+        self._client.stop(abort=True)
+        self._client.close()
+
+    def look(self) -> bool:
+        """Ask once for each patient that is not visible yet; return whether all are.
+
+        An error that may pass by itself ends the look, any other is raised.
+        """
+        self.trouble = None
+        for code in list(self.pending):
+            if not self.trouble:
+                self._client.take_slot(get(code))
+                self._ask(code)
+        return not self.pending
+
+    async def look_async(self) -> bool:
+        """Do the same without holding up the event loop."""
+        self.trouble = None
+        slots = asyncio.Semaphore(_AT_ONCE)
+        await asyncio.gather(*(self._ask_async(code, slots) for code in list(self.pending)))
+        return not self.pending
+
+    async def _ask_async(self, code: str, slots: asyncio.Semaphore) -> None:
+        async with slots:
+            exchange, limit = get(code), self._client.settings.requests_per_minute
+            while not self.trouble and (seconds := self._client.pace(exchange).take(limit)):
+                await asyncio.sleep(seconds)
+            if not self.trouble:
+                await asyncio.to_thread(self._ask, code)
+
+    def _ask(self, code: str) -> None:
+        try:
+            self._note(code, self._client.send_once(get(code)).value)
+        except MediquoError as error:
+            if not error.can_retry:
+                raise
+            self.trouble = str(error)
+
+    def _note(self, code: str, patient: dict[str, Any] | None) -> None:
+        self._not_found.discard(code)
+        self._differ.pop(code, None)
+        proof = self.pending[code]
+        if patient is None:
+            self._not_found.add(code)
+        elif proof and (fields := differences(proof, patient, self._client.settings.secret_key)):
+            self._differ[code] = fields
+        else:
+            del self.pending[code]
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.pending):,} patients are not visible"]
+        if self._not_found:
+            parts.append(f"not found: {', '.join(sorted(self._not_found))}")
+        if self._differ:
+            differ = (f"{code} ({', '.join(self._differ[code])})" for code in sorted(self._differ))
+            parts.append(f"differ from what was written: {'; '.join(differ)}")
+        if self.trouble:
+            parts.append(f"the last look was cut short: {self.trouble}")
+        return "; ".join(parts)

@@ -1,0 +1,218 @@
+"""Upsert patients, read one, prove that one can log in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+
+from airflow_provider_mediquo.hooks.mediquo import MediquoHook, failing_for_good
+from airflow_provider_mediquo.operators.hidden import HiddenPatients, is_literal, resolve
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, XComArg
+
+    from airflow_provider_mediquo.api.options import UploadOptions
+
+
+class MediquoUpsertBaseOperator(BaseOperator, ABC):
+    """What every upsert shares: the options, the ledger as XCom, an end when the task is killed.
+
+    :param mediquo_conn_id: a connection of the type `mediquo`.
+    :param max_rejects: how many rejected records leave the task green: a number, or a share below
+        1.0 of those read. Good records are sent whatever it says.
+    :param rejects_path: a folder for reject reports; the file in it is
+        `<dag>/<run>/<task>-<map index>-<try>.jsonl`. Default: the first 20 are logged.
+    :param max_without_plan: how many patients may be sent without a plan, which unsubscribes
+        them: a number, a share below 1.0, or None for as many as there are. Default: the task
+        stops before its first request if none of the first 1,000 records has a plan.
+    :param columns: renames, `{"member_id": "code"}`; None drops a column.
+    :param chunk_size: patients in a request, 1 to 100.
+    :param max_in_flight: requests at once.
+    """
+
+    template_fields: Sequence[str] = ("mediquo_conn_id", "rejects_path")
+    ui_color = "#d9f2ec"
+
+    def __init__(
+        self,
+        *,
+        mediquo_conn_id: str = MediquoHook.default_conn_name,
+        max_rejects: float = 0,
+        rejects_path: str | None = None,
+        max_without_plan: float | None | Literal["not all"] = "not all",
+        columns: Mapping[str, str | None] | None = None,
+        chunk_size: int = 100,
+        max_in_flight: int = 10,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.mediquo_conn_id = mediquo_conn_id
+        self.max_rejects = max_rejects
+        self.rejects_path = rejects_path
+        self.max_without_plan = max_without_plan
+        self.columns = columns
+        self.chunk_size = chunk_size
+        self.max_in_flight = max_in_flight
+
+    @abstractmethod
+    def read_patients(self, context: Context) -> Iterable[Any]:
+        """Return the patients, as a stream where that is possible."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Send them, and return the ledger: counts and a sample of codes, never a patient."""
+        with failing_for_good():
+            patients, options = self.read_patients(context), self._options()
+            report = self._hook.upload(patients, options, _rejects_name(context))
+        return report.as_dict()
+
+    def on_kill(self) -> None:
+        """End every wait; what was sent is in the ledger of the log."""
+        self._hook.stop()
+
+    @cached_property
+    def _hook(self) -> MediquoHook:
+        return MediquoHook(self.mediquo_conn_id)
+
+    def _options(self) -> UploadOptions:
+        from airflow_provider_mediquo.api.options import UploadOptions
+
+        try:
+            return UploadOptions(
+                max_rejects=self.max_rejects,
+                rejects_path=self.rejects_path,
+                max_without_plan=self.max_without_plan,
+                columns=self.columns,
+                chunk_size=self.chunk_size,
+                max_in_flight=self.max_in_flight,
+            )
+        except ValueError as error:
+            raise AirflowFailException(str(error)) from None
+
+
+class MediquoUpsertPatientsOperator(MediquoUpsertBaseOperator):
+    """Create or update patients in mediQuo, in requests of at most 100.
+
+    Nothing of `patients` is shown or rendered as a template. Patients that come from another task
+    have been in XCom, though: where they shall not, use `@task.mediquo_upsert`.
+
+    :param patients: a list, or another task's output; each item a patient (field -> value) or a
+        list of patients. A mapped task's output is read one by one.
+
+    The other parameters are those of MediquoUpsertBaseOperator.
+
+    https://sdk.mediquo.com/docs/patients#create-or-update-patients
+    """
+
+    template_fields: Sequence[str] = (*MediquoUpsertBaseOperator.template_fields, "patients")
+
+    def __init__(self, *, patients: Sequence[Any] | XComArg, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.patients: Any = HiddenPatients(patients) if is_literal(patients) else patients
+
+    def read_patients(self, context: Context) -> Iterable[Any]:
+        """Return what was given or came from another task."""
+        patients: Iterable[Any] = self.patients
+        return patients
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Any, *args: Any
+    ) -> None:
+        others = [name for name in template_fields if name != "patients"]
+        super()._do_render_template_fields(parent, others, context, *args)
+        if parent is self and not isinstance(self.patients, HiddenPatients):
+            self.patients = HiddenPatients(resolve(self.patients, context))
+
+
+class MediquoGetPatientOperator(BaseOperator):
+    """Read one patient; it becomes an XCom, so name the fields that are needed.
+
+    :param code: the patient's code in your system.
+    :param fields: only these; default: all.
+    :param missing_ok: return None where mediQuo has no such patient, instead of failing.
+    :param mediquo_conn_id: a connection of the type `mediquo`.
+
+    https://sdk.mediquo.com/docs/patients#get-patient
+    """
+
+    template_fields: Sequence[str] = ("mediquo_conn_id", "code")
+    ui_color = "#d9f2ec"
+
+    def __init__(
+        self,
+        *,
+        code: str,
+        fields: Sequence[str] | None = None,
+        missing_ok: bool = False,
+        mediquo_conn_id: str = MediquoHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.code = code
+        self.fields = fields
+        self.missing_ok = missing_ok
+        self.mediquo_conn_id = mediquo_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any] | None:
+        """Return the patient, with times as ISO 8601 in UTC."""
+        with failing_for_good():
+            patient = MediquoHook(self.mediquo_conn_id).get_patient(self.code)
+        if patient is None:
+            self._check_missing()
+            return None
+        names = patient if self.fields is None else self.fields
+        return {name: _plain(patient.get(name)) for name in names}
+
+    def _check_missing(self) -> None:
+        from airflow_provider_mediquo.api.errors import PatientNotFoundError
+
+        if not self.missing_ok:
+            raise PatientNotFoundError(
+                f"mediQuo has no patient with the code {self.code!r}, or does not show it yet. "
+                "Set `missing_ok` if that is fine, or wait with MediquoPatientSensor.",
+                status=404,
+            )
+
+
+class MediquoAuthenticatePatientOperator(BaseOperator):
+    """Prove that a patient can log in to the widget; code that needs the token calls the hook.
+
+    :param code: the patient's code in your system.
+    :param mediquo_conn_id: a connection of the type `mediquo`.
+
+    https://sdk.mediquo.com/docs/patients#authenticate
+    """
+
+    template_fields: Sequence[str] = ("mediquo_conn_id", "code")
+    ui_color = "#d9f2ec"
+
+    def __init__(
+        self,
+        *,
+        code: str,
+        mediquo_conn_id: str = MediquoHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.code = code
+        self.mediquo_conn_id = mediquo_conn_id
+
+    def execute(self, context: Context) -> dict[str, str]:
+        """Return the code and the token's type; the token itself stays out of XCom."""
+        with failing_for_good():
+            token = MediquoHook(self.mediquo_conn_id).authenticate_patient(self.code)
+        return {"code": self.code, "token_type": token.token_type}
+
+
+def _rejects_name(context: Context) -> str:
+    ti = context["ti"]
+    map_index = -1 if ti.map_index is None else ti.map_index
+    return f"{ti.dag_id}/{ti.run_id}/{ti.task_id}-{map_index}-{ti.try_number}.jsonl"
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value

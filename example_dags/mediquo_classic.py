@@ -1,0 +1,63 @@
+"""The classic operators: patients written into the DAG, upserted, waited for and read.
+
+For a handful of patients, such as the test accounts of a support team. Members belong in
+`mediquo_nightly`: patients that are in the code, or that one task hands to another, are stored in
+Airflow's database.
+"""
+
+# [START classic]
+from airflow.sdk import DAG
+from pendulum import datetime
+
+from airflow_provider_mediquo.operators.patients import (
+    MediquoGetPatientOperator,
+    MediquoUpsertPatientsOperator,
+)
+from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
+
+TEST_ACCOUNTS = [
+    {
+        "code": "test-account-1",
+        "first_name": "Alba",
+        "last_name": "Ejemplo",
+        "gender": "female",
+        "birth_date": "1990-04-12",
+        "email": "alba@example.com",
+        "phone": "+44 7700 900123",
+        "plan": "premium",
+        "locale": "es",
+    },
+    # No plan: this account is there to see what an unsubscribed patient sees.
+    {"code": "test-account-2", "first_name": "Bruno", "meta": {"team": "support"}},
+]
+
+with DAG(
+    dag_id="mediquo_classic",
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    tags=["mediquo"],
+    doc_md=__doc__,
+):
+    upsert = MediquoUpsertPatientsOperator(
+        task_id="upsert",
+        patients=TEST_ACCOUNTS,
+        max_without_plan=1,
+    )
+    wait = MediquoPatientSensor(
+        task_id="wait_until_visible",
+        written=upsert.output,
+        # The worker is free between two looks.
+        mode="reschedule",
+        poke_interval=5,
+        timeout=10 * 60,
+    )
+    read = MediquoGetPatientOperator(
+        task_id="read",
+        code="test-account-1",
+        # Only what is needed: the answer is stored as XCom.
+        fields=["code", "plan", "updated_at"],
+    )
+    wait >> read
+# [END classic]

@@ -1,0 +1,62 @@
+"""Keep mediQuo in step with a file of members, every night.
+
+Copy it, put your own source in the place of the CSV, and set up a connection `mediquo_default`.
+"""
+
+# [START nightly]
+from collections.abc import Iterator
+from pathlib import Path
+
+from airflow.sdk import Param, dag, task
+from pendulum import datetime, duration
+
+from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
+
+MEMBERS = Path(__file__).parent / "data" / "members.csv"
+
+
+@dag(
+    schedule="0 2 * * *",
+    start_date=datetime(2026, 1, 1, tz="Europe/Madrid"),
+    catchup=False,
+    # Two runs at once would write the same patients, in an order that nobody chose.
+    max_active_runs=1,
+    params={
+        "members": Param(str(MEMBERS), type="string", description="A CSV file, with a header"),
+        "rejects": Param("/tmp/mediquo-rejects", type="string", description="A folder"),
+    },
+    tags=["mediquo"],
+    doc_md=__doc__,
+)
+def mediquo_nightly():
+    # The function runs inside the task: no member goes through XCom, and what it yields is sent
+    # while it reads, so a file of any size needs little memory. A task that returned a list would
+    # write every member into Airflow's database.
+    @task.mediquo_upsert(
+        columns={"member_id": "code", "product": "plan"},
+        # Good members are sent in any case; this many bad ones are no reason to wake somebody.
+        max_rejects=10,
+        rejects_path="{{ params.rejects }}",
+        # What a retry cannot heal (keys, settings, bad members) fails at once all the same.
+        retries=3,
+        retry_delay=duration(minutes=5),
+    )
+    def upsert(params: dict) -> Iterator[dict]:
+        import csv
+
+        with Path(params["members"]).open(newline="", encoding="utf-8") as file:
+            yield from csv.DictReader(file)
+
+    # mediQuo says "Success" before a patient can be seen. The ledger that the upsert returns holds
+    # 20 codes, each with a proof of what was written; this waits until mediQuo shows just that.
+    MediquoPatientSensor(
+        task_id="wait_until_visible",
+        written=upsert(),
+        deferrable=True,
+        poke_interval=10,
+        timeout=15 * 60,
+    )
+
+
+mediquo_nightly()
+# [END nightly]
