@@ -4,6 +4,7 @@ Copy it, put your own source in the place of the CSV, and set up a connection `m
 """
 
 # [START nightly]
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pendulum import datetime, duration
 from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
 
 MEMBERS = Path(__file__).parent / "data" / "members.csv"
+REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
 
 
 @dag(
@@ -23,7 +25,7 @@ MEMBERS = Path(__file__).parent / "data" / "members.csv"
     max_active_runs=1,
     params={
         "members": Param(str(MEMBERS), type="string", description="A CSV file, with a header"),
-        "rejects": Param("/tmp/mediquo-rejects", type="string", description="A folder"),
+        "rejects": Param(str(REJECTS), type="string", description="A folder on the worker"),
     },
     tags=["mediquo"],
     doc_md=__doc__,
