@@ -25,7 +25,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 
 versions:
-	@sh scripts/versions.sh $(PYTHON) 3.1 3.2
+	@sh scripts/versions.sh $(PYTHON)
 
 clean:
 	rm -rf .venv .venv-* .demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -29,7 +29,7 @@ from airflow_provider_mediquo.api.ledger import Rejection, Tally, UploadReport
 from airflow_provider_mediquo.api.options import NOT_ALL, UploadOptions, is_within
 from airflow_provider_mediquo.api.patients import upsert
 from airflow_provider_mediquo.api.rejects import RejectLog
-from airflow_provider_mediquo.api.verdict import Ending, verdict
+from airflow_provider_mediquo.api.verdict import AGAIN, Ending, verdict
 from airflow_provider_mediquo.api.visibility import make_proof
 
 log = logging.getLogger(__name__)
@@ -80,8 +80,11 @@ class Upload:
         with self._rejects:
             try:
                 self._send_all(source)
-            finally:
+            except BaseException as error:
                 self._complete_ledger(time.monotonic() - started)
+                error.add_note(f"The upload ended with {self.report}. {AGAIN}")
+                raise
+            self._complete_ledger(time.monotonic() - started)
         self._judge()
         return self.report
 
@@ -102,7 +105,6 @@ class Upload:
             pass
         except Exception as error:
             self.report.stopped_because = f"the source failed: {type(error).__name__}"
-            self._client.stop()
             raise
         except BaseException as error:
             self.report.stopped_because = type(error).__name__
@@ -173,6 +175,8 @@ class Upload:
     def _send(self, chunk: list[Item]) -> None:
         try:
             self._exchange(chunk)
+        except StoppedError:
+            pass  # what stopped it is known, and the records are still unsettled
         except MediquoError as error:
             self._halt(error)
         except Exception as error:  # noqa: BLE001  # a full disk, say; raised in the reading thread

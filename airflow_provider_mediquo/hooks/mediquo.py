@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
-    BaseHook,
-    mask_secret,
-)
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
+from airflow.sdk.log import mask_secret
 
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
 
