@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,8 +123,7 @@ class Airflow:
     def wait_until_healthy(self) -> None:
         """Return when every component is up and the DAGs are there."""
         self._wait_for(self._is_healthy)
-        for dag_id in (NIGHTLY, READ):
-            self._wait_for(lambda dag_id=dag_id: ask(f"{self.url}/dags/{dag_id}"))
+        self._wait_for(lambda: [ask(f"{self.url}/dags/{dag_id}") for dag_id in (NIGHTLY, READ)])
 
     def trigger(self, dag_id: str, conf: dict[str, str]) -> str:
         """Start a run."""
@@ -239,7 +239,7 @@ def free_port() -> int:
 
 def quoted(text: str) -> str:
     """Quote a run's name for a path."""
-    return urllib.request.quote(text, safe="")
+    return urllib.parse.quote(text, safe="")
 
 
 if __name__ == "__main__":
