@@ -42,7 +42,7 @@ from airflow_provider_mediquo.api.transport import BoundedAdapter
 T = TypeVar("T")
 
 ATTEMPTS = 5
-BACKOFF = tenacity.wait_exponential_jitter(initial=0.5, max=30, jitter=1)
+BACKOFF = tenacity.wait_exponential(multiplier=0.5, max=30) + tenacity.wait_random(0, 1)
 """Seconds between attempts: about 1, 1.5, 2.5 and 4.5."""
 
 PATIENCE = 600.0
@@ -102,6 +102,12 @@ class MediquoClient:
             return
         with (tally or Tally()).waiting():
             while seconds:
+                if seconds > PATIENCE:
+                    raise RateLimitedError(
+                        f"mediQuo has asked to send no {exchange.method} {exchange.endpoint} for "
+                        f"another {seconds:.0f} s.",
+                        retry_after=seconds,
+                    )
                 self._sleep(seconds)
                 seconds = pace.take(limit)
 
@@ -149,8 +155,8 @@ class MediquoClient:
             # It was not taken in, so it was no attempt: the first is still to come.
             sending.first_left = sending.first_left if again else None
             raise self._rate_limited(sending.exchange, received, pace)
-        if received.status < 300:
-            pace.succeeded()
+        if received.status < 500:
+            pace.served()
         value = read_answer(sending.exchange, received)
         return Answer(value, sent_at(received, time.monotonic() - sending.first_left))
 
@@ -198,12 +204,17 @@ class MediquoClient:
         asked = retry_after(received)
         seconds = WINDOW if asked is None else max(asked, 1.0)
         without_success = pace.refused(seconds)
+        is_final = (
+            seconds > PATIENCE
+            or without_success >= PATIENCE
+            or without_success + seconds > PATIENCE + WINDOW
+        )
         return RateLimitedError(
             f"mediQuo answered 429 to {exchange.method} {exchange.endpoint} and asks to wait "
             f"{seconds:.0f} s; nothing has succeeded for {without_success:.0f} s. Others may be "
             "using the same limit: lower `requests_per_minute` here or there.",
             retry_after=seconds,
-            is_final=seconds > PATIENCE or without_success >= PATIENCE,
+            is_final=is_final,
         )
 
     def _unreachable(self, name: str, is_certificate: bool) -> MediquoError:
@@ -225,7 +236,7 @@ def _stopped() -> StoppedError:
 
 
 def _new_session(settings: Settings, aborted: threading.Event) -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     session.auth = _Keys(settings)
     session.headers.update(
         {
@@ -239,6 +250,12 @@ def _new_session(settings: Settings, aborted: threading.Event) -> requests.Sessi
     for scheme in ("https://", "http://"):
         session.mount(scheme, BoundedAdapter(settings.timeout, aborted))
     return session
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """See no redirects: even if told not to follow, requests would read and decode them."""
+        return None
 
 
 class _Keys(requests.auth.AuthBase):

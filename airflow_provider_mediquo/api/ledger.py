@@ -18,7 +18,7 @@ class Rejection:
     :param code: None where the code itself is what is wrong.
     :param refused_by: `schema`, `duplicate`, `mediquo`; or `unsettled`, which is no refusal: there
         was no final answer, and the next run sends it again.
-    :param problems: field -> rule (see `schema.RULES`).
+    :param problems: field -> rule (see `fields.RULES`).
     :param status: of mediQuo's answer.
     """
 

@@ -24,7 +24,7 @@ class UploadOptions:
     :param rejects_path: a folder for the rejects file; None: the first 20 are logged.
     :param max_without_plan: how many patients may be sent without a plan, which unsubscribes
         them: a number, a share below 1.0, None for as many as there are; by default not all of
-        the first 1,000 (see `upload.Upload`).
+        the first 1,000 records (see `plans`).
     :param columns: name in the record -> field of a patient, or None to drop it.
     :param chunk_size: patients in a request, 1 to 100.
     :param max_in_flight: requests at once.

@@ -57,8 +57,8 @@ class Pace:
             self._answered.append(time.monotonic())
             self._told_limit = told_limit or self._told_limit
 
-    def succeeded(self) -> None:
-        """Note that mediQuo serves requests."""
+    def served(self) -> None:
+        """Note that mediQuo takes requests in."""
         with self._lock:
             self._refused_since = None
 
@@ -66,7 +66,8 @@ class Pace:
         """Start no request for so many seconds; return for how long none has succeeded."""
         with self._lock:
             now = time.monotonic()
-            self._refused_since = self._refused_since or now
+            if self._refused_since is None or now > self._paused_until + WINDOW:
+                self._refused_since = now  # the first, or the first of a later run
             self._paused_until = max(self._paused_until, now + seconds)
             return now - self._refused_since
 

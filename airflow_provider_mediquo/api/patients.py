@@ -17,7 +17,8 @@ from airflow_provider_mediquo.api.errors import (
     PatientNotFoundError,
 )
 from airflow_provider_mediquo.api.exchange import Exchange
-from airflow_provider_mediquo.api.schema import Code, PatientAnswerSchema, is_blank
+from airflow_provider_mediquo.api.fields import Code, is_blank
+from airflow_provider_mediquo.api.schema import PatientAnswerSchema
 
 MAX_PATIENTS = 100
 """Patients in one request, at most."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ from airflow_provider_mediquo.api.errors import ConnectionSettingsError
 DEFAULT_BASE_URL = "https://sdk.mediquo.com/v1"
 DEFAULT_REQUESTS_PER_MINUTE = 600
 DEFAULT_TIMEOUT = 30.0
+MAX_TIMEOUT = 3600
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,11 @@ class Settings:
         _check_base_url(self.base_url, allow_http=self.allow_http)
         _require(self.requests_per_minute >= 1, "`requests_per_minute` must be 1 or more")
         _require(
-            math.isfinite(self.timeout) and self.timeout > 0, "`timeout` must be seconds above 0"
+            0 < self.timeout <= MAX_TIMEOUT,
+            f"`timeout` must be seconds above 0, and {MAX_TIMEOUT} at most",
         )
         _require(
-            isinstance(self.verify, bool) or Path(self.verify).exists(),
+            isinstance(self.verify, bool) or (bool(self.verify) and Path(self.verify).exists()),
             "`verify` must be true, false or the path of an existing CA file on this worker",
         )
 
@@ -82,7 +83,7 @@ def _check_base_url(url: str, *, allow_http: bool) -> None:
     )
     _require(parts.scheme in ("https", "http"), f"the Base URL must begin with https://; {example}")
     _require(
-        not (parts.username or parts.password or parts.query or parts.fragment),
+        not (parts.username or parts.password or set(url) & set("?#")),
         f"the Base URL must not hold a user, a query or a fragment; {example}",
     )
     _require(

@@ -7,7 +7,6 @@ first 1,000 records, then a chunk per thread, and less than 100 bytes for each c
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -26,20 +25,17 @@ from airflow_provider_mediquo.api.errors import (
 )
 from airflow_provider_mediquo.api.intake import Intake, Item, iterate
 from airflow_provider_mediquo.api.ledger import Rejection, Tally, UploadReport
-from airflow_provider_mediquo.api.options import NOT_ALL, UploadOptions, is_within
+from airflow_provider_mediquo.api.options import UploadOptions
 from airflow_provider_mediquo.api.patients import upsert
+from airflow_provider_mediquo.api.plans import PlanGuard
 from airflow_provider_mediquo.api.rejects import RejectLog
+from airflow_provider_mediquo.api.sample import Sample
 from airflow_provider_mediquo.api.verdict import AGAIN, Ending, verdict
-from airflow_provider_mediquo.api.visibility import make_proof
 
 log = logging.getLogger(__name__)
 
-FIRST_LOOK = 1000
-"""Records that are read before the first request leaves, to see whether they carry plans."""
-
-_FEWEST_FOR_NOT_ALL = 100  # records: fewer may well all be without a plan
 _UNANSWERED_IN_A_ROW = 3  # chunks after which mediQuo counts as down
-_SAMPLE = 20
+_LOOK_UP = 0.5  # seconds
 
 
 class _Halted(BaseException):
@@ -62,8 +58,8 @@ class Upload:
         self._lock = threading.Lock()
         self._reader: int | None = None  # the thread that is inside the source right now
         self._intake = Intake(options, rejects, self.report)
-        self._looked_at = self._to_send = self._to_send_without_plan = 0
-        self._sample: list[tuple[str, str]] = []
+        self._plans = PlanGuard(options.max_without_plan, self.report)
+        self._sample = Sample(client.settings.secret_key)
         self._unanswered_chunks = self._unanswered_in_a_row = 0
         self._unanswered: MediquoError | None = None
         self._stopped_by: MediquoError | None = None
@@ -98,22 +94,35 @@ class Upload:
     def _send_all(self, source: Iterator[Any]) -> None:
         pool = ThreadPoolExecutor(self._options.max_in_flight, thread_name_prefix="mediquo")
         try:
+            self._submit_all(pool, source)
+        except BaseException as error:
+            # Not only what the source raises: also Airflow's time-out, wherever it strikes.
+            is_source = isinstance(error, Exception)
+            name = type(error).__name__
+            self.report.stopped_because = f"the source failed: {name}" if is_source else name
+            if not is_source:
+                self._client.stop(abort=True)
+            raise
+        finally:
+            try:
+                if close := getattr(source, "close", None):
+                    close()
+            finally:
+                pool.shutdown()
+
+    def _submit_all(self, pool: ThreadPoolExecutor, source: Iterator[Any]) -> None:
+        try:
             good = self._intake.good(self._records(source))
-            for chunk in _chunks(self._guarded(good), self._options.chunk_size):
+            for chunk in _chunks(self._plans.guard(good), self._options.chunk_size):
                 self._submit(pool, chunk)
         except _Halted:
             pass
-        except Exception as error:
-            self.report.stopped_because = f"the source failed: {type(error).__name__}"
+        except UnsubscribeLimitError as error:
+            self._halt(error)
+        except Exception:
+            self._wait_for_answers()
             raise
-        except BaseException as error:
-            self.report.stopped_because = type(error).__name__
-            self._client.stop(abort=True)
-            raise
-        finally:
-            if close := getattr(source, "close", None):
-                close()
-            pool.shutdown()
+        self._wait_for_answers()
 
     def _records(self, source: Iterator[Any]) -> Iterator[Any]:
         while True:
@@ -127,50 +136,21 @@ class Upload:
                 self._reader = None
             yield record
 
-    def _guarded(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Hold back the first records until it is known that they may be sent."""
-        held: list[Item] = []
-        for item in items:
-            held.append(item)
-            if self.report.read >= FIRST_LOOK:
-                break
-        self._looked_at = len(held)
-        without = sum(not item.has_plan for item in held)
-        limit = self._options.max_without_plan
-        if limit == NOT_ALL:
-            if held and without == len(held) and self.report.read >= _FEWEST_FOR_NOT_ALL:
-                self._stop_unsubscribing(
-                    f"None of the first {self.report.read:,} records has a plan"
-                )
-        elif not is_within(limit, without, len(held)):
-            self._stop_unsubscribing(
-                f"{without:,} of the first {len(held):,} patients have no plan"
-            )
-        yield from held
-        yield from items
-
     def _submit(self, pool: ThreadPoolExecutor, chunk: list[Item]) -> None:
-        self._to_send += len(chunk)
-        self._to_send_without_plan += sum(not item.has_plan for item in chunk)
-        limit = self._options.max_without_plan
-        of = max(self._looked_at, self._to_send)
-        if limit != NOT_ALL and not is_within(limit, self._to_send_without_plan, of):
-            self._stop_unsubscribing(
-                f"{self._to_send_without_plan:,} of the first {self._to_send:,} patients have no plan"
-            )
-        self._slots.acquire()
+        self._plans.check(chunk)
+        self._take_slot()
+        if self._stopped_by:
+            self._slots.release()
         self._check_halted()
         pool.submit(self._send, chunk)
 
-    def _stop_unsubscribing(self, what: str) -> None:
-        self._halt(
-            UnsubscribeLimitError(
-                f"{what}, and a patient without one is unsubscribed. If the plan has another name "
-                "in the source, map it: columns={'its name': 'plan'}. If they shall be "
-                "unsubscribed, raise `max_without_plan`."
-            )
-        )
-        raise _Halted
+    def _wait_for_answers(self) -> None:
+        for _ in range(self._options.max_in_flight):
+            self._take_slot()
+
+    def _take_slot(self) -> None:
+        while not self._slots.acquire(timeout=_LOOK_UP):
+            pass  # a signal that comes just before a wait does not end it
 
     def _send(self, chunk: list[Item]) -> None:
         try:
@@ -188,10 +168,11 @@ class Upload:
     def _exchange(self, chunk: list[Item]) -> None:
         try:
             answer = self._client.send(upsert(item.encoded for item in chunk), self._tally)
-        except RejectedRequestError as error:
-            self._refuse(chunk, error.status)
-        except (ServerError, UnreachableError) as error:
-            self._leave(chunk, error)
+        except (RejectedRequestError, ServerError, UnreachableError) as error:
+            # Its frames hold the chunk, in a circle that only the garbage collector would end.
+            error.__traceback__ = None
+            settle = self._refuse if isinstance(error, RejectedRequestError) else self._leave
+            settle(chunk, error)
         else:
             self._accept(chunk, answer.sent_at)
 
@@ -201,25 +182,14 @@ class Upload:
             for item in chunk:
                 self.report.upserted += 1
                 self.report.without_plan += not item.has_plan
-                self._consider(item, sent_at)
+                self._sample.consider(item, sent_at)
                 del self._intake.unsettled[item.row]
 
-    def _consider(self, item: Item, sent_at: int | None) -> None:
-        """Keep it in the sample with the same chance as every other record (algorithm R)."""
-        place = random.randrange(self.report.upserted)
-        if place >= _SAMPLE and len(self._sample) == _SAMPLE:
-            return
-        proof = make_proof(item.patient, self._client.settings.secret_key, sent_at)
-        if len(self._sample) < _SAMPLE:
-            self._sample.append((item.code, proof))
-        else:
-            self._sample[place] = (item.code, proof)
-
-    def _refuse(self, chunk: list[Item], status: int | None) -> None:
+    def _refuse(self, chunk: list[Item], error: MediquoError) -> None:
         with self._lock:
             self._unanswered_in_a_row = 0
             self.report.refused += len(chunk)
-            self._write_down(chunk, "mediquo", status)
+            self._write_down(chunk, "mediquo", error.status)
 
     def _leave(self, chunk: list[Item], error: MediquoError) -> None:
         with self._lock:
@@ -253,7 +223,7 @@ class Upload:
         report.seconds, report.throttled_seconds = seconds, self._tally.throttled
         report.requests, report.retries = self._tally.requests, self._tally.retries
         report.rejects_path = self._rejects.written_to
-        report.sample = dict(self._sample)
+        report.sample = self._sample.as_dict()
         if self._stopped_by:
             report.stopped_because = str(self._stopped_by)
         log.info("%s; %s requests in %.1f s", report, f"{report.requests:,}", seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +65,9 @@ def verdict(end: Ending) -> MediquoError | None:
 
 
 def _like(error: MediquoError, what: str, end: Ending) -> MediquoError:
-    return type(error)(_text(what, end), status=error.status, report=end.report)
+    ended = copy.copy(error)
+    ended.args, ended.report = (_text(what, end),), end.report
+    return ended
 
 
 def _text(what: str, end: Ending) -> str:

@@ -7,7 +7,6 @@ the connection's secret key, so that it can lie in XCom and nobody can read or g
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -19,7 +18,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_mediquo.api.errors import ConnectionSettingsError
-from airflow_provider_mediquo.api.schema import PATIENT_FIELDS, is_blank
+from airflow_provider_mediquo.api.fields import is_blank
+from airflow_provider_mediquo.api.schema import PATIENT_FIELDS
 
 _VERSION = 1
 _HEAD = struct.Struct(">B4sQ16sH")  # version, key id, time, salt, which fields
@@ -83,7 +83,7 @@ def _unpack(proof: str) -> tuple[int, bytes, int, bytes, int, bytes]:
     try:
         packed = base64.b64decode(proof + "=" * (-len(proof) % 4), b"-_", validate=True)
         return (*_HEAD.unpack_from(packed), packed[_HEAD.size :])
-    except (TypeError, binascii.Error, struct.error, UnicodeError):
+    except (TypeError, ValueError, struct.error):
         pass
     raise ValueError("`written` must be what an upsert returned: its ledger, with `sample`")
 

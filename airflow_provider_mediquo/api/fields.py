@@ -1,0 +1,246 @@
+"""The fields of a patient: how each is read, and the one word out of RULES that refuses it.
+
+Written to be cheap, because every record of every night passes here; a rule is one word, so that
+nothing of a refused value can get into an error.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+import pendulum
+from marshmallow import ValidationError, fields, missing, validate
+
+RULES: Mapping[str, str] = MappingProxyType(
+    {
+        "required": "must be there and not blank",
+        "unknown": "is not a field of a patient; rename it with `columns`, or drop it with None",
+        "twice": "is given twice (`birthdate` is another name of `birth_date`); drop one",
+        "record": "must be a mapping of field names to values",
+        "text": "must be text, in valid Unicode",
+        "code": "must be one line without control characters, and not `.` or `..`",
+        "choice": "must be one of the documented values",
+        "date": "must be a real day as YYYY-MM-DD, a date or a datetime",
+        "future": "must not be in the future",
+        "email": "must be a plausible e-mail address",
+        "phone": "must be 7 to 15 digits, with spaces, dots, hyphens or brackets at most",
+        "prefix": "must begin with its country's prefix: + or 00",
+        "object": "must be a JSON object of at most 32 levels",
+    }
+)
+"""Every rule that a record can break, and what to do about it."""
+
+_MOST_DIGITS = 64  # of a numeric code; converting longer ones takes time quadratic in their length
+_META_LEVELS = 32  # far below what JSON parsers of either side give up at
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_PHONE = re.compile(r"\+?[0-9][0-9 ().\-/]*")
+_NOT_DIGITS = re.compile(r"[^0-9]")
+
+
+def is_blank(value: object) -> bool:
+    """Whether there is nothing in it: null, empty, white space, NaN, or the NaT of pandas."""
+    if isinstance(value, str):
+        return not value or value.isspace()
+    return value is None or (isinstance(value, float | dt.datetime) and value != value)  # noqa: PLR0124  # NaN and pandas' NaT
+
+
+class PatientField(fields.Field):  # type: ignore[type-arg]  # generic in marshmallow 4 alone
+    """A field that knows what blank means; a subclass only says how to read what is not."""
+
+    default_error_messages = {"required": "required"}  # noqa: RUF012  # marshmallow's own form
+
+    def deserialize(self, value: Any, attr: Any = None, data: Any = None, **kwargs: Any) -> Any:
+        """Return what goes out: None for a blank, `missing` for an absent field."""
+        if value is missing and not self.required:
+            return missing
+        if value is missing or is_blank(value):
+            return self.blank()
+        return self.read(value)
+
+    def blank(self) -> Any:
+        """Return what a blank goes out as."""
+        if self.required:
+            raise ValidationError("required")
+        return None
+
+    def read(self, value: Any) -> Any:
+        """Return what a value goes out as, or raise ValidationError with a rule."""
+        raise NotImplementedError
+
+
+class Text(PatientField):
+    """Text, its outer white space trimmed, otherwise as given."""
+
+    def read(self, value: Any) -> str:
+        """Return it trimmed."""
+        if not isinstance(value, str):
+            raise ValidationError("text")
+        text = str.strip(value)
+        if not text.isascii():
+            _check_unicode(text)
+        return text
+
+
+class Code(Text):
+    """The identifier: text, or the whole number that a database keeps it as."""
+
+    def read(self, value: Any) -> str:
+        """Return it as text that is safe in a path."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return _digits(value)
+        if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+            return _digits(int(value)) if value.adjusted() < _MOST_DIGITS else _refuse("code")
+        code = super().read(value)
+        if code in (".", "..") or _CONTROL.search(code):
+            raise ValidationError("code")
+        return code
+
+
+class Plan(Text):
+    """A plan's name; a blank one is left out, which unsubscribes."""
+
+    def blank(self) -> Any:
+        """Leave it out."""
+        return missing
+
+
+class Choice(Text):
+    """One of a few words."""
+
+    def __init__(self, allowed: frozenset[str]) -> None:
+        super().__init__()
+        self.allowed = allowed
+
+    def read(self, value: Any) -> str:
+        """Return the word."""
+        word = super().read(value)
+        if word not in self.allowed:
+            raise ValidationError("choice")
+        return word
+
+
+class Day(PatientField):
+    """A real day that has begun somewhere (UTC), as YYYY-MM-DD."""
+
+    def read(self, value: Any) -> str:
+        """Return it as YYYY-MM-DD."""
+        day = _day_of(value)
+        if day is None:
+            raise ValidationError("date")
+        if day > dt.datetime.now(dt.UTC).date():
+            raise ValidationError("future")
+        return day.isoformat()
+
+
+class Email(Text):
+    """An e-mail address that could exist."""
+
+    _plausible = staticmethod(validate.Email(error="email"))
+
+    def read(self, value: Any) -> str:
+        """Return it trimmed, in the case it was given."""
+        email = super().read(value)
+        if len(email) > 254 or not _accepts(self._plausible, email):
+            raise ValidationError("email")
+        return email
+
+
+class Phone(Text):
+    """A phone number with its country's prefix, in any usual way of writing it."""
+
+    def read(self, value: Any) -> str:
+        """Return it trimmed, as it was written."""
+        phone = super().read(value)
+        digits = _NOT_DIGITS.sub("", phone)
+        if not _PHONE.fullmatch(phone):
+            raise ValidationError("phone")
+        if not phone.startswith(("+", "00")):
+            raise ValidationError("prefix")
+        national = digits if phone.startswith("+") else digits[2:]
+        if national.startswith("0") or not 7 <= len(national) <= 15:
+            raise ValidationError("phone")
+        return phone
+
+
+class JsonObject(PatientField):
+    """An object of the caller's own."""
+
+    def read(self, value: Any) -> dict[str, Any]:
+        """Return it as it is, proven to be JSON."""
+        if not isinstance(value, dict) or not _is_json(value, _META_LEVELS):
+            raise ValidationError("object")
+        return value
+
+
+class Timestamp(fields.Field):  # type: ignore[type-arg]  # generic in marshmallow 4 alone
+    """A time in either of mediQuo's formats, as an aware time in UTC; None if it is neither."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        try:
+            return pendulum.instance(dt.datetime.fromisoformat(value)).in_timezone("UTC")
+        except (TypeError, ValueError, OverflowError):
+            return None  # MySQL's zero date, say: it must not keep a patient from being read
+
+
+def _refuse(rule: str) -> Any:
+    raise ValidationError(rule)
+
+
+def _digits(number: int) -> str:
+    return str(number) if number.bit_length() < 3 * _MOST_DIGITS else str(_refuse("code"))
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        broken = True
+    else:
+        broken = False
+    if broken:
+        raise ValidationError("text")
+
+
+def _day_of(value: Any) -> dt.date | None:
+    if isinstance(value, dt.datetime):
+        return dt.date(value.year, value.month, value.day)
+    if isinstance(value, dt.date):
+        return value
+    text = str.strip(value) if isinstance(value, str) else ""
+    try:
+        return dt.date.fromisoformat(text) if _DAY.fullmatch(text) else None
+    except ValueError:
+        return None
+
+
+def _accepts(validator: Any, value: str) -> bool:
+    try:
+        validator(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def _is_json(value: Any, levels: int) -> bool:
+    """Whether it is JSON without tricks: text keys, finite numbers, valid Unicode, so deep."""
+    if isinstance(value, dict):
+        return levels > 0 and all(
+            isinstance(key, str) and _is_json(key, 0) and _is_json(item, levels - 1)
+            for key, item in value.items()
+        )
+    if isinstance(value, list):
+        return levels > 0 and all(_is_json(item, levels - 1) for item in value)
+    if isinstance(value, bool | int | float | str | None):
+        try:
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except ValueError:
+            return False
+        return True
+    return False

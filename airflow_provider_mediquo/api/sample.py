@@ -1,0 +1,31 @@
+"""A few of the accepted records, each with the same chance, for the sensor to look at."""
+
+from __future__ import annotations
+
+import random
+
+from airflow_provider_mediquo.api.intake import Item
+from airflow_provider_mediquo.api.visibility import make_proof
+
+SIZE = 20
+
+
+class Sample:
+    """SIZE records out of a stream of any length (reservoir sampling, algorithm R)."""
+
+    def __init__(self, secret_key: str) -> None:
+        self._secret_key = secret_key
+        self._seen = 0
+        self._kept: list[tuple[str, str]] = []
+
+    def consider(self, item: Item, sent_at: int | None) -> None:
+        """Keep it, or not; see `visibility.make_proof`."""
+        self._seen += 1
+        place = len(self._kept) if self._seen <= SIZE else random.randrange(self._seen)
+        if place < SIZE:
+            proof = make_proof(item.patient, self._secret_key, sent_at)
+            self._kept[place : place + 1] = [(item.code, proof)]
+
+    def as_dict(self) -> dict[str, str]:
+        """Return code -> proof."""
+        return dict(self._kept)

@@ -1,0 +1,81 @@
+import inspect
+import pickle
+
+import pytest
+
+from airflow_provider_mediquo.api import errors, patients
+from airflow_provider_mediquo.api.ledger import Rejection, UploadReport
+from airflow_provider_mediquo.api.settings import Settings
+
+ALL = [
+    error
+    for _, error in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(error, errors.MediquoError)
+]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_error_comes_through_pickling_as_it_was(kind):
+    report = UploadReport(read=3, upserted=2, invalid=1, sample={"m-1": "proof"})
+    error = kind("What happened.", status=503, report=report)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert str(again) == "What happened."
+    assert (again.status, again.report) == (503, report)
+
+
+def test_what_only_some_errors_carry_comes_through_too():
+    rejection = Rejection(7, "m-7", "schema", {"email": "email"})
+    error = errors.InvalidPatientsError("x", rejections=(rejection,))
+    assert pickle.loads(pickle.dumps(error)).rejections == (rejection,)
+    limited = errors.RateLimitedError("x", retry_after=7.0, is_final=False)
+    again = pickle.loads(pickle.dumps(limited))
+    assert (again.retry_after, again.is_final, again.status) == (7.0, False, 429)
+    assert pickle.loads(pickle.dumps(errors.ServerError("x", retry_after=3.0))).retry_after == 3.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "builtin"),
+    [
+        (errors.AuthenticationError, PermissionError),
+        (errors.ConnectionSettingsError, ValueError),
+        (errors.InvalidPatientsError, ValueError),
+        (errors.RejectedRequestError, ValueError),
+        (errors.PatientNotFoundError, LookupError),
+        (errors.UnreachableError, ConnectionError),
+    ],
+)
+def test_an_error_is_also_the_builtin_it_resembles(kind, builtin):
+    assert issubclass(kind, builtin)
+
+
+def test_what_a_retry_cannot_heal_says_so():
+    hopeless = {error.__name__ for error in ALL if not error.can_retry}
+    assert hopeless == {
+        "AuthenticationError",
+        "ConnectionSettingsError",
+        "InvalidPatientsError",
+        "TooManyRejectsError",
+        "UnsubscribeLimitError",
+        "RejectedRequestError",
+    }
+
+
+def test_the_tree_in_the_docstring_names_every_error():
+    assert [name for name in (e.__name__ for e in ALL) if name not in str(errors.__doc__)] == []
+
+
+def test_neither_keys_nor_token_nor_body_show_in_a_repr():
+    settings = Settings(api_key="canary-1", secret_key="canary-2")
+    token = patients.AccessToken("canary-3", "Bearer")
+    exchange = patients.upsert([b'{"code": "m-1", "first_name": "canary-4"}'])
+    for value in (settings, token, exchange):
+        assert "canary" not in repr(value)
+        assert "canary" not in str(value)
+        assert "canary" not in f"{[value]}"
+        assert pickle.loads(pickle.dumps(value)) == value
+
+
+def test_exchanges_keep_how_to_read_their_answer_when_pickled():
+    for exchange in (patients.get("m-1"), patients.authenticate("m-1"), patients.upsert([])):
+        assert pickle.loads(pickle.dumps(exchange)) == exchange

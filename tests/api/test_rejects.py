@@ -1,0 +1,69 @@
+import json
+import logging
+
+from airflow_provider_mediquo.api.ledger import Rejection
+from airflow_provider_mediquo.api.rejects import SHOWN, RejectLog
+
+
+def rejection(row: int, by: str = "schema") -> Rejection:
+    return Rejection(row, f"m-{row}", by, {"email": "email"} if by == "schema" else {})
+
+
+def test_each_is_a_line_that_is_there_at_once(tmp_path):
+    path = tmp_path / "new" / "folder" / "rejects.jsonl"
+    with RejectLog(path) as rejects:
+        rejects.add(rejection(7))
+        rejects.add(Rejection(8, None, "mediquo", {}, 422))
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines == [
+        {"row": 7, "code": "m-7", "refused_by": "schema", "problems": {"email": "email"}},
+        {"row": 8, "code": None, "refused_by": "mediquo", "problems": {}, "status": 422},
+    ]
+    assert rejects.written_to == str(path)
+
+
+def test_a_file_is_appended_to_and_left_out_where_there_is_nothing_in_it(tmp_path):
+    path = tmp_path / "rejects.jsonl"
+    with RejectLog(path) as rejects:
+        pass
+    assert not path.exists()
+    assert rejects.written_to is None
+    for row in (1, 2):
+        with RejectLog(path) as rejects:
+            rejects.add(rejection(row))
+    with RejectLog(path) as rejects:
+        pass
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_without_a_file_the_first_ones_are_logged(caplog):
+    caplog.set_level(logging.INFO)
+    with RejectLog() as rejects:
+        for row in range(1, 101):
+            rejects.add(rejection(row))
+    shown = [json.loads(r.getMessage().partition(": ")[2]) for r in caplog.records[:SHOWN]]
+    assert SHOWN == 20
+    assert [line["row"] for line in shown] == list(range(1, 21))
+    assert len(caplog.records) == 21, "and one line says that there are more"
+    assert rejects.kinds == {"email: email": 100}
+    assert rejects.written_to is None
+
+
+def test_without_a_file_every_unsettled_code_is_logged(caplog):
+    with RejectLog() as rejects:
+        rejects.add(*(rejection(row) for row in range(30)))
+        rejects.add(*(rejection(row, "unsettled") for row in range(1000, 1100)))
+    assert all(f'"m-{row}"' in caplog.text for row in range(1000, 1100))
+
+
+def test_nothing_is_logged_where_there_is_a_file(tmp_path, caplog):
+    with RejectLog(tmp_path / "x.jsonl") as rejects:
+        rejects.add(rejection(1), rejection(2, "unsettled"))
+    assert caplog.records == []
+
+
+def test_kinds_of_problems_are_counted_but_not_without_end():
+    rejects = RejectLog()
+    for number in range(2000):
+        rejects.add(Rejection(number, None, "schema", {f"column_{number}": "unknown"}))
+    assert len(rejects.kinds) <= 1000

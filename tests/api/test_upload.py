@@ -1,0 +1,908 @@
+import gc
+import logging
+import pickle
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from airflow_provider_mediquo.api import client as client_module
+from airflow_provider_mediquo.api import plans as plans_module
+from airflow_provider_mediquo.api import upload as upload_module
+from airflow_provider_mediquo.api.errors import (
+    AuthenticationError,
+    ConnectionSettingsError,
+    InvalidPatientsError,
+    MediquoError,
+    RateLimitedError,
+    ServerError,
+    StoppedError,
+    TooManyRejectsError,
+    UnreachableError,
+    UnsubscribeLimitError,
+)
+from airflow_provider_mediquo.api.ledger import UploadReport
+from airflow_provider_mediquo.api.options import UploadOptions
+from airflow_provider_mediquo.api.patients import get
+from airflow_provider_mediquo.api.rejects import RejectLog
+from airflow_provider_mediquo.api.visibility import differences
+
+SOON = 10.0
+"""Seconds that "at once" may take on a busy machine; what is waited for would take longer."""
+
+
+# --- 1: every good record is served ---------------------------------------------------------------
+
+
+def test_an_upload_in_which_all_goes_well(box, client, upload, people):
+    run = upload(client, people(250))
+    assert run.error is None
+    assert len(box.patients) == run.report.upserted == 250
+    assert [entry.patients for entry in box.journal].count(100) == 2
+    assert run.report.requests == 3
+    assert (run.report.retries, run.report.unsettled, run.report.rejected) == (0, 0, 0)
+    assert run.report.rejects_path is None
+
+
+def test_an_upload_of_nothing_sends_nothing(box, client, upload):
+    assert upload(client, []).error is None
+    assert box.counters.total == 0
+
+
+def test_bad_records_are_written_down_and_the_good_ones_go(box, client, upload, people):
+    records = people(300)
+    for row in (3, 150, 151, 299):
+        records[row - 1] = records[row - 1] | {"birth_date": "1980-02-30"}
+    records[9] = "not a record"
+    run = upload(client, records)
+    assert isinstance(run.error, TooManyRejectsError)
+    assert len(box.patients) == run.report.upserted == 295
+    assert run.rows("schema") == [3, 10, 150, 151, 299]
+    assert {
+        "row": 3,
+        "code": "m-3",
+        "refused_by": "schema",
+        "problems": {"birth_date": "date"},
+    } in (run.lines)
+    assert run.report.rejects_path == str(run.path)
+
+
+@pytest.mark.parametrize(
+    ("max_rejects", "is_green"), [(0, False), (4, False), (5, True), (0.04, False), (0.05, True)]
+)
+def test_max_rejects_decides_how_it_ends_not_who_is_sent(
+    box, client, upload, people, max_rejects, is_green
+):
+    records = people(100)
+    for row in range(0, 100, 20):
+        records[row] = records[row] | {"gender": "x"}
+    run = upload(client, records, max_rejects=max_rejects)
+    assert (run.error is None) is is_green
+    assert len(box.patients) == 95
+
+
+def test_what_mediquo_refuses_counts_as_rejected_and_the_others_go(box, client, upload, people):
+    box.settings.refuse_tax_id = "bad"
+    records = people(30)
+    records[14]["tax_id"] = "bad"
+    run = upload(client, records, chunk_size=10, max_rejects=0)
+    assert isinstance(run.error, TooManyRejectsError)
+    assert run.report.upserted == len(box.patients)
+    assert 15 in run.rows("mediquo")
+    assert not set(run.rows("mediquo")) & {*range(1, 11), *range(21, 31)}
+    assert {line["status"] for line in run.lines} == {422}
+    assert upload(client, records, chunk_size=10, max_rejects=10).error is None
+
+
+def test_wrong_keys_stop_it(box, connect, upload, people):
+    run = upload(connect(box, secret_key="wrong"), people(2000), max_in_flight=2, chunk_size=10)
+    assert isinstance(run.error, AuthenticationError)
+    assert run.error.status == 401
+    assert run.report.upserted == 0
+    assert box.counters.total <= 4
+    assert run.source.pulled < 2000
+
+
+def test_a_wrong_base_url_stops_it(box, connect, upload, people):
+    run = upload(connect(box.home + "/v2"), people(10))
+    assert isinstance(run.error, ConnectionSettingsError)
+    assert run.codes("unsettled") == {f"m-{number}" for number in range(1, 11)}
+
+
+# --- 2: blank -------------------------------------------------------------------------------------
+
+
+def test_a_blank_clears_an_absent_field_stays_and_a_blank_plan_unsubscribes(
+    box, client, upload, people
+):
+    full = {"last_name": "Lovelace", "email": "ada@example.com", "meta": {"a": 1}}
+    upload(client, people(2, **full))
+    run = upload(client, people(1, email=" ", last_name=None, plan=" "))
+    assert run.error is None
+    assert box.patients["m-1"].items() >= {"email": None, "last_name": None, "plan": None}.items()
+    assert box.patients["m-1"]["meta"] == {"a": 1}
+    assert run.report.without_plan == 1
+    assert box.patients["m-2"]["plan"] == "premium"
+
+
+# --- 3: nobody is unsubscribed by accident --------------------------------------------------------
+
+
+def test_a_source_without_any_plan_is_not_sent(box, client, upload, people):
+    run = upload(client, people(1500, plan=None))
+    assert isinstance(run.error, UnsubscribeLimitError)
+    assert box.counters.total == 0
+    assert run.source.pulled == 1000
+    assert len(run.codes("unsettled")) == 1000
+    assert "None of the first 1,000" in run.first_line
+
+
+@pytest.mark.parametrize(("count", "is_sent"), [(99, True), (100, False)])
+def test_fewer_than_100_may_all_be_without_a_plan(box, client, upload, people, count, is_sent):
+    run = upload(client, people(count, plan=None))
+    assert (run.error is None) is is_sent
+    assert len(box.patients) == run.report.without_plan == (count if is_sent else 0)
+
+
+def test_one_plan_among_the_first_thousand_is_enough_where_no_limit_is_given(
+    box, client, upload, people
+):
+    records = people(999, plan=None) + people(1, start=5000) + people(500, start=6000, plan="")
+    run = upload(client, records)
+    assert run.error is None
+    assert run.report.without_plan == 1499
+
+
+def test_a_plan_after_the_first_thousand_comes_too_late(box, client, upload, people):
+    run = upload(client, people(1000, plan=None) + people(1, start=5000))
+    assert isinstance(run.error, UnsubscribeLimitError)
+    assert box.counters.total == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "is_sent"),
+    [(None, True), (0, False), (59, False), (60, True), (0.29, False), (0.3, True)],
+)
+def test_a_limit_is_judged_before_the_first_request(box, client, upload, people, limit, is_sent):
+    records = people(140) + people(60, start=500, plan=None)
+    run = upload(client, records, max_without_plan=limit, chunk_size=10)
+    assert (run.error is None) is is_sent
+    assert len(box.patients) == (200 if is_sent else 0)
+    if not is_sent:
+        assert isinstance(run.error, UnsubscribeLimitError)
+        assert box.counters.total == 0
+
+
+def test_none_as_limit_sends_a_source_without_any_plan(box, client, upload, people):
+    assert upload(client, people(300, plan=None), max_without_plan=None).error is None
+    assert len(box.patients) == 300
+
+
+def test_after_the_first_thousand_each_chunk_is_judged_before_it_is_sent(
+    box, client, upload, people
+):
+    records = people(1200) + people(300, start=5000, plan=None)
+    run = upload(client, records, max_without_plan=50, chunk_size=20, max_in_flight=1)
+    assert isinstance(run.error, UnsubscribeLimitError)
+    # Two chunks keep to the limit; the second may not have left yet when the third stopped it all.
+    assert run.report.without_plan == sum(p["plan"] is None for p in box.patients.values())
+    assert run.report.without_plan in (20, 40)
+    assert run.source.pulled == 1260
+
+
+def test_a_share_is_of_the_first_thousand_and_then_of_what_is_sent(box, client, upload, people):
+    # 90 of the first 100 have none, but only 90 of the first 1,000.
+    records = people(90, plan=None) + people(1410, start=1000)
+    assert upload(client, records, max_without_plan=0.09, chunk_size=10).error is None
+    late = people(1500) + people(500, start=5000, plan=None)
+    run = upload(client, late, max_without_plan=0.1, chunk_size=10, max_in_flight=2)
+    assert isinstance(run.error, UnsubscribeLimitError)
+    # 166 of 1,666 are a tenth; two chunks may not have left yet when the next one stopped it all.
+    assert 140 <= run.report.without_plan <= 160
+
+
+def test_records_that_are_rejected_do_not_hide_that_there_are_no_plans(box, client, upload, people):
+    records = people(500, plan=None) + people(500, start=5000, gender="x")
+    assert isinstance(upload(client, records).error, UnsubscribeLimitError)
+    assert box.counters.total == 0
+
+
+# --- 4: duplicates --------------------------------------------------------------------------------
+
+
+def test_a_code_belongs_to_the_first_record_that_passes_the_schema(box, client, upload, people):
+    records = [
+        *people(1, first_name="wrong", gender="x"),
+        *people(1, first_name="first"),
+        *people(1, first_name="second"),
+        *people(1, start=2),
+        {"code": " m-1 ", "first_name": "trimmed", "plan": "premium"},
+    ]
+    run = upload(client, records, max_rejects=3)
+    assert run.error is None
+    assert box.patients["m-1"]["first_name"] == "first"
+    assert run.rows("duplicate") == [3, 5]
+    assert run.report.duplicate == 2
+    assert box.accepted == {"m-1": 1, "m-2": 1}
+
+
+def test_a_number_and_its_text_are_the_same_code(box, client, upload):
+    run = upload(client, [{"code": code, "first_name": "Ada"} for code in (7, "7")])
+    assert run.report.duplicate == 1
+
+
+def test_duplicates_of_different_chunks_are_found(box, client, upload, people):
+    run = upload(client, people(500) + people(500), chunk_size=7)
+    assert run.report.duplicate == run.report.upserted == 500
+
+
+def test_a_plan_that_was_lost_to_a_duplicate_fails_whatever_max_rejects_says(
+    box, client, upload, people
+):
+    records = people(30, plan=None) + people(5) + people(100, start=1000)
+    run = upload(client, records, max_rejects=0.9)
+    assert isinstance(run.error, InvalidPatientsError)
+    assert len(box.patients) == 130
+    assert [(r.row, r.code) for r in run.error.rejections] == [
+        (31 + at, f"m-{1 + at}") for at in range(5)
+    ]
+    assert "5 patients" in run.first_line
+    assert run.lines[0]["problems"] == {"code": "duplicate", "plan": "lost"}
+
+
+@pytest.mark.parametrize(("first", "later"), [("a", None), ("a", "b"), (None, None), (None, " ")])
+def test_a_duplicate_that_loses_no_plan_is_only_a_reject(box, client, upload, people, first, later):
+    records = people(1, plan=first) + people(1, plan=later)
+    assert upload(client, records, max_rejects=1).error is None
+
+
+# --- 5: codes -------------------------------------------------------------------------------------
+
+
+def test_codes_that_a_path_cannot_carry_are_rejected_and_all_others_can_be_read(
+    box, client, upload
+):
+    good = ["a/b", "a%2Fb", "a?b", "a b", "%2e%2e", "...", "\u00e9\u6771", "a#b", "x" * 300]
+    bad = [".", "..", "a\tb", "a\x00"]
+    records = [{"code": c, "first_name": "Ada", "plan": "x"} for c in (*good, *bad)]
+    run = upload(client, records, max_rejects=4)
+    assert run.error is None
+    assert [line["problems"] for line in run.lines] == [{"code": "code"}] * 4
+    assert [line["code"] for line in run.lines] == [None] * 4
+    for code in good:
+        assert client.send(get(code)).value["code"] == code
+
+
+# --- 6: a lost answer is not a verdict ------------------------------------------------------------
+
+
+def test_a_chunk_without_an_answer_is_written_down_and_the_run_goes_on(box, client, upload, people):
+    box.script("upsert", *["503"] * 5)
+    run = upload(client, people(50), chunk_size=10, max_in_flight=1)
+    assert isinstance(run.error, ServerError)
+    assert run.error.status == 503
+    assert run.codes("unsettled") == {f"m-{number}" for number in range(1, 11)}
+    assert len(box.patients) == run.report.upserted == 40
+    assert run.report.stopped_because is None, "every record was tried"
+    assert (run.report.requests, run.report.retries) == (9, 4)
+    assert {line["status"] for line in run.lines} == {503}
+
+
+def test_a_lost_answer_is_asked_for_again_and_nothing_is_counted_twice(box, client, upload, people):
+    box.script("upsert", "lost_after", "not_json", "empty", "503", "ok", "lost_before")
+    run = upload(client, people(30), chunk_size=10, max_in_flight=1)
+    assert run.error is None
+    assert run.report.upserted == len(box.patients) == 30
+    assert run.report.retries == 5
+
+
+def test_two_chunks_in_a_row_do_not_stop_it(box, client, upload, people):
+    box.script("upsert", *["lost_before"] * 10, "ok", *["lost_before"] * 10)
+    run = upload(client, people(100), chunk_size=10, max_in_flight=1)
+    assert isinstance(run.error, UnreachableError)
+    assert run.report.unsettled == 40
+    assert len(box.patients) == 60
+    assert "4 requests" in run.first_line
+
+
+def test_three_chunks_in_a_row_stop_it(box, client, upload, people):
+    box.script("upsert", "ok", *["503"] * 15)
+    run = upload(client, people(1000), chunk_size=10, max_in_flight=1)
+    assert isinstance(run.error, ServerError)
+    assert "3 chunks in a row" in str(run.report.stopped_because)
+    assert run.report.upserted == len(box.patients) == 10
+    assert box.counters.total == 16
+    assert run.codes("unsettled") == {f"m-{n}" for n in range(11, run.source.pulled + 1)}
+
+
+def test_nobody_listening_stops_it_too(connect, upload, people):
+    run = upload(connect("http://127.0.0.1:9/v1"), people(500), chunk_size=10)
+    assert isinstance(run.error, UnreachableError)
+    assert run.report.upserted == 0
+    assert run.report.unsettled == run.source.pulled
+
+
+def test_under_every_kind_of_fault_the_ledger_is_right(box, client, upload, people):
+    box.settings.lost_before_rate = box.settings.lost_after_rate = box.settings.error_rate = 0.2
+    box.settings.seed = 7
+    box.settings.jitter = 0.01
+    records = people(1500)
+    for row in range(0, 1500, 50):
+        records[row] = records[row] | {"email": "x"}
+    run = upload(client, records + people(20, start=2), chunk_size=10, max_rejects=1000)
+    unsettled = run.codes("unsettled")
+    assert unsettled, "the seed leaves some"
+    accepted = {f"m-{n}" for n in range(1, 1501)} - unsettled - run.codes("schema")
+    assert run.report.upserted == len(accepted)
+    assert accepted <= box.patients.keys()
+    assert box.patients.keys() <= accepted | unsettled
+
+
+# --- 7: 429 ---------------------------------------------------------------------------------------
+
+
+def test_a_429_is_no_attempt_of_a_chunk(box, client, upload, people, brief_pauses):
+    box.script("upsert", *["429:1"] * 20)
+    run = upload(client, people(20), chunk_size=10, max_in_flight=1)
+    assert run.error is None
+    assert run.report.requests == 22
+    assert run.report.retries == 0
+    assert run.report.throttled_seconds > 0
+
+
+def test_a_429_that_asks_for_longer_than_ten_minutes_stops_it_at_once(box, client, upload, people):
+    box.script("upsert", "ok", "429:601")
+    started = time.monotonic()
+    run = upload(client, people(2000), chunk_size=10, max_in_flight=4)
+    assert time.monotonic() - started < SOON
+    assert isinstance(run.error, RateLimitedError)
+    assert run.error.retry_after == 601
+    assert run.report.unsettled > 0
+    assert "429" in run.first_line
+
+
+def test_ten_minutes_of_429_stop_it(box, client, upload, people, brief_pauses, monkeypatch):
+    monkeypatch.setattr(client_module, "PATIENCE", 1.1)
+    box.script("upsert", *["429:1"] * 2000)
+    run = upload(client, people(100), chunk_size=10, max_in_flight=2)
+    assert isinstance(run.error, RateLimitedError)
+    assert run.report.unsettled == run.source.pulled == 100
+
+
+# --- 8: nothing hangs -----------------------------------------------------------------------------
+
+
+class Cut(BaseException):
+    """What a time limit raises out of a signal handler, wherever the main thread is."""
+
+
+@pytest.fixture
+def on_signal() -> Iterator[Any]:
+    """Call a function in the main thread, by a signal, as soon as something is true."""
+    threads = []
+    before = signal.getsignal(signal.SIGUSR1)
+    given_up = threading.Event()
+
+    def arrange(call: Any, happened: Any) -> None:
+        handled: list[bool] = []
+
+        def handler(*_: Any) -> None:
+            if not handled:
+                handled.append(True)
+                call()
+
+        def watch() -> None:
+            while not happened():
+                if given_up.wait(0.005):
+                    return
+            # Again and again: one that arrives right before a lock is waited for interrupts nothing.
+            while not handled and not given_up.is_set():
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+                given_up.wait(0.05)
+
+        signal.signal(signal.SIGUSR1, handler)
+        threads.append(threading.Thread(target=watch, name="watch"))
+        threads[-1].start()
+
+    yield arrange
+    given_up.set()
+    for thread in threads:
+        thread.join()
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.fixture
+def when(on_signal) -> Iterator[Any]:
+    """Call a function in another thread as soon as something is true."""
+    threads = []
+    given_up = threading.Event()
+
+    def arrange(call: Any, happened: Any) -> None:
+        def watch() -> None:
+            while not happened():
+                if given_up.wait(0.005):
+                    return
+            call()
+
+        threads.append(threading.Thread(target=watch, name="watch"))
+        threads[-1].start()
+
+    yield arrange
+    given_up.set()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture(params=["signal", "thread"])
+def kill(request, on_signal, when) -> Any:
+    """Stop an upload from a signal handler, or from another thread."""
+    arrange = on_signal if request.param == "signal" else when
+    return lambda run, happened: arrange(run.upload.stop, happened)
+
+
+def is_killed_soon(run: Any) -> None:
+    started = time.monotonic()
+    run.go()
+    assert time.monotonic() - started < SOON
+    assert isinstance(run.error, StoppedError)
+    assert "killed" in str(run.report.stopped_because)
+    assert "Safe to run again" in run.first_line
+
+
+def test_killed_while_answers_hang(box, connect, prepare, people, kill):
+    box.script("upsert", "ok", *["hang"] * 100)
+    run = prepare(connect(box, timeout=300), people(2000), chunk_size=10, max_in_flight=4)
+    kill(run, lambda: box.counters.in_flight == 4 and box.counters.requests["upsert"]["200"])
+    is_killed_soon(run)
+    assert run.report.upserted == 10
+    sent = {f"m-{n}" for n in range(1, run.source.pulled + 1)}
+    assert run.codes("unsettled") == sent - box.accepted.keys()
+
+
+def test_killed_while_the_last_answers_hang(box, connect, prepare, people, kill):
+    box.script("upsert", *["hang"] * 100)
+    run = prepare(connect(box, timeout=300), people(30), chunk_size=10)
+    kill(run, lambda: box.counters.in_flight == 3)
+    is_killed_soon(run)
+    assert len(run.codes("unsettled")) == 30
+
+
+def test_killed_while_a_429_pauses_it(box, client, prepare, people, kill):
+    box.script("upsert", "429:300")
+    run = prepare(client, people(2000), chunk_size=10, max_in_flight=1)
+    kill(run, lambda: box.counters.requests["upsert"]["429"])
+    is_killed_soon(run)
+    assert box.counters.total == 1
+
+
+def test_killed_while_it_backs_off(box, client, prepare, people, kill, monkeypatch):
+    monkeypatch.setattr(client_module, "BACKOFF", lambda state: 300.0)
+    box.script("upsert", *["503"] * 10)
+    run = prepare(client, people(2000), chunk_size=10, max_in_flight=3)
+    kill(run, lambda: box.counters.requests["upsert"]["503"] == 3)
+    is_killed_soon(run)
+
+
+def test_killed_while_it_waits_for_the_pace(box, connect, prepare, people, kill):
+    run = prepare(connect(box, requests_per_minute=2), people(2000), chunk_size=10)
+    kill(run, lambda: box.counters.requests["upsert"]["200"] == 2)
+    is_killed_soon(run)
+    assert run.report.upserted == 20
+
+
+def test_killed_by_a_signal_while_the_source_waits(box, client, prepare, people, on_signal):
+    waiting, cleaned = threading.Event(), threading.Event()
+
+    def source() -> Iterator[Any]:
+        try:
+            yield from people(1500)
+            waiting.set()
+            threading.Event().wait(300)
+        finally:
+            cleaned.set()
+
+    run = prepare(client, source())
+    on_signal(run.upload.stop, waiting.is_set)
+    is_killed_soon(run)
+    assert cleaned.is_set()
+    assert run.source.pulled == 1500
+
+
+def test_killed_by_a_signal_within_a_source_that_catches_errors(client, prepare, people, on_signal):
+    waiting = threading.Event()
+
+    def source() -> Iterator[Any]:
+        yield from people(1500)
+        try:
+            waiting.set()
+            threading.Event().wait(300)
+        except Exception:  # noqa: BLE001  # as broad as a careless source's
+            yield from people(1500, start=5000)
+
+    run = prepare(client, source())
+    on_signal(run.upload.stop, waiting.is_set)
+    is_killed_soon(run)
+    assert run.source.pulled == 1500
+
+
+def test_killed_by_another_thread_it_ends_with_the_sources_next_record(
+    box, client, prepare, people
+):
+    run = prepare(client, ())
+
+    def source() -> Iterator[Any]:
+        yield from people(1500)
+        killer = threading.Thread(target=run.upload.stop)
+        killer.start()
+        killer.join()
+        yield from people(1500, start=5000)
+
+    run.source.generator = run.source._give(source())
+    is_killed_soon(run)
+    assert run.source.pulled <= 1501
+
+
+def test_killed_before_it_began(box, client, prepare, people):
+    run = prepare(client, people(10))
+    run.upload.stop()
+    is_killed_soon(run)
+    assert box.counters.total == 0
+
+
+def test_killed_twice(box, connect, prepare, people, on_signal):
+    box.script("upsert", *["hang"] * 100)
+    run = prepare(connect(box, timeout=300), people(2000), chunk_size=10, max_in_flight=2)
+    on_signal(lambda: (run.upload.stop(), run.upload.stop()), lambda: box.counters.in_flight == 2)
+    is_killed_soon(run)
+
+
+@pytest.mark.parametrize("records", [20, 2000], ids=["waiting for answers", "waiting for a slot"])
+def test_what_a_signal_handler_raises_ends_it_like_a_kill(
+    box, connect, prepare, people, on_signal, records
+):
+    """A time limit of the scheduler, say, or Ctrl-C."""
+    box.script("upsert", *["hang"] * 300)
+    client = connect(box, timeout=300)
+    run = prepare(client, people(records), chunk_size=10, max_in_flight=2)
+
+    def cut() -> None:
+        raise Cut
+
+    on_signal(cut, lambda: box.counters.in_flight == 2)
+    # Whatever happens, this test must not leave threads that hang for minutes.
+    helper = threading.Timer(SOON, client.stop, kwargs={"abort": True})
+    helper.start()
+    try:
+        started = time.monotonic()
+        run.go()
+        assert time.monotonic() - started < SOON
+    finally:
+        helper.cancel()
+        client.stop(abort=True)
+    assert isinstance(run.error, Cut)
+    assert run.report.stopped_because == "Cut"
+    assert run.report.unsettled == run.source.pulled
+
+
+def test_a_source_that_fails_while_it_is_closed_leaves_no_threads(
+    box, connect, prepare, people, eventually
+):
+    def source() -> Iterator[Any]:
+        try:
+            yield from people(2000)
+        finally:
+            raise RuntimeError("the cursor is gone")
+
+    box.script("upsert", "401", *["slow_body"] * 5)
+    box.settings.drip = 0.02
+    run = prepare(connect(box), source(), chunk_size=10, max_in_flight=3)
+    try:
+        run.go()
+        assert isinstance(run.error, RuntimeError | AuthenticationError)
+    finally:  # or they would be found by the next test
+        run.error = None
+        gc.collect()
+        eventually(lambda: not any(t.name.startswith("mediquo_") for t in threading.enumerate()))
+
+
+# --- a source that fails --------------------------------------------------------------------------
+
+
+class SourceError(Exception):
+    """What a database raises."""
+
+
+def failing(records: list[Any]) -> Iterator[Any]:
+    yield from records
+    raise SourceError("the database went away")
+
+
+@pytest.mark.parametrize("count", [0, 50, 1550])
+def test_what_the_source_raises_comes_through_after_the_ledger(box, client, upload, people, count):
+    run = upload(client, failing(people(count)))
+    assert type(run.error) is SourceError
+    assert run.report.stopped_because == "the source failed: SourceError"
+    assert run.report.read == count
+    assert len(box.patients) == run.report.upserted
+
+
+def test_a_source_that_fails_while_others_are_sent_is_still_the_reason(
+    box, client, upload, people, monkeypatch
+):
+    monkeypatch.setattr(client_module, "BACKOFF", lambda state: 0.3)
+    box.script("upsert", "503")
+
+    def source() -> Iterator[Any]:
+        yield from people(1100)
+        while not box.counters.requests["upsert"]["503"]:
+            time.sleep(0.005)
+        raise SourceError
+
+    run = upload(client, source(), chunk_size=100, max_in_flight=3)
+    assert type(run.error) is SourceError
+    assert run.report.stopped_because == "the source failed: SourceError"
+    assert len(box.patients) == run.report.upserted
+
+
+def test_a_source_that_is_no_generator_needs_no_closing(box, client, people):
+    report = upload_module.Upload(client, UploadOptions(), RejectLog()).run(people(3))
+    assert report.upserted == len(box.patients) == 3
+
+
+def test_rejects_that_cannot_be_written_down_end_it(box, client, prepare, people, monkeypatch):
+    """A full disk: what can no longer be told must not be lost silently."""
+    box.settings.refuse_tax_id = "bad"
+    run = prepare(client, people(2000, tax_id="bad"), chunk_size=10)
+
+    def full(self: Any, *rejections: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("airflow_provider_mediquo.api.rejects.RejectLog.add", full)
+    with pytest.raises(OSError, match="No space left"):
+        run.upload.run(run.source.generator)
+    assert run.source.closed
+
+
+# --- the sample and its proofs --------------------------------------------------------------------
+
+
+def test_the_sample_proves_what_was_written(box, client, upload, people):
+    run = upload(client, people(500, phone="+1 202-555-0123", email="ADA@example.com"))
+    assert len(run.report.sample) == 20
+    for code, proof in run.report.sample.items():
+        patient = client.send(get(code)).value
+        assert differences(proof, patient, box.secret_key) == []
+        changed = patient | {"phone": "+1 202-555-0199", "updated_at": None}
+        assert differences(proof, changed, box.secret_key) == ["phone"]
+
+
+def test_the_sample_is_of_all_records_and_of_the_accepted_alone(box, client, upload, people):
+    random.seed(7)
+    box.script("upsert", *["503"] * 5)
+    run = upload(client, people(2000), max_in_flight=1)
+    rows = sorted(int(code.removeprefix("m-")) for code in run.report.sample)
+    assert rows[0] > 100, "the first chunk was not accepted"
+    assert rows[0] < 700
+    assert rows[-1] > 1400
+    assert len(upload(client, people(7)).report.sample) == 7
+
+
+def test_a_write_that_changes_nothing_is_visible(box, client, upload, people):
+    upload(client, people(5))
+    before = {code: box.patients[code]["updated_at"] for code in box.patients}
+    run = upload(client, people(5))
+    assert {code: box.patients[code]["updated_at"] for code in box.patients} == before
+    for code, proof in run.report.sample.items():
+        assert differences(proof, client.send(get(code)).value, box.secret_key) == []
+
+
+# --- 12 and 13: what a failure says, and what it never says ---------------------------------------
+
+
+def test_the_first_line_says_what_happened_what_is_there_and_what_to_do(
+    box, client, upload, people
+):
+    box.script("upsert", "ok", *["503"] * 15)
+    run = upload(client, [*people(1), *people(1999)], chunk_size=10, max_in_flight=1)
+    report = run.report
+    counts = (
+        f"{report.upserted:,} upserted, {report.unsettled:,} unsettled, "
+        f"{report.rejected:,} rejected."
+    )
+    assert run.first_line.startswith("Stopped: 3 chunks in a row got no answer from 127.0.0.1")
+    assert run.first_line.endswith(f"{counts} Safe to run again.")
+    rest = str(run.error).splitlines()[1:]
+    assert any("code: duplicate (1)" in line for line in rest)
+    assert any(str(run.path) in line for line in rest)
+    assert any("503" in line for line in rest)
+
+
+def test_the_most_frequent_problems_come_first(client, upload, people):
+    records = people(30, email="x") + people(20, start=100, gender="x")
+    run = upload(client, records + people(5, start=200))
+    assert "50 of 55 records were rejected" in run.first_line
+    assert "5 upserted, 0 unsettled, 50 rejected. Safe to run again." in run.first_line
+    assert "email: email (30), gender: choice (20)" in str(run.error).splitlines()[1]
+
+
+ENDINGS = [
+    pytest.param(["503"] * 5, {}, ServerError, id="unsettled"),
+    pytest.param(["503"] * 15, {}, ServerError, id="down"),
+    pytest.param(["401"], {}, AuthenticationError, id="keys"),
+    pytest.param(["404"], {}, ConnectionSettingsError, id="url"),
+    pytest.param(["429:900"], {}, RateLimitedError, id="limit"),
+    pytest.param(["422"], {}, TooManyRejectsError, id="refused"),
+    pytest.param([], {"max_without_plan": 0}, UnsubscribeLimitError, id="plans"),
+]
+
+
+@pytest.mark.parametrize(("script", "options", "kind"), ENDINGS)
+def test_every_failure_tells_the_ledger_and_what_to_do(
+    box, client, upload, people, script, options, kind
+):
+    box.script("upsert", *script)
+    records = people(40) + people(1, start=500, plan=None)
+    run = upload(client, records, chunk_size=10, max_in_flight=1, **options)
+    assert type(run.error) is kind
+    assert f"{run.report}. Safe to run again." in run.first_line
+    again = pickle.loads(pickle.dumps(run.error))
+    assert str(again) == str(run.error)
+    assert again.report == run.report
+    assert again.status == run.error.status
+
+
+CANARY = "canary"
+
+
+def everything_in(value: Any, seen: set[int]) -> Iterator[str]:
+    """All text that can be reached from an error."""
+    if id(value) in seen or len(seen) > 100_000:
+        return
+    seen.add(id(value))
+    yield repr(value)
+    yield str(value)
+    reached: list[Any] = []
+    if isinstance(value, BaseException):
+        reached += [value.__cause__, value.__context__, *value.args]
+        reached += [getattr(value, name, None) for name in ("request", "response", "doc", "data")]
+    if isinstance(value, dict):
+        reached += [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple | set):
+        reached += value
+    reached.append(getattr(value, "__dict__", None))
+    for one in reached:
+        if one is not None:
+            yield from everything_in(one, seen)
+
+
+def with_canaries(code: str, **fields: Any) -> dict[str, Any]:
+    full = {
+        "code": code,
+        "first_name": f"{CANARY} first",
+        "last_name": f"{CANARY} last",
+        "tax_id": f"{CANARY}-tax",
+        "email": f"{CANARY}@example.com",
+        "plan": f"{CANARY} plan",
+        "meta": {f"{CANARY}_key": f"{CANARY} meta"},
+    }
+    return full | fields
+
+
+BROKEN = [
+    with_canaries(f"{CANARY}\x00code"),
+    with_canaries("b-1", gender=f"{CANARY}"),
+    with_canaries("b-2", birth_date=f"{CANARY}"),
+    with_canaries("b-3", email=f"{CANARY} at example.com"),
+    with_canaries("b-4", phone=f"{CANARY}"),
+    with_canaries("b-5", locale=f"{CANARY}"),
+    with_canaries("b-6", meta=f"{CANARY}"),
+    with_canaries("b-7", last_name=[CANARY]),
+    with_canaries("b-8", **{f"{CANARY} Smith": 1}),
+    {f"{CANARY}": f"{CANARY}", "canary@example.com": CANARY},
+    CANARY,
+    [CANARY],
+]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [],
+        ["400"],
+        ["401"],
+        ["404"],
+        ["429:900"],
+        ["503"] * 15,
+        ["not_json"] * 15,
+        ["lost_before"] * 15,
+        ["lost_after"] * 5,
+        ["redirect"],
+        ["hang"] * 5,
+        ["huge"] * 5,
+    ],
+    ids=lambda script: f"{len(script)} {script[0]}" if script else "refused",
+)
+def test_no_value_and_no_key_is_in_an_error_a_log_or_a_rejects_file(
+    box, connect, upload, caplog, script
+):
+    caplog.set_level(logging.DEBUG)
+    box.settings.refuse_tax_id = f"{CANARY}-tax"
+    box.script("upsert", *script)
+    client = connect(box, api_key=f"{CANARY}-api", secret_key=f"{CANARY}-secret", timeout=0.3)
+    if not script:
+        client = connect(box)
+    records = [*BROKEN, *(with_canaries(f"m-{number}") for number in range(30))]
+    run = upload(client, records, chunk_size=10, max_in_flight=2)
+    assert isinstance(run.error, MediquoError)
+    told = [*everything_in(run.error, set()), pickle.dumps(run.error).decode("latin-1")]
+    told += [run.path.read_text(), repr(run.report), repr(run.report.as_dict())]
+    assert len(told) > 8
+    assert not [text for text in told if CANARY in text]
+    assert caplog.records
+    assert CANARY not in caplog.text
+    assert not [r for r in caplog.records if CANARY in f"{r.args!r}{r.exc_info!r}"]
+
+
+def test_without_a_file_no_value_is_logged_either(box, connect, caplog):
+    caplog.set_level(logging.DEBUG)
+    upload = upload_module.Upload(connect(box), UploadOptions(), RejectLog())
+    with pytest.raises(TooManyRejectsError):
+        upload.run(BROKEN)
+    assert "b-1" in caplog.text
+    assert CANARY not in caplog.text
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+class Counted(dict):
+    """A `meta`, which an upload keeps as it is for as long as it keeps its record."""
+
+    alive = most = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        Counted.alive += 1
+        Counted.most = max(Counted.most, Counted.alive)
+
+    def __del__(self) -> None:
+        Counted.alive -= 1
+
+
+@pytest.mark.parametrize("status", [200, 422])
+def test_memory_does_not_grow_with_the_source(serve, answer, connect, upload, status):
+    wire = serve(answer(status))
+    Counted.alive = Counted.most = 0
+
+    def source() -> Iterator[Any]:
+        for number in range(20_000):
+            yield {"code": number, "first_name": "Ada", "plan": "x", "meta": Counted()}
+
+    run = upload(connect(wire), source(), max_in_flight=4, max_rejects=20_000)
+    assert run.error is None
+    assert run.report.read == 20_000
+    # The first look, a chunk in each thread, the one that waits for a thread, and the one being
+    # read.
+    assert Counted.most <= plans_module.FIRST_LOOK + (4 + 2) * 100
+    assert Counted.most > 400, "they were counted"
+
+
+def test_at_most_so_many_requests_are_in_flight(box, client, upload, people):
+    box.settings.latency = 0.02
+    assert upload(client, people(300), chunk_size=10, max_in_flight=3).error is None
+    assert box.counters.max_in_flight == 3
+
+
+def test_no_request_carries_more_than_chunk_size(box, client, upload, people):
+    assert upload(client, people(95), chunk_size=30).error is None
+    assert sorted(entry.patients for entry in box.journal) == [5, 30, 30, 30]
+
+
+def test_the_report_adds_up_whatever_it_holds():
+    report = UploadReport(read=10, upserted=4, invalid=1, duplicate=2, refused=1)
+    assert (report.rejected, report.unsettled) == (4, 2)
+    assert str(report) == "4 upserted, 2 unsettled, 4 rejected"
