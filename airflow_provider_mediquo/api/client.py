@@ -127,6 +127,8 @@ class MediquoClient:
             self._sessions.pop().close()
 
     def _attempt(self, sending: _Sending[T]) -> Answer[T]:
+        if sending.first_left is not None:
+            sending.tally.add_retry()
         while True:
             self.take_slot(sending.exchange, sending.tally)
             try:
@@ -147,7 +149,7 @@ class MediquoClient:
         pace, left = self.pace(sending.exchange), time.monotonic()
         again = sending.first_left is not None
         sending.first_left = sending.first_left or left
-        sending.tally.sent(again=again)
+        sending.tally.add_request()
         received = self._receive(sending.exchange, pace)
         if received.status >= 300:
             sending.tally.last_bad_status = received.status

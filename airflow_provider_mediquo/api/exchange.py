@@ -95,7 +95,7 @@ def retry_after(received: Received) -> float | None:
 
 def whole_number(text: str | None) -> int | None:
     """Read a header that should be a whole number."""
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else None
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 100 else None
 
 
 def _error(exchange: Exchange[Any], received: Received) -> MediquoError:
@@ -123,8 +123,8 @@ def _error(exchange: Exchange[Any], received: Received) -> MediquoError:
             retry_after=min(retry_after(received) or 0.0, _MOST_BACKOFF),
         )
     return ConnectionSettingsError(
-        f"{what}: that is not mediQuo's API. Check the Base URL (Host) of the connection, with "
-        "its version: https://sdk.mediquo.com/v1.",
+        f"{what}, which its API never does. Check the Base URL (Host) of the connection, with its "
+        "version: https://sdk.mediquo.com/v1.",
         status=status,
     )
 

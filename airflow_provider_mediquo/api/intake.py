@@ -54,14 +54,21 @@ class Intake:
         """Yield the records that may be sent."""
         for record in records:
             self._report.read += 1
-            renamed, twice = self._options.rename(record)
-            patient, broken = check_patient(renamed)
-            if twice or broken:
+            patient, problems = self._check(record)
+            if problems:
                 self._report.invalid += 1
-                self._reject(patient.get("code"), "schema", broken | twice)
+                self._reject(patient.get("code"), "schema", problems)
             elif self._is_new(patient):
                 self.unsettled[self._report.read] = patient["code"]
                 yield Item(self._report.read, patient, encode_patient(patient))
+
+    def _check(self, record: Any) -> tuple[dict[str, Any], dict[str, str]]:
+        try:
+            renamed, twice = self._options.rename(record)
+            patient, broken = check_patient(renamed)
+        except Exception:  # noqa: BLE001  # an object of the source's own: it may do anything
+            return {}, {"record": "record"}
+        return patient, broken | twice
 
     def _is_new(self, patient: Mapping[str, Any]) -> bool:
         """Whether this code did not come before; if it did, the record is rejected.

@@ -50,7 +50,7 @@ class UploadReport:
     :param refused: records that mediQuo refused.
     :param without_plan: those of the upserted that are unsubscribed now.
     :param requests: requests that left, with those that were repeated.
-    :param retries: requests that repeated one without an answer.
+    :param retries: attempts that repeated one without an answer; a 429 is not an attempt.
     :param throttled_seconds: how long nothing could leave because of the rate limit.
     :param seconds: how long it all took.
     :param stopped_because: why not every record was tried; None if every one was.
@@ -123,11 +123,15 @@ class Tally:
     _waiting: int = 0
     _since: float = 0.0
 
-    def sent(self, *, again: bool) -> None:
-        """Count a request, and whether it repeats one that had no answer."""
+    def add_request(self) -> None:
+        """Count a request that leaves."""
         with self._lock:
             self.requests += 1
-            self.retries += again
+
+    def add_retry(self) -> None:
+        """Count an attempt that repeats one without an answer; what waits out a 429 is none."""
+        with self._lock:
+            self.retries += 1
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

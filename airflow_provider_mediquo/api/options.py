@@ -43,14 +43,11 @@ class UploadOptions:
             _check_limit("max_without_plan", self.max_without_plan)
         _check_count("chunk_size", self.chunk_size, MAX_PATIENTS)
         _check_count("max_in_flight", self.max_in_flight, MAX_IN_FLIGHT)
+        if self.rejects_path is not None and not isinstance(self.rejects_path, str):
+            raise ValueError("`rejects_path` must be the path of a folder, as text")
         if "://" in (path := self.rejects_path or "") and not path.startswith("file://"):
             raise ValueError("`rejects_path` must be a folder on the worker's own disk so far")
-        targets = set((self.columns or {}).values())
-        if unknown := sorted(map(str, targets - {None, "birthdate", *PATIENT_FIELDS})):
-            raise ValueError(
-                f"`columns` leads to {', '.join(unknown)}: not a field of a patient. "
-                f"The fields are {', '.join(PATIENT_FIELDS)}; None drops a column."
-            )
+        _check_columns(self.columns)
 
     def rename(self, record: Any) -> tuple[Any, dict[str, str]]:
         """Return a record with its columns renamed, and the fields that it would then have twice."""
@@ -76,6 +73,19 @@ def is_within(limit: float | None, count: int, of: int) -> bool:
     if limit is None:
         return True
     return count <= (limit if isinstance(limit, int) else limit * of)
+
+
+def _check_columns(columns: Mapping[str, str | None] | None) -> None:
+    if columns is not None and not isinstance(columns, Mapping):
+        raise ValueError("`columns` must be a mapping: {'its name': 'field', 'another': None}")
+    targets = [target for target in (columns or {}).values() if target is not None]
+    if unknown := sorted(map(str, {*targets} - {"birthdate", *PATIENT_FIELDS})):
+        raise ValueError(
+            f"`columns` leads to {', '.join(unknown)}: not a field of a patient. "
+            f"The fields are {', '.join(PATIENT_FIELDS)}; None drops a column."
+        )
+    if len(targets) > len({*targets}):
+        raise ValueError("`columns` leads from two columns to one field")
 
 
 def _check_limit(name: str, limit: object) -> None:

@@ -138,7 +138,7 @@ class MediquoPatientSensor(BaseSensorOperator):
             return dict.fromkeys([codes] if isinstance(codes, str) else codes)
         ledgers: Any = [self.written] if isinstance(self.written, Mapping) else self.written
         wanted: dict[str, str | None] = {}
-        for ledger in ledgers:
+        for ledger in ledgers if isinstance(ledgers, Iterable) else (ledgers,):
             if not isinstance(ledger, Mapping) or not isinstance(ledger.get("sample"), Mapping):
                 raise AirflowFailException(
                     "`written` must be what an upsert returned, or a list of that: "

@@ -78,7 +78,8 @@ def test_a_204_is_no_documented_answer():
         ("-7", None),
         ("1.5", None),
         ("\u0667", None),
-        ("9" * 30, None),
+        ("9" * 30, float("9" * 30)),
+        ("9" * 300, None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date_by_the_servers_own_clock(asked, seconds):
