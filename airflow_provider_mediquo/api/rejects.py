@@ -63,9 +63,8 @@ class RejectLog:
 
     def _count(self, rejection: Rejection) -> None:
         kinds = [f"{name}: {rule}" for name, rule in rejection.problems.items()]
-        for kind in kinds or [
-            " ".join(map(str, filter(None, (rejection.refused_by, rejection.status))))
-        ]:
+        status = f" {rejection.status}" if rejection.status else ""
+        for kind in kinds or [f"{rejection.refused_by}{status}"]:
             if kind in self.kinds or len(self.kinds) < _MOST_KINDS:
                 self.kinds[kind] += 1
 

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import (
     task_decorator_factory,
 )
 
-from airflow_provider_mediquo.operators.hidden import HiddenArgs, HiddenKwargs, is_literal, resolve
+from airflow_provider_mediquo.operators.hidden import HiddenArgs, HiddenKwargs, hide, resolve
 from airflow_provider_mediquo.operators.patients import MediquoUpsertBaseOperator
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class MediquoUpsertDecoratedOperator(DecoratedOperator, MediquoUpsertBaseOperato
         super().__init__(
             python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs
         )
-        self._hide(*_ARGUMENTS)
+        self.op_args = hide(self, self.op_args, HiddenArgs)
+        self.op_kwargs = hide(self, self.op_kwargs, HiddenKwargs)
 
     def read_patients(self, context: Context) -> Iterable[Any]:
         """Call the function, with those of its arguments that name a part of the context."""
@@ -50,27 +51,26 @@ class MediquoUpsertDecoratedOperator(DecoratedOperator, MediquoUpsertBaseOperato
         patients: Iterable[Any] = self.python_callable(*self.op_args, **kwargs)
         return patients
 
-    def _hide(self, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if is_literal(value) and not isinstance(value, HiddenArgs | HiddenKwargs):
-                hidden = HiddenKwargs if isinstance(value, Mapping) else HiddenArgs
-                setattr(self, name, hidden(value))
-
     def _do_render_template_fields(
-        self, parent: Any, template_fields: Iterable[str], context: Any, *args: Any
+        self,
+        parent: Any,
+        template_fields: Iterable[str],
+        context: Any,
+        jinja_env: Any,
+        seen_oids: set[int],
     ) -> None:
         others = [name for name in template_fields if name not in _ARGUMENTS]
-        super()._do_render_template_fields(parent, others, context, *args)
-        if parent is self:
-            self.op_args = HiddenArgs([self._argument(a, context, *args) for a in self.op_args])
-            rendered = {k: self._argument(v, context, *args) for k, v in self.op_kwargs.items()}
-            self.op_kwargs = HiddenKwargs(rendered)
+        super()._do_render_template_fields(parent, others, context, jinja_env, seen_oids)
 
-    def _argument(self, value: Any, context: Any, *args: Any) -> Any:
-        if isinstance(value, str):
-            return self.render_template(value, context, *args)
-        return resolve(value, context)
+        def render(value: Any) -> Any:
+            if isinstance(value, str):
+                return self.render_template(value, context, jinja_env, seen_oids)
+            return resolve(value, context)
+
+        if parent is self:
+            self.op_args = HiddenArgs([render(value) for value in self.op_args])
+            named = {name: render(value) for name, value in self.op_kwargs.items()}
+            self.op_kwargs = HiddenKwargs(named)
 
 
 def mediquo_upsert_task(

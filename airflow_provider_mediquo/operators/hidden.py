@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
-from airflow.providers.common.compat.sdk import XComArg
+from airflow.providers.common.compat.sdk import BaseOperator, XComArg
+
+T = TypeVar("T")
 
 
 class HiddenPatients:
@@ -13,23 +15,26 @@ class HiddenPatients:
 
     Not a list, which Airflow would store item by item.
 
-    :param given: a sequence whose items are patients or lists of patients, read when iterated.
+    :param given: a sequence whose items are patients or lists of patients, read when iterated;
+        what is none raises InvalidPatientsError then.
     """
 
     def __init__(self, given: Any) -> None:
-        self._given = given
+        self.given = given
 
     def __iter__(self) -> Iterator[Any]:
-        for item in self._given:
+        from airflow_provider_mediquo.api.intake import iterate
+
+        for item in iterate(self.given):
             if isinstance(item, Sequence) and not isinstance(item, str | bytes):
                 yield from item
             else:
                 yield item
 
     def __repr__(self) -> str:
-        if not isinstance(self._given, list | tuple):
-            return f"<patients of a {type(self._given).__name__}>"
-        return f"<{sum(map(_count, self._given)):,} patients>"
+        if not isinstance(self.given, list | tuple):
+            return f"<patients of a {type(self.given).__name__}>"
+        return f"<{sum(map(_count, self.given)):,} patients>"
 
 
 class HiddenArgs(Sequence[Any]):
@@ -67,20 +72,22 @@ class HiddenKwargs(Mapping[str, Any]):
         return f"<{len(self):,} arguments>"
 
 
-def is_literal(value: Any) -> bool:
-    """Whether nothing in it is to come from another task."""
-    return next(XComArg.iter_xcom_references(value), None) is None
+def hide(operator: BaseOperator, value: Any, how: Callable[[Any], T]) -> T:
+    """Hide an argument of an operator, which still comes after the tasks whose output is in it."""
+    if not getattr(operator, "_BaseOperator__from_mapped", False):
+        XComArg.apply_upstream_relationship(operator, value)
+    return how(value)
 
 
 def resolve(value: Any, context: Any) -> Any:
     """Put what other tasks returned in its place, and render nothing."""
     if isinstance(value, XComArg):
         return value.resolve(context)
-    if isinstance(value, list | tuple) and not is_literal(value):
-        return [resolve(item, context) for item in value]
-    if isinstance(value, dict) and not is_literal(value):
+    if next(XComArg.iter_xcom_references(value), None) is None:
+        return value
+    if isinstance(value, dict):
         return {name: resolve(item, context) for name, item in value.items()}
-    return value
+    return [resolve(item, context) for item in value]
 
 
 def _count(item: Any) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook, failing_for_good
-from airflow_provider_mediquo.operators.hidden import HiddenPatients, is_literal, resolve
+from airflow_provider_mediquo.operators.hidden import HiddenPatients, hide, resolve
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -112,20 +112,24 @@ class MediquoUpsertPatientsOperator(MediquoUpsertBaseOperator):
 
     def __init__(self, *, patients: Sequence[Any] | XComArg, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.patients: Any = HiddenPatients(patients) if is_literal(patients) else patients
+        self.patients = hide(self, patients, HiddenPatients)
 
     def read_patients(self, context: Context) -> Iterable[Any]:
         """Return what was given or came from another task."""
-        patients: Iterable[Any] = self.patients
-        return patients
+        return self.patients
 
     def _do_render_template_fields(
-        self, parent: Any, template_fields: Iterable[str], context: Any, *args: Any
+        self,
+        parent: Any,
+        template_fields: Iterable[str],
+        context: Any,
+        jinja_env: Any,
+        seen_oids: set[int],
     ) -> None:
         others = [name for name in template_fields if name != "patients"]
-        super()._do_render_template_fields(parent, others, context, *args)
-        if parent is self and not isinstance(self.patients, HiddenPatients):
-            self.patients = HiddenPatients(resolve(self.patients, context))
+        super()._do_render_template_fields(parent, others, context, jinja_env, seen_oids)
+        if parent is self:
+            self.patients = HiddenPatients(resolve(self.patients.given, context))
 
 
 class MediquoGetPatientOperator(BaseOperator):

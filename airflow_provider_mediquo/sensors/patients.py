@@ -62,6 +62,7 @@ class MediquoPatientSensor(BaseSensorOperator):
         super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
         if (written is None) == (codes is None):
             raise ValueError("Give either `written` or `codes`")
+        self._by_code = written is None
         self.written = written
         self.codes = codes
         self.mediquo_conn_id = mediquo_conn_id
@@ -133,9 +134,8 @@ class MediquoPatientSensor(BaseSensorOperator):
     @cached_property
     def _wanted(self) -> dict[str, str | None]:
         """Code -> proof of what was written, or None."""
-        if self.codes is not None:
-            codes: Any = self.codes
-            return dict.fromkeys([codes] if isinstance(codes, str) else codes)
+        if self._by_code:
+            return dict.fromkeys(_listed(self.codes))
         ledgers: Any = [self.written] if isinstance(self.written, Mapping) else self.written
         wanted: dict[str, str | None] = {}
         for ledger in ledgers if isinstance(ledgers, Iterable) else (ledgers,):
@@ -148,3 +148,13 @@ class MediquoPatientSensor(BaseSensorOperator):
         if not wanted:
             self.log.warning("Nothing to wait for: no patient was upserted.")
         return wanted
+
+
+def _listed(codes: Any) -> list[Any]:
+    if isinstance(codes, str):
+        return [codes]
+    if not isinstance(codes, Iterable) or isinstance(codes, Mapping):
+        raise AirflowFailException(
+            f"`codes` must be a code or a list of codes; this is a {type(codes).__name__}."
+        )
+    return list(codes)

@@ -1,0 +1,269 @@
+"""Runs tasks and DAGs as Airflow does.
+
+`run_task` goes through Airflow's own task runner without any database: an `httpx.MockTransport`
+stands in for the API server, so it sees every byte that leaves the worker. That interface is
+private and moves between versions: it is used here and nowhere else.
+"""
+
+import asyncio
+import io
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import import_module
+from typing import Any
+from urllib.parse import unquote
+from uuid import uuid4
+
+import httpx
+import structlog
+from airflow.sdk.api.client import Client
+from airflow.sdk.api.datamodels._generated import TaskInstance
+from airflow.sdk.execution_time.supervisor import run_task_in_process
+from airflow.sdk.log import configure_logging, reset_logging
+from airflow.sdk.serde import deserialize, serialize
+
+RUN_ID = "manual__2026-01-02"
+LOGICAL_DATE = "2026-01-02T00:00:00Z"
+XComs = Mapping[tuple[str, int], Any]
+
+
+@dataclass
+class Run:
+    """What a task did, and every byte that left the worker.
+
+    :param state: as Airflow would store it.
+    :param sent: method, path and body of each request to the API server.
+    :param log: at DEBUG, as it is stored: secrets are masked.
+    """
+
+    state: str
+    error: BaseException | None
+    task: Any
+    sent: list[tuple[str, str, str]]
+    log: str
+
+    @property
+    def result(self) -> Any:
+        """What the task returned, as it went to the API server; None if nothing did."""
+        return self._last("POST", "/return_value")
+
+    @property
+    def rendered(self) -> dict[str, Any]:
+        """The fields that the UI shows."""
+        return dict(self._last("PUT", "/rtif"))
+
+    @property
+    def left(self) -> dict[str, Any]:
+        """What the task left with its state: for the triggerer, say."""
+        return dict(self._last("PATCH", "/state"))
+
+    @property
+    def trigger_kwargs(self) -> dict[str, Any]:
+        """What the trigger of a deferred task is made of."""
+        return dict(deserialize(self.left["trigger_kwargs"]))
+
+    @property
+    def everything(self) -> str:
+        """All that left the worker: to the API server, and as log."""
+        return "\n".join([*("\n".join(request) for request in self.sent), self.log])
+
+    def make_trigger(self) -> Any:
+        """Make the trigger of a deferred task anew from what was stored, as the triggerer does."""
+        module, _, name = self.left["classpath"].rpartition(".")
+        return getattr(import_module(module), name)(**self.trigger_kwargs)
+
+    def wait_in_triggerer(self) -> Any:
+        """Wait as the triggerer does, and return the first event."""
+
+        async def first_event() -> Any:
+            async for event in self.make_trigger().run():
+                return event.payload
+
+        return asyncio.run(first_event())
+
+    def _last(self, method: str, end_of_path: str) -> Any:
+        bodies = [b for m, p, b in self.sent if m == method and p.endswith(end_of_path)]
+        return json.loads(bodies[-1]) if bodies else None
+
+
+def run_task(
+    task: Any,
+    *,
+    xcoms: XComs | None = None,
+    map_index: int = -1,
+    try_number: int = 1,
+    conf: Mapping[str, Any] | None = None,
+    event: Any = None,
+    first_look: datetime | None = None,
+) -> Run:
+    """Run one try of a task, which has another try left.
+
+    :param xcoms: (task id, map index, -1 if not mapped) -> what tasks before it returned.
+    :param event: of the trigger: the task comes back from its deferral.
+    :param first_look: when a rescheduled sensor looked for the first time.
+    """
+    api = ApiServer(task.dag.dag_id, xcoms or {}, conf, event, first_look)
+    ti = TaskInstance(
+        id=uuid4(),
+        task_id=task.task_id,
+        dag_id=task.dag.dag_id,
+        run_id=RUN_ID,
+        try_number=try_number,
+        dag_version_id=uuid4(),
+        map_index=map_index,
+    )
+    transport = httpx.MockTransport(api.answer)
+    with (
+        Client(base_url="http://airflow.invalid", token="", transport=transport) as client,
+        _process_kept(),
+        _log_of_a_worker() as log,
+    ):
+        done = run_task_in_process(ti, task, client)
+    # A worker does not log the requests to its supervisor: only this runner does.
+    lines = [
+        line for line in log.getvalue().decode().splitlines() if '"Sending request"' not in line
+    ]
+    return Run(done.state.value, done.error, done.ti.task, api.sent, "\n".join(lines))
+
+
+def run_dag(dag: Any, **conf: Any) -> dict[str, tuple[str, Any]]:
+    """Run a whole DAG, without retries; return task id -> its state, and what it returned.
+
+    A mapped task's id is followed by its map index: `upsert-0`.
+    """
+    from airflow.models.dag import DagModel
+
+    for task in dag.tasks:
+        if not task.is_mapped:
+            task.retries = 0
+    with _process_kept():
+        if not DagModel.get_current(dag.dag_id):
+            _write_to_database(dag)
+        run = dag.test(run_conf=conf)
+    return {
+        ti.task_id if ti.map_index < 0 else f"{ti.task_id}-{ti.map_index}": (
+            str(ti.state),
+            ti.xcom_pull(task_ids=ti.task_id, map_indexes=ti.map_index),
+        )
+        for ti in run.get_task_instances()
+    }
+
+
+class ApiServer:
+    """Stands in for Airflow's API server, and keeps all that is sent to it."""
+
+    def __init__(
+        self, dag_id: str, xcoms: XComs, conf: Any, event: Any, first_look: datetime | None
+    ) -> None:
+        self.sent: list[tuple[str, str, str]] = []
+        self._xcoms = dict(xcoms)
+        self._first_look = first_look
+        self._context: dict[str, Any] = {
+            "dag_run": {
+                "dag_id": dag_id,
+                "run_id": RUN_ID,
+                "logical_date": LOGICAL_DATE,
+                "data_interval_start": LOGICAL_DATE,
+                "data_interval_end": LOGICAL_DATE,
+                "run_after": LOGICAL_DATE,
+                "start_date": LOGICAL_DATE,
+                "end_date": None,
+                "run_type": "manual",
+                "state": "running",
+                "conf": dict(conf or {}),
+                "consumed_asset_events": [],
+                "partition_key": None,
+            },
+            "max_tries": 1,
+            "should_retry": True,
+            "task_reschedule_count": int(first_look is not None),
+        }
+        if event is not None:
+            self._context["next_method"] = "execute_complete"
+            self._context["next_kwargs"] = serialize({"event": event})
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        path = unquote(request.url.path).strip("/")
+        self.sent.append((request.method, path, request.read().decode()))
+        kind, *rest = path.split("/")
+        if rest[-1:] == ["run"]:
+            return httpx.Response(200, json=self._context)
+        if kind == "xcoms" and request.method != "POST":
+            return self._xcom(request, *rest)
+        if kind == "task-reschedules":
+            return httpx.Response(200, json=self._first_look and self._first_look.isoformat())
+        if request.method == "GET":
+            return httpx.Response(404, json={"detail": {"reason": "not_found"}})
+        return httpx.Response(200, json={})
+
+    def _xcom(
+        self, request: httpx.Request, _dag: str, _run: str, task: str, key: str, *more: str
+    ) -> httpx.Response:
+        mapped = [
+            value for (name, index), value in self._xcoms.items() if name == task and index >= 0
+        ]
+        if request.method == "HEAD":
+            return httpx.Response(200, headers={"Content-Range": f"map_indexes {len(mapped)}"})
+        missing = httpx.Response(404, json={"detail": {"reason": "not_found"}})
+        if more[:1] == ("item",):
+            offset = int(more[1])
+            return httpx.Response(200, json=mapped[offset]) if offset < len(mapped) else missing
+        if more[:1] == ("slice",):
+            return httpx.Response(200, json=mapped)
+        where = task, int(request.url.params.get("map_index", -1))
+        if where not in self._xcoms:
+            return missing
+        return httpx.Response(200, json={"key": key, "value": self._xcoms[where]})
+
+
+def _write_to_database(dag: Any) -> None:
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.serialization.definitions.dag import SerializedDAG
+    from airflow.serialization.serialized_objects import DagSerialization, LazyDeserializedDAG
+    from airflow.utils.session import create_session
+
+    written = LazyDeserializedDAG(data=DagSerialization.to_dict(dag))
+    with create_session() as session:
+        session.merge(DagBundleModel(name="tests"))
+    with create_session() as session:
+        SerializedDAG.bulk_write_to_db("tests", None, [written], session=session)
+        SerializedDagModel.write_dag(written, bundle_name="tests", session=session)
+
+
+@contextmanager
+def _log_of_a_worker() -> Iterator[io.BytesIO]:
+    """Take the place of the stream that a worker logs to, all levels."""
+    root, was, show = logging.getLogger(), structlog.get_config(), warnings.showwarning
+    handlers, level, hook = root.handlers[:], root.level, sys.excepthook
+    log = io.BytesIO()
+    reset_logging()
+    configure_logging(json_output=True, log_level="DEBUG", output=log)
+    try:
+        yield log
+    finally:
+        reset_logging()
+        structlog.configure(**was)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        sys.excepthook, warnings.showwarning = hook, show
+
+
+@contextmanager
+def _process_kept() -> Iterator[None]:
+    """Undo what the task runner, which usually has a process of its own, does to this one."""
+    sigterm, environment = signal.getsignal(signal.SIGTERM), dict(os.environ)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, sigterm)
+        os.environ.clear()
+        os.environ |= environment

@@ -1,0 +1,179 @@
+"""Airflow, set up before anything imports it, and a sandbox that its connection leads to.
+
+Airflow itself is imported by the tests that need it: those of `api` and `sandbox` do not.
+"""
+
+import atexit
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_mediquo.sandbox import Sandbox
+
+EXAMPLES = Path(__file__).parents[1] / "example_dags"
+PLENTY = 1_000_000
+
+AIRFLOW_HOME = tempfile.mkdtemp(prefix="airflow-home-")
+atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)
+for name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
+    del os.environ[name]  # of whoever runs the tests: a database, connections
+os.environ |= {
+    "AIRFLOW_HOME": AIRFLOW_HOME,
+    "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+    # Without it a trigger that fires soon after the deferral can fail its task falsely.
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+}
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> None:
+    """Airflow's database, which only whole DAGs need."""
+    command = [sys.executable, "-m", "airflow", "db", "migrate"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make `mediquo_default` lead to a sandbox: `connect(box, password="another")`."""
+
+    def connect(box: Sandbox, **changes: Any) -> None:
+        connection = json.dumps(box.connection | changes)
+        monkeypatch.setenv("AIRFLOW_CONN_MEDIQUO_DEFAULT", connection)
+
+    return connect
+
+
+@pytest.fixture
+def start_box(connect: Callable[..., None]) -> Iterator[Callable[..., Sandbox]]:
+    """Start a sandbox that `mediquo_default` leads to, without lag and latency of its own."""
+    from airflow_provider_mediquo.api.pacing import pace_of
+
+    with ExitStack() as stack:
+
+        def start(**settings: Any) -> Sandbox:
+            usual = {"latency": 0, "lag": 0, "requests_per_minute": PLENTY}
+            box = stack.enter_context(Sandbox(**(usual | settings)))
+            pace_of.cache_clear()  # a port may come back, and with it the pace of its URL
+            connect(box)
+            return box
+
+        yield start
+
+
+@pytest.fixture
+def box(start_box: Callable[..., Sandbox]) -> Sandbox:
+    """A mediQuo that answers at once and shows a write at once."""
+    return start_box()
+
+
+@pytest.fixture
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeat a request without waiting."""
+    import tenacity
+
+    from airflow_provider_mediquo.api import client
+
+    monkeypatch.setattr(client, "BACKOFF", tenacity.wait_none())
+
+
+@pytest.fixture
+def dag() -> Iterator[Any]:
+    """A DAG that the tasks of a test belong to."""
+    from airflow.sdk import DAG
+
+    with DAG("clinic", schedule=None) as dag:
+        yield dag
+
+
+@pytest.fixture
+def run_task() -> Callable[..., Any]:
+    """Run one task through Airflow's own task runner; see `airflow_runner.run_task`."""
+    from tests.airflow_runner import run_task
+
+    return run_task
+
+
+@pytest.fixture
+def run_dag(airflow_database: None) -> Callable[..., Any]:
+    """Run a whole DAG; see `airflow_runner.run_dag`."""
+    from tests.airflow_runner import run_dag
+
+    return run_dag
+
+
+@pytest.fixture
+def kill() -> Iterator[Callable[..., None]]:
+    """Send this process, which is the task's, SIGTERMs from a moment on: `kill(when=is_waiting)`.
+
+    More than one, because one that comes just before a system call does not interrupt it.
+    """
+    over, threads = threading.Event(), []
+
+    def strike(when: Callable[[], Any]) -> None:
+        while not over.wait(0.1):
+            if when():
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def start(when: Callable[[], Any]) -> None:
+        threads.append(threading.Thread(target=strike, args=[when]))
+        threads[0].start()
+
+    usual = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # while the task does not handle it
+    yield start
+    over.set()
+    for thread in threads:
+        thread.join()
+    signal.signal(signal.SIGTERM, usual)
+
+
+@pytest.fixture
+def python() -> Callable[..., str]:
+    """Run code in a fresh interpreter, in which every warning is an error, and return its output."""
+
+    def run(code: str, *options: str) -> str:
+        command = [sys.executable, *options, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], Any]], Any]:
+    """Wait for something to become true, 10 seconds at most, and return it."""
+
+    def wait(happened: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + 10
+        while not (found := happened()):
+            assert time.monotonic() < deadline, "It did not happen within 10 seconds."
+            time.sleep(0.005)
+        return found
+
+    return wait
+
+
+@pytest.fixture
+def people() -> Callable[..., list[dict[str, Any]]]:
+    """So many patients; `fields` are the same for all."""
+
+    def make(count: int, start: int = 1, **fields: Any) -> list[dict[str, Any]]:
+        usual = {"first_name": "Ada", "plan": "premium"} | fields
+        return [{"code": f"m-{number}"} | usual for number in range(start, start + count)]
+
+    return make

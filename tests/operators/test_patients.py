@@ -1,0 +1,420 @@
+"""The operators, run through Airflow's own task runner against a mediQuo on a socket."""
+
+import json
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from airflow.sdk import task
+
+from airflow_provider_mediquo.hooks.mediquo import MediquoHook
+from airflow_provider_mediquo.operators.patients import (
+    MediquoAuthenticatePatientOperator,
+    MediquoGetPatientOperator,
+    MediquoUpsertPatientsOperator,
+)
+
+pytestmark = pytest.mark.usefixtures("dag")
+
+COUNTS = {"read", "upserted", "rejected", "unsettled", "invalid", "duplicate", "refused"}
+
+
+@task
+def source(number=0):
+    """What it returns is given by the test."""
+
+
+def upsert(patients, **options):
+    return MediquoUpsertPatientsOperator(task_id="upsert", patients=patients, **options)
+
+
+# --- where patients come from ---------------------------------------------------------------------
+
+
+def test_it_upserts_a_list(box, run_task, people):
+    run = run_task(upsert(people(3)))
+    assert run.state == "success"
+    assert set(box.patients) == {"m-1", "m-2", "m-3"}
+    assert run.rendered["patients"] == "<3 patients>"
+
+
+def test_it_upserts_what_another_task_returned(box, run_task, people):
+    run = run_task(upsert(source()), xcoms={("source", -1): people(2)})
+    assert run.state == "success"
+    assert set(box.patients) == {"m-1", "m-2"}
+    assert run.rendered["patients"] == "<2 patients>"
+
+
+def test_it_reads_a_mapped_tasks_output_one_by_one_and_not_before_it_runs(box, run_task, people):
+    each = {("source", index): patient for index, patient in enumerate(people(3))}
+    run = run_task(upsert(source.expand(number=[1, 2, 3])), xcoms=each)
+    assert run.state == "success"
+    assert set(box.patients) == {"m-1", "m-2", "m-3"}
+    paths = [path for _, path, _ in run.sent]
+    shown = next(at for at, path in enumerate(paths) if path.endswith("/rtif"))
+    read = [at for at, path in enumerate(paths) if "/xcoms/clinic" in f"/{path}" and "item" in path]
+    assert len(read) == 4, "three, and the one that is not there"
+    assert min(read) > shown, "showing its fields read the patients"
+    assert not [path for path in paths if path.endswith("/slice")]
+
+
+def test_the_output_of_a_mapped_task_may_be_lists(box, run_task, people):
+    lists = {("source", 0): people(2), ("source", 1): people(2, start=3)}
+    run = run_task(upsert(source.expand(number=[1, 2])), xcoms=lists)
+    assert run.result["upserted"] == 4
+    assert len(box.patients) == 4
+
+
+def test_it_upserts_a_list_of_what_other_tasks_returned(box, run_task, people):
+    one = source.override(task_id="one")()
+    other = source.override(task_id="other")()
+    xcoms = {("one", -1): people(2), ("other", -1): people(1, start=3)}
+    run = run_task(upsert([one, other]), xcoms=xcoms)
+    assert run.result["upserted"] == 3
+    assert set(box.patients) == {"m-1", "m-2", "m-3"}
+    assert run.rendered["patients"] == "<3 patients>"
+
+
+def test_items_may_be_patients_and_lists_of_patients(box, run_task, people):
+    first, *others = people(4)
+    run = run_task(upsert([first, others]))
+    assert run.result["upserted"] == 4
+    assert run.rendered["patients"] == "<4 patients>"
+
+
+def test_a_mapped_upsert_sends_the_part_of_its_index(box, run_task, people):
+    mapped = MediquoUpsertPatientsOperator.partial(task_id="upsert").expand(
+        patients=[people(2), people(3, start=3)]
+    )
+    run = run_task(mapped, map_index=1)
+    assert run.state == "success"
+    assert set(box.patients) == {"m-3", "m-4", "m-5"}
+    assert run.rendered["patients"] == "<3 patients>"
+
+
+def test_a_mapped_upsert_expands_what_another_task_returned(box, run_task, people):
+    mapped = MediquoUpsertPatientsOperator.partial(task_id="upsert").expand(patients=source())
+    run = run_task(mapped, map_index=0, xcoms={("source", -1): [people(2), people(1, start=3)]})
+    assert run.state == "success"
+    assert set(box.patients) == {"m-1", "m-2"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["{{ ti.xcom_pull('source') }}", {"code": "m-1", "first_name": "Ada"}, None, 7],
+    ids=["text", "one patient", "nothing", "a number"],
+)
+@pytest.mark.parametrize("how", ["literal", "from a task", "mapped"])
+def test_what_is_no_list_fails_for_good_and_says_so(box, run_task, wrong, how):
+    if how == "literal":
+        run = run_task(upsert(wrong))
+    elif how == "from a task":
+        run = run_task(upsert(source()), xcoms={("source", -1): wrong})
+    else:
+        mapped = MediquoUpsertPatientsOperator.partial(task_id="upsert").expand(patients=[wrong])
+        run = run_task(mapped, map_index=0)
+    assert run.state == "failed"
+    assert "must be a list" in str(run.error)
+    assert box.counters.total == 0
+
+
+# --- what is rendered -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["plain", "mapped"])
+def test_a_template_in_a_record_is_a_patients_and_stays_as_it_is(box, run_task, how):
+    patients = [{"code": "m-1", "first_name": "{{ 1 + 1 }}", "plan": "{{ params }}"}]
+    if how == "plain":
+        run = run_task(upsert(patients))
+    else:
+        mapped = MediquoUpsertPatientsOperator.partial(task_id="upsert")
+        run = run_task(mapped.expand(patients=[patients]), map_index=0)
+    assert run.state == "success"
+    assert box.patients["m-1"]["first_name"] == "{{ 1 + 1 }}"
+    assert box.patients["m-1"]["plan"] == "{{ params }}"
+
+
+def test_so_does_one_beside_what_another_task_returned(box, run_task):
+    literal = {"code": "m-1", "first_name": "{{ 1 + 1 }}", "plan": "premium"}
+    xcoms = {("source", -1): literal | {"code": "m-2"}}
+    run = run_task(upsert([literal, source()]), xcoms=xcoms)
+    assert run.state == "success"
+    assert {patient["first_name"] for patient in box.patients.values()} == {"{{ 1 + 1 }}"}
+    assert set(box.patients) == {"m-1", "m-2"}
+
+
+def test_the_connection_and_the_folder_of_rejects_are_templates(
+    box, run_task, people, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC_20260102", json.dumps(box.connection))
+    monkeypatch.delenv("AIRFLOW_CONN_MEDIQUO_DEFAULT")
+    task = upsert(
+        [*people(1), {"code": "bad"}],
+        mediquo_conn_id="clinic_{{ ds_nodash }}",
+        rejects_path=f"{tmp_path}/{{{{ ds }}}}",
+        max_rejects=1,
+    )
+    run = run_task(task)
+    assert run.state == "success"
+    assert run.result["rejects_path"].startswith(f"{tmp_path}/2026-01-02/")
+
+
+# --- the ledger and the rejects -------------------------------------------------------------------
+
+
+def test_the_ledger_is_json_that_adds_up_and_holds_no_patient(box, run_task, people):
+    patients = [
+        *people(3, last_name="Ejemplo"),
+        {"code": "m-1", "first_name": "Again"},
+        {"code": "m-9", "first_name": "Ada", "email": "not-an-address"},
+    ]
+    run = run_task(upsert(patients, max_rejects=2))
+    ledger = run.result
+    assert {name: ledger[name] for name in COUNTS} == {
+        "read": 5,
+        "upserted": 3,
+        "rejected": 2,
+        "unsettled": 0,
+        "invalid": 1,
+        "duplicate": 1,
+        "refused": 0,
+    }
+    assert set(ledger["sample"]) == {"m-1", "m-2", "m-3"}
+    for value in ("Ada", "Ejemplo", "Again", "not-an-address", "premium"):
+        assert value not in json.dumps(ledger)
+
+
+def test_the_rejects_file_is_named_after_the_try_and_no_other_try_overwrites_it(
+    box, run_task, people, tmp_path
+):
+    mapped = MediquoUpsertPatientsOperator.partial(
+        task_id="upsert", rejects_path=str(tmp_path), max_rejects=1
+    ).expand(patients=[people(1), [*people(1), {"code": "bad"}]])
+    runs = [run_task(mapped, map_index=1, try_number=number) for number in (1, 2)]
+    plain = run_task(
+        MediquoUpsertPatientsOperator(
+            task_id="plain", patients=[{"code": "bad"}], max_rejects=1, rejects_path=str(tmp_path)
+        )
+    )
+    folder = tmp_path / "clinic" / "manual__2026-01-02"
+    assert {path.name for path in folder.iterdir()} == {
+        "upsert-1-1.jsonl",
+        "upsert-1-2.jsonl",
+        "plain--1-1.jsonl",
+    }
+    for run in [*runs, plain]:
+        with open(run.result["rejects_path"], encoding="utf-8") as file:
+            (line,) = map(json.loads, file)
+        assert line["code"] == "bad"
+        assert line["problems"] == {"first_name": "required"}
+
+
+def test_without_a_folder_the_rejects_are_in_the_log(box, run_task):
+    run = run_task(upsert([{"code": "bad"}], max_rejects=1))
+    assert run.state == "success"
+    assert "Rejected" in run.log
+    assert "first_name" in run.log
+
+
+@pytest.mark.parametrize(
+    ("option", "patients", "written"),
+    [
+        ({"columns": {"id": "code", "junk": None}}, [{"id": "a", "first_name": "A", "junk": 1}], 1),
+        ({"chunk_size": 1}, [{"code": c, "first_name": "A"} for c in "abc"], 3),
+        ({"max_in_flight": 1, "chunk_size": 1}, [{"code": c, "first_name": "A"} for c in "abc"], 3),
+        ({"max_without_plan": None}, [{"code": "a", "first_name": "A"}], 1),
+        ({"max_rejects": 0.5}, [{"code": "a", "first_name": "A"}, {"code": "b"}], 1),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_the_options_reach_the_upload(box, run_task, option, patients, written):
+    run = run_task(upsert(patients, **option))
+    assert run.state == "success"
+    assert run.result["upserted"] == written
+    assert box.counters.requests["upsert"]["200"] == (3 if "chunk_size" in option else 1)
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+def test_wrong_keys_are_no_reason_to_retry(box, connect, run_task, people):
+    connect(box, password="another-secret-key")
+    run = run_task(upsert(people(1)))
+    assert run.state == "failed"
+    assert "Check the API key (Login)" in str(run.error)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"password": ""}, "Secret key (Password) is missing"),
+        ({"host": "ftp://sdk.mediquo.com/v1"}, "must begin with https://"),
+        ({"extra": {"timeout": "soon"}}, "`timeout`"),
+    ],
+)
+def test_settings_that_cannot_work_are_no_reason_to_retry(
+    box, connect, run_task, people, changes, words
+):
+    connect(box, **changes)
+    run = run_task(upsert(people(1)))
+    assert run.state == "failed"
+    assert words in str(run.error)
+
+
+def test_rejected_records_are_no_reason_to_retry(box, run_task, people):
+    run = run_task(upsert([*people(2), {"code": "bad"}]))
+    assert run.state == "failed"
+    assert "1 of 3 records were rejected" in str(run.error)
+    assert len(box.patients) == 2, "the good ones are served"
+
+
+def test_nobody_is_unsubscribed_by_accident(box, run_task, people):
+    run = run_task(upsert(people(100, plan=None)))
+    assert run.state == "failed"
+    assert "max_without_plan" in str(run.error)
+    assert box.counters.total == 0
+
+
+@pytest.mark.usefixtures("no_backoff")
+def test_a_mediquo_that_is_down_is_a_reason_to_retry(box, run_task, people):
+    box.settings.error_rate = 1
+    run = run_task(upsert(people(1)))
+    assert run.state == "up_for_retry"
+    assert "its side failed" in str(run.error)
+    assert "Safe to run again" in str(run.error)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"max_rejects": 1.5}, "`max_rejects`"),
+        ({"max_rejects": "10"}, "`max_rejects`"),
+        ({"max_without_plan": -1}, "`max_without_plan`"),
+        ({"chunk_size": 101}, "`chunk_size`"),
+        ({"max_in_flight": 0}, "`max_in_flight`"),
+        ({"columns": {"member_id": "kode"}}, "kode"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named_before_anything_is_sent(
+    box, run_task, people, option, words
+):
+    run = run_task(upsert(people(1), **option))
+    assert run.state == "failed"
+    assert words in str(run.error)
+    assert box.counters.total == 0
+
+
+# --- being killed ---------------------------------------------------------------------------------
+
+
+def test_a_task_that_is_killed_ends_its_requests_and_completes_its_ledger(
+    box, run_task, people, kill
+):
+    box.script("upsert", *["hang"] * 10)
+    kill(when=lambda: box.counters.in_flight == 2)
+    started = time.monotonic()
+    run = run_task(upsert(people(5), chunk_size=1, max_in_flight=2))
+    assert time.monotonic() - started < 10, "the connection's timeout is 30 s"
+    assert run.state == "up_for_retry"
+    assert "the task was killed" in str(run.error)
+    assert "0 upserted, 5 unsettled, 0 rejected" in str(run.error)
+    assert not [t for t in threading.enumerate() if t.name.startswith("mediquo_")]
+
+
+def test_a_task_that_takes_too_long_ends_its_requests(box, run_task, people):
+    box.script("upsert", "hang")
+    started = time.monotonic()
+    run = run_task(upsert(people(1), execution_timeout=timedelta(seconds=0.5)))
+    assert time.monotonic() - started < 10
+    assert type(run.error).__name__ == "AirflowTaskTimeout"
+    assert run.state == "up_for_retry"
+
+
+def test_a_task_may_be_killed_before_it_has_begun():
+    upsert([]).on_kill()
+
+
+# --- reading one ----------------------------------------------------------------------------------
+
+
+def read(**options):
+    return MediquoGetPatientOperator(task_id="read", **options)
+
+
+@pytest.fixture
+def ada(box, run_task):
+    patient = {"code": "m/1", "first_name": "Ada", "plan": "premium", "birth_date": "1990-04-12"}
+    assert run_task(upsert([patient])).state == "success"
+    return patient
+
+
+def test_a_patient_is_read_as_json(ada, run_task):
+    run = run_task(read(code="m/1"))
+    assert run.state == "success"
+    assert {name: run.result[name] for name in ada} == ada
+    assert run.result["updated_at"].endswith("+00:00")
+
+
+def test_only_the_fields_that_are_named_become_an_xcom(ada, run_task):
+    run = run_task(
+        read(
+            code="{{ params.code }}", fields=["code", "plan", "unheard_of"], params={"code": "m/1"}
+        )
+    )
+    assert run.result == {"code": "m/1", "plan": "premium", "unheard_of": None}
+    assert "Ada" not in run.everything
+
+
+def test_a_patient_that_is_missing_may_yet_come(box, run_task):
+    run = run_task(read(code="m-2"))
+    assert run.state == "up_for_retry"
+    assert "has no patient with the code 'm-2'" in str(run.error)
+
+
+def test_a_patient_may_be_missing_where_that_is_fine(box, run_task):
+    run = run_task(read(code="m-2", missing_ok=True))
+    assert run.state == "success"
+    assert run.result is None
+
+
+@pytest.mark.parametrize(
+    "operator", [MediquoGetPatientOperator, MediquoAuthenticatePatientOperator]
+)
+def test_wrong_keys_are_no_reason_to_ask_again(box, connect, run_task, operator):
+    connect(box, login="another-api-key")
+    assert run_task(operator(task_id="ask", code="m-1")).state == "failed"
+
+
+@pytest.mark.parametrize(
+    "operator", [MediquoGetPatientOperator, MediquoAuthenticatePatientOperator]
+)
+@pytest.mark.parametrize("code", ["..", "", "a\nb"])
+def test_what_is_no_code_is_not_asked_for(box, run_task, operator, code):
+    run = run_task(operator(task_id="ask", code=code))
+    assert run.state == "failed"
+    assert box.counters.total == 0
+
+
+# --- proving that one can log in ------------------------------------------------------------------
+
+
+def test_a_patient_can_log_in_and_the_token_goes_nowhere(ada, box, run_task, monkeypatch):
+    seen = []
+    ask = MediquoHook.authenticate_patient
+    monkeypatch.setattr(
+        MediquoHook, "authenticate_patient", lambda *args: seen.append(ask(*args)) or seen[0]
+    )
+    run = run_task(MediquoAuthenticatePatientOperator(task_id="prove", code="m/1"))
+    assert run.state == "success"
+    assert run.result == {"code": "m/1", "token_type": seen[0].token_type}
+    assert len(seen[0].access_token) > 20
+    assert seen[0].access_token not in run.everything
+
+
+@pytest.mark.parametrize("status", [404, 401])
+def test_an_unknown_patient_may_yet_come(box, run_task, status):
+    box.settings.unknown_patient_status = status
+    run = run_task(MediquoAuthenticatePatientOperator(task_id="prove", code="m-2"))
+    assert run.state == "up_for_retry"
+    assert "no patient with the code 'm-2'" in str(run.error)

@@ -1,0 +1,361 @@
+"""The sensor, in its three ways of waiting, through Airflow's own task runner."""
+
+import json
+import time
+from datetime import UTC, datetime
+
+import pytest
+from airflow.sdk import task
+
+from airflow_provider_mediquo.hooks.mediquo import MediquoHook
+from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
+
+pytestmark = pytest.mark.usefixtures("dag")
+
+FOREVER = 10_000
+"""Seconds that a write takes where it is not to be seen."""
+
+
+@task
+def source(number=0):
+    """What it returns is given by the test."""
+
+
+@pytest.fixture(params=["poke", "reschedule", "deferrable"])
+def mode(request):
+    return request.param
+
+
+@pytest.fixture
+def wait(run_task, mode):
+    """Wait to the end, in each mode; `while_away` is called while no worker is held."""
+
+    def wait(while_away=lambda: None, xcoms=None, **options):
+        options = {"task_id": "wait", "poke_interval": 0.1, "timeout": 10} | options
+        if mode == "deferrable":
+            sensor = MediquoPatientSensor(deferrable=True, **options)
+        else:
+            sensor = MediquoPatientSensor(deferrable=False, mode=mode, **options)
+        first_look = datetime.now(UTC)
+        run = run_task(sensor, xcoms=xcoms)
+        run.waited, logs = 0, [run.log]
+        while run.state in ("up_for_reschedule", "deferred"):
+            waited = run.waited + 1
+            while_away()
+            if run.state == "deferred":
+                run = run_task(sensor, xcoms=xcoms, event=run.wait_in_triggerer())
+            else:
+                until = datetime.fromisoformat(run.left["reschedule_date"])
+                time.sleep(max(0.0, (until - datetime.now(UTC)).total_seconds()))
+                run = run_task(sensor, xcoms=xcoms, first_look=first_look)
+            run.waited = waited
+            logs.append(run.log)
+        run.log = "\n".join(logs)
+        return run
+
+    return wait
+
+
+@pytest.fixture
+def write():
+    """Write patients, and return the ledger as it would come out of XCom."""
+
+    def write(*patients, **options):
+        report = MediquoHook().upsert_patients(patients, max_without_plan=None, **options)
+        return json.loads(json.dumps(report.as_dict()))
+
+    return write
+
+
+def patient(code="m-1", **fields):
+    return {"code": code, "first_name": "Ada", "plan": "premium"} | fields
+
+
+def lag(box, seconds):
+    box.settings.lag = seconds
+
+
+@pytest.fixture
+def write_long_ago(box, write):
+    """Write patients by a clock of long ago: mediQuo's times are whole seconds."""
+
+    def write_long_ago(*patients):
+        box.settings.clock_skew = -3600
+        write(*patients)
+        box.settings.clock_skew = 0
+
+    return write_long_ago
+
+
+# --- until it is visible --------------------------------------------------------------------------
+
+
+def test_it_waits_for_a_new_patient(box, write, wait):
+    lag(box, 0.4)
+    written = write(patient())
+    assert "m-1" not in box.patients
+    assert wait(written=written).state == "success"
+    assert "m-1" in box.patients
+
+
+def test_it_waits_for_a_change(box, write, write_long_ago, wait):
+    write_long_ago(patient())
+    lag(box, 0.4)
+    written = write(patient(first_name="Grace"))
+    assert box.patients["m-1"]["first_name"] == "Ada"
+    assert wait(written=written).state == "success"
+    assert box.patients["m-1"]["first_name"] == "Grace"
+
+
+def test_it_waits_until_a_plan_is_gone(box, write, write_long_ago, wait):
+    write_long_ago(patient())
+    lag(box, 0.4)
+    written = write({"code": "m-1", "first_name": "Ada"})
+    assert wait(written=written).state == "success"
+    assert box.patients["m-1"]["plan"] is None
+
+
+def test_a_write_that_changes_nothing_is_visible_at_once(box, write, write_long_ago, wait):
+    write_long_ago(patient())
+    lag(box, FOREVER)
+    run = wait(written=write(patient()))
+    assert run.state == "success"
+    assert run.waited == 0
+
+
+def test_so_is_one_of_values_that_mediquo_writes_in_its_own_way(box, write, write_long_ago, wait):
+    """Nothing changes, so `updated_at` stays, and what was sent does not read back the same."""
+    values = {
+        "first_name": "Zoe\u0308",
+        "email": "Zoe@Example.com",
+        "phone": "+44 (7700) 900-123",
+        "locale": None,
+    }
+    write_long_ago(patient(**values))
+    shown = box.patients["m-1"]
+    assert not [name for name, value in values.items() if shown[name] == value]
+    lag(box, FOREVER)
+    run = wait(written=write(patient(**values)))
+    assert run.state == "success"
+    assert run.waited == 0
+
+
+def test_it_waits_for_every_ledger_of_a_list(box, write, wait):
+    one = write(patient("m-1"))
+    lag(box, 0.4)
+    other = write(patient("m-2"))
+    assert wait(written=[one, other]).state == "success"
+    assert set(box.patients) == {"m-1", "m-2"}
+
+
+def test_it_waits_for_what_another_task_wrote(box, write, wait):
+    lag(box, 0.4)
+    xcoms = {("source", -1): write(patient())}
+    assert wait(written=source(), xcoms=xcoms).state == "success"
+    assert "m-1" in box.patients
+
+
+def test_it_waits_for_all_that_a_mapped_task_wrote(box, write, wait):
+    lag(box, 0.4)
+    xcoms = {("source", 0): write(patient("m-1")), ("source", 1): write(patient("m-2"))}
+    assert wait(written=source.expand(number=[1, 2]), xcoms=xcoms).state == "success"
+    assert set(box.patients) == {"m-1", "m-2"}
+
+
+@pytest.mark.parametrize("codes", ["m-1", ["m-1", "m-2"]])
+def test_codes_only_have_to_exist(box, write, wait, codes):
+    lag(box, 0.4)
+    write(patient("m-1"), patient("m-2"))
+    assert wait(codes=codes).state == "success"
+    assert "m-1" in box.patients
+
+
+def test_codes_and_the_connection_are_templates(box, write, wait):
+    write(patient("2026-01-02"))
+    run = wait(codes=["{{ ds }}"], mediquo_conn_id="mediquo_{{ 'default' }}")
+    assert run.state == "success"
+    assert run.rendered["codes"] == ["2026-01-02"]
+
+
+def test_where_nobody_was_written_there_is_nothing_to_wait_for(box, write, wait):
+    written = write({"code": "bad"}, max_rejects=1)
+    run = wait(written=written)
+    assert run.state == "success"
+    assert "Nothing to wait for" in run.log
+    assert "get" not in box.counters.requests
+
+
+def test_what_is_visible_is_not_deferred(box, write, run_task):
+    written = write(patient())
+    sensor = MediquoPatientSensor(task_id="wait", written=written, deferrable=True)
+    assert run_task(sensor).state == "success"
+
+
+def test_what_is_not_holds_no_worker(box, run_task):
+    sensor = MediquoPatientSensor(task_id="wait", codes="m-1", deferrable=True, timeout=600)
+    run = run_task(sensor)
+    assert run.state == "deferred"
+    deadline = datetime.fromisoformat(run.trigger_kwargs["deadline"])
+    assert 590 < (deadline - datetime.now(UTC)).total_seconds() <= 600
+    assert run.left["trigger_timeout"] == "PT11M", "later than the trigger's own"
+
+
+@pytest.mark.parametrize("outcomes", [["503"] * 3, ["lost_before", "500"], ["not_json", "429:1"]])
+def test_an_answer_that_fails_for_a_passing_reason_is_waited_out(box, write, wait, outcomes):
+    written = write(patient())
+    box.script("get", *outcomes)
+    assert wait(written=written).state == "success"
+    statuses = box.counters.requests["get"]
+    assert statuses.total() == len(outcomes) + 1
+
+
+# --- until time is over ---------------------------------------------------------------------------
+
+
+def test_a_timeout_says_which_are_not_found_and_which_differ(box, write, write_long_ago, wait):
+    write_long_ago(patient("m-2"))
+    lag(box, FOREVER)
+    written = write(patient("m-1"), patient("m-2", first_name="Grace", last_name="Hopper"))
+    run = wait(written=written, timeout=0.3)
+    assert run.state == "failed"
+    assert type(run.error).__name__ == "AirflowSensorTimeout"
+    assert "2 patients are not visible" in str(run.error)
+    assert "not found: m-1;" in str(run.error)
+    assert "differ from what was written: m-2 (first_name, last_name)" in str(run.error)
+    for value in ("Ada", "Grace", "Hopper"):
+        assert value not in run.everything
+
+
+def test_a_timeout_skips_where_that_is_wanted(box, wait):
+    run = wait(codes="m-1", timeout=0.3, soft_fail=True)
+    assert run.state == "skipped"
+
+
+def test_a_timeout_of_a_mediquo_that_was_down_says_so(box, wait):
+    box.settings.error_rate = 1
+    run = wait(codes="m-1", timeout=0.3)
+    assert run.state == "failed"
+    assert "its side failed" in str(run.error)
+
+
+def test_the_detail_of_a_skip_is_in_the_log(box, wait):
+    assert "not found: m-1" in wait(codes="m-1", timeout=0.3, soft_fail=True).log
+
+
+# --- what waiting cannot heal ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_wrong_keys_fail_at_once_and_are_never_skipped(box, connect, wait, soft_fail):
+    connect(box, password="another-secret-key")
+    run = wait(codes="m-1", soft_fail=soft_fail)
+    assert run.state == "failed"
+    assert type(run.error).__name__ == "AirflowFailException"
+    assert "Check the API key (Login)" in str(run.error)
+    assert box.counters.total == 1
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_so_do_keys_that_become_wrong_while_it_waits(box, connect, wait, mode, soft_fail):
+    if mode == "poke":
+        box.script("get", "404", "401")
+    run = wait(
+        codes="m-1",
+        soft_fail=soft_fail,
+        while_away=lambda: connect(box, password="another-secret-key"),
+    )
+    assert run.state == "failed"
+    assert type(run.error).__name__ == "AirflowFailException"
+    assert "Check the API key (Login)" in str(run.error)
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_settings_that_cannot_work_fail_at_once(box, connect, wait, soft_fail):
+    connect(box, host="http://sdk.mediquo.com/v1")
+    run = wait(codes="m-1", soft_fail=soft_fail)
+    assert run.state == "failed"
+    assert "unencrypted" in str(run.error)
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+def test_after_a_change_of_key_the_upsert_has_to_run_again(box, connect, write, wait, soft_fail):
+    written = write(patient())
+    connect(box, password="the-next-secret-key")
+    asked = box.counters.total
+    run = wait(written=written, soft_fail=soft_fail)
+    assert run.state == "failed"
+    assert "Run the upsert again" in str(run.error)
+    assert box.counters.total == asked
+
+
+def test_so_after_a_change_of_key_while_it_waits(box, connect, write, wait, mode):
+    if mode == "poke":
+        pytest.skip("the keys are read once")
+    lag(box, FOREVER)
+    written = write(patient())
+    run = wait(
+        written=written,
+        soft_fail=True,
+        while_away=lambda: connect(box, password="the-next-secret-key"),
+    )
+    assert run.state == "failed"
+    assert "Run the upsert again" in str(run.error)
+
+
+def test_what_is_no_code_fails_at_once(box, wait):
+    run = wait(codes=["m-1", ".."], soft_fail=True)
+    assert run.state == "failed"
+    assert "A patient's code must be" in str(run.error)
+    assert box.counters.total == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["{{ ti.xcom_pull('upsert') }}", None, 7, {"upserted": 1}, [None], {"sample": {"m-1": "junk"}}],
+    ids=["text", "nothing", "a number", "no sample", "a list of nothing", "no proof"],
+)
+def test_what_is_no_ledger_fails_for_good_and_says_so(box, wait, wrong):
+    run = wait(written=source(), xcoms={("source", -1): wrong}, soft_fail=True)
+    assert run.state == "failed"
+    assert "`written`" in str(run.error)
+    assert "upsert" in str(run.error)
+    assert box.counters.total == 0
+
+
+@pytest.mark.parametrize("wrong", [None, 7], ids=["nothing", "a number"])
+def test_what_are_no_codes_fails_for_good_and_says_so(box, wait, wrong):
+    run = wait(codes=source(), xcoms={("source", -1): wrong}, soft_fail=True)
+    assert run.state == "failed"
+    assert "`codes`" in str(run.error)
+    assert box.counters.total == 0
+
+
+@pytest.mark.parametrize("event", [{}, {"status": "success"}, {"status": None}, "visible"])
+def test_an_event_that_nobody_knows_is_no_success(box, run_task, event):
+    sensor = MediquoPatientSensor(task_id="wait", codes="m-1", deferrable=True)
+    assert run_task(sensor, event=event).state in ("failed", "up_for_retry")
+
+
+def test_it_takes_either_codes_or_what_was_written():
+    with pytest.raises(ValueError, match="either `written` or `codes`"):
+        MediquoPatientSensor(task_id="neither")
+    with pytest.raises(ValueError, match="either `written` or `codes`"):
+        MediquoPatientSensor(task_id="both", codes="m-1", written={})
+
+
+# --- defaults -------------------------------------------------------------------------------------
+
+
+def test_it_looks_every_ten_seconds_for_a_quarter_of_an_hour():
+    sensor = MediquoPatientSensor(task_id="wait", codes="m-1")
+    assert (sensor.poke_interval, sensor.timeout) == (10, 15 * 60)
+
+
+def test_airflows_setting_says_whether_it_defers(python, monkeypatch):
+    assert not MediquoPatientSensor(task_id="wait", codes="m-1").deferrable
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
+    code = (
+        "from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor as Sensor\n"
+        "print(Sensor(task_id='wait', codes='m-1').deferrable)"
+    )
+    assert python(code).split()[-1] == "True"

@@ -1,0 +1,140 @@
+"""The example DAGs, run whole against a mediQuo on a socket."""
+
+import csv
+import json
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG, task
+
+from airflow_provider_mediquo.operators.patients import MediquoUpsertPatientsOperator
+from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
+from tests.conftest import EXAMPLES
+
+pytestmark = [
+    # Airflow's own: how it reads an `.airflowignore`, and the API server inside `dag.test()`.
+    pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`"),
+]
+
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+RULES_OF_ROWS = {
+    17: {"birth_date": "date"},
+    48: {"phone": "prefix"},
+    95: {"email": "email"},
+    131: {"first_name": "required"},
+    164: {"gender": "choice"},
+    202: {"birth_date": "future"},
+    239: {"locale": "choice"},
+    277: {"code": "duplicate"},
+}
+
+
+@pytest.fixture(scope="module")
+def bag():
+    return DagBag(EXAMPLES)
+
+
+def test_there_are_examples(bag):
+    assert (
+        NAMES == sorted(bag.dags) == ["mediquo_classic", "mediquo_nightly", "mediquo_read_patient"]
+    )
+
+
+def test_they_are_read_without_an_error(bag):
+    assert bag.import_errors == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_two_runs_of_one_write_at_once(bag, name):
+    assert bag.dags[name].max_active_runs == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_docs_can_quote_it(name):
+    text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    part = name.removeprefix("mediquo_").split("_")[0]
+    assert text.count(f"# [START {part}]\n") == text.count(f"# [END {part}]\n") == 1
+
+
+def test_the_members_are_nobody():
+    with open(EXAMPLES / "data" / "members.csv", newline="", encoding="utf-8") as file:
+        members = list(csv.DictReader(file))
+    reserved = ("", "+447700900", "+4917139200", "+3363998", "07700900")
+    for member in members:
+        assert member["email"].endswith(("@example.com", "not-an-address")) or not member["email"]
+        assert member["phone"].replace(" ", "").startswith(reserved[1:]) or not member["phone"]
+
+
+def test_the_nightly_run(bag, start_box, run_dag, tmp_path):
+    box = start_box(lag=1.5)
+    dag = bag.dags["mediquo_nightly"]
+    dag.get_task("wait_until_visible").poke_interval = 0.2
+    done = run_dag(dag, rejects=str(tmp_path))
+    assert {name: state for name, (state, _) in done.items()} == {
+        "upsert": "success",
+        "wait_until_visible": "success",
+    }
+    ledger = done["upsert"][1]
+    counts = {name: ledger[name] for name in ("read", "upserted", "rejected", "unsettled")}
+    assert counts == {"read": 300, "upserted": 292, "rejected": 8, "unsettled": 0}
+    assert (ledger["invalid"], ledger["duplicate"]) == (7, 1)
+    assert len(ledger["sample"]) == 20
+    assert len(box.patients) == 292
+    assert box.counters.requests["upsert"].total() == 3
+    with open(ledger["rejects_path"], encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    assert {line["row"]: line["problems"] for line in lines} == RULES_OF_ROWS
+    assert ledger["rejects_path"].startswith(f"{tmp_path}/mediquo_nightly/manual__")
+
+
+def test_the_classic_run(bag, box, run_dag):
+    done = run_dag(bag.dags["mediquo_classic"])
+    assert {state for state, _ in done.values()} == {"success"}
+    assert done["upsert"][1]["without_plan"] == 1
+    read = done["read"][1]
+    assert (read["code"], read["plan"]) == ("test-account-1", "premium")
+    assert set(read) == {"code", "plan", "updated_at"}
+    assert box.patients["test-account-2"]["meta"] == {"team": "support"}
+
+
+def test_the_run_for_support(bag, box, run_dag, run_task):
+    with DAG("before", schedule=None):
+        patients = [{"code": "M/7", "first_name": "Ada"}]
+        run_task(MediquoUpsertPatientsOperator(task_id="upsert", patients=patients))
+    done = run_dag(bag.dags["mediquo_read_patient"], code="M/7")
+    assert {state for state, _ in done.values()} == {"success"}
+    assert set(done["read"][1]) == {"code", "updated_at"}
+    assert done["authenticate"][1] == {"code": "M/7", "token_type": "Bearer"}
+
+
+def test_a_run_of_mapped_upserts_and_one_that_waits_for_them_all(start_box, run_dag):
+    box = start_box(lag=1)
+
+    @task
+    def chunks():
+        return [["a", "b"], ["c"]]
+
+    @task.mediquo_upsert
+    def upsert(codes):
+        for code in codes:
+            yield {"code": code, "first_name": "{{ ds }}", "plan": "premium"}
+
+    with DAG("mapped", schedule=None) as dag:
+        MediquoPatientSensor(
+            task_id="wait",
+            written=upsert.expand(codes=chunks()),
+            deferrable=True,
+            poke_interval=0.2,
+            timeout=30,
+        )
+    done = run_dag(dag)
+    assert {name: state for name, (state, _) in done.items()} == {
+        "chunks": "success",
+        "upsert-0": "success",
+        "upsert-1": "success",
+        "wait": "success",
+    }
+    assert {code: patient["first_name"] for code, patient in box.patients.items()} == dict.fromkeys(
+        "abc", "{{ ds }}"
+    )

@@ -1,0 +1,245 @@
+"""The trigger, run as the triggerer runs it: on an event loop that it must not hold up."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from airflow.sdk.exceptions import AirflowSensorTimeout
+from airflow.triggers.base import TriggerEvent
+
+from airflow_provider_mediquo.api.errors import AuthenticationError, MediquoError
+from airflow_provider_mediquo.hooks.mediquo import MediquoHook
+from airflow_provider_mediquo.triggers.patients import MediquoPatientTrigger, read_event
+
+
+def trigger(*codes, seconds=10.0, **options):
+    options = {
+        "mediquo_conn_id": "mediquo_default",
+        "wanted": dict.fromkeys(codes),
+        "poke_interval": 0.1,
+        "deadline": (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(),
+    } | options
+    return MediquoPatientTrigger(**options)
+
+
+async def events_of(trigger):
+    return [event async for event in trigger.run()]
+
+
+def run(trigger):
+    """Run it to its end, and return its one event's payload."""
+    (event,) = asyncio.run(events_of(trigger))
+    assert isinstance(event, TriggerEvent)
+    json.dumps(event.payload)
+    return event.payload
+
+
+def write(*codes):
+    patients = [{"code": code, "first_name": "Ada", "plan": "premium"} for code in codes]
+    return MediquoHook().upsert_patients(patients).sample
+
+
+# --- what it is made of ---------------------------------------------------------------------------
+
+
+def test_it_is_made_anew_from_primitives():
+    made = trigger("m-1", "m-2", exponential_backoff=True, max_wait=60.0)
+    path, kwargs = made.serialize()
+    assert path == "airflow_provider_mediquo.triggers.patients.MediquoPatientTrigger"
+    assert json.loads(json.dumps(kwargs)) == kwargs
+    assert MediquoPatientTrigger(**kwargs).serialize() == (path, kwargs)
+
+
+def test_its_deadline_is_a_moment_which_a_restart_does_not_move():
+    moment = "2026-11-21T20:00:00+00:00"
+    _, kwargs = trigger("m-1", deadline=moment).serialize()
+    assert MediquoPatientTrigger(**kwargs).deadline == moment
+
+
+def test_it_can_be_made_without_a_connection():
+    trigger("m-1", mediquo_conn_id="there_is_none").serialize()
+
+
+# --- its three events -----------------------------------------------------------------------------
+
+
+def test_it_ends_when_all_are_visible(box):
+    box.settings.lag = 0.4
+    wanted = write("m-1", "m-2")
+    assert run(trigger(wanted=wanted)) == {"status": "visible"}
+    assert set(box.patients) == {"m-1", "m-2"}
+
+
+def test_those_that_were_seen_are_not_asked_for_again(box):
+    write("m-1")
+    box.settings.lag = 0.5
+    write("m-2")
+    assert run(trigger("m-1", "m-2")) == {"status": "visible"}
+    found = [entry for entry in box.journal if entry.endpoint == "get" and entry.status == 200]
+    assert len(found) == 2
+
+
+def test_it_gives_up_at_its_deadline_and_says_what_is_missing(box):
+    started = time.monotonic()
+    event = run(trigger("m-1", seconds=0.5))
+    assert time.monotonic() - started < 5
+    assert event["status"] == "timed out"
+    assert "not found: m-1" in event["detail"]
+
+
+def test_it_gives_up_in_the_middle_of_a_request(box):
+    box.script("get", "hang")
+    started = time.monotonic()
+    assert run(trigger("m-1", seconds=0.5))["status"] == "timed out"
+    assert time.monotonic() - started < 5, "the connection's timeout is 30 s"
+
+
+def test_a_deadline_that_has_passed_ends_it_without_a_request(box):
+    event = run(trigger("m-1", seconds=-60))
+    assert event["status"] == "timed out"
+    assert "no triggerer was looking" in event["detail"]
+    assert box.counters.total == 0
+
+
+def test_wrong_keys_end_it_at_once(box, connect):
+    connect(box, password="another-secret-key")
+    event = run(trigger("m-1"))
+    assert event["status"] == "failed"
+    assert event["kind"] == "AuthenticationError"
+    assert box.counters.total == 1
+
+
+def test_settings_that_cannot_work_end_it_at_once(box, connect):
+    connect(box, host="http://sdk.mediquo.com/v1")
+    assert run(trigger("m-1"))["kind"] == "ConnectionSettingsError"
+
+
+@pytest.mark.parametrize("outcome", ["503", "lost_before", "not_json"])
+def test_an_answer_that_fails_for_a_passing_reason_is_waited_out(box, outcome):
+    write("m-1")
+    box.script("get", outcome)
+    assert run(trigger("m-1")) == {"status": "visible"}
+    assert box.counters.requests["get"].total() == 2
+
+
+def test_it_looks_ever_less_often_where_that_is_wanted(box):
+    run(trigger("m-1", seconds=1.5, exponential_backoff=True))
+    assert box.counters.total <= 4, "at 0, 0.1, 0.3 and 0.7 seconds"
+
+
+def test_it_looks_at_least_as_often_as_wanted(box):
+    run(trigger("m-1", seconds=1.5, exponential_backoff=True, max_wait=0.1))
+    assert box.counters.total > 4
+
+
+# --- reading an event -----------------------------------------------------------------------------
+
+
+def test_visible_is_the_one_success():
+    assert read_event({"status": "visible"}) is None
+
+
+def test_an_event_of_time_running_out_is_airflows_own_timeout():
+    with pytest.raises(AirflowSensorTimeout, match="not found: m-1"):
+        read_event({"status": "timed out", "detail": "not found: m-1"})
+
+
+def test_an_event_of_a_failure_becomes_that_error_again():
+    event = {"status": "failed", "kind": "AuthenticationError", "detail": "Check the API key."}
+    with pytest.raises(AuthenticationError, match=r"Check the API key\."):
+        read_event(event)
+
+
+@pytest.mark.parametrize("event", [None, {}, {"status": None}, {"status": "success"}])
+def test_anything_else_is_an_error(event):
+    with pytest.raises(MediquoError, match="unknown event"):
+        read_event(event)
+
+
+# --- being a good guest in the triggerer ----------------------------------------------------------
+
+
+@pytest.fixture
+def slow_url():
+    """A sandbox that answers in 2 seconds, in a process of its own, which holds up nobody here."""
+    command = [sys.executable, "-u", "-m", "airflow_provider_mediquo.sandbox"]
+    process = subprocess.Popen(
+        [*command, "--port", "0", "--latency", "2"], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        for line in process.stdout:
+            if found := re.search(r"Base URL\s+(\S+)", line):
+                break
+        yield found[1]
+        process.terminate()
+        process.stdout.read()
+
+
+async def longest_gap(task, seconds):
+    """Return the longest time between two beats that should be 10 ms apart."""
+    gaps, last = [], time.monotonic()
+    until = last + seconds
+    while last < until and not task.done():
+        await asyncio.sleep(0.01)
+        gaps.append(time.monotonic() - last)
+        last = time.monotonic()
+    return max(gaps)
+
+
+def test_slow_answers_do_not_hold_up_the_event_loop(slow_url, box, connect):
+    connect(box, host=slow_url)
+    codes = [f"m-{number}" for number in range(100)]
+
+    async def measure():
+        waiting = asyncio.create_task(events_of(trigger(*codes)))
+        longest = await longest_gap(waiting, 5)
+        assert not waiting.done()
+        waiting.cancel()
+        return longest
+
+    assert asyncio.run(measure()) < 0.5, "a quarter of one answer"
+
+
+def test_many_codes_keep_the_pace(box, connect):
+    connect(box, extra={"requests_per_minute": 10})
+    event = run(trigger(*(f"m-{number}" for number in range(30)), seconds=1.5))
+    assert event["status"] == "timed out"
+    assert box.counters.total == 10
+
+
+def test_a_trigger_that_is_cancelled_leaves_no_thread_waiting(box, eventually):
+    box.script("get", *["hang"] * 10)
+
+    async def cancel():
+        waiting = asyncio.create_task(events_of(trigger(*"abcdef")))
+        while not box.counters.in_flight:
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    started = time.monotonic()
+    asyncio.run(cancel())  # which waits for its threads
+    assert time.monotonic() - started < 5, "the connection's timeout is 30 s"
+    eventually(lambda: not box.counters.in_flight)
+
+
+def test_a_trigger_that_is_cancelled_while_it_waits_for_the_pace_ends_at_once(box, connect):
+    connect(box, extra={"requests_per_minute": 1})
+
+    async def cancel():
+        waiting = asyncio.create_task(events_of(trigger("m-1", "m-2")))
+        while not box.counters.total:
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    started = time.monotonic()
+    asyncio.run(cancel())
+    assert time.monotonic() - started < 5
