@@ -76,6 +76,19 @@ def test_it_upserts_a_list_of_what_other_tasks_returned(box, run_task, people):
     assert run.rendered["patients"] == "<3 patients>"
 
 
+@pytest.mark.parametrize("levels", [0, 1, 2])
+def test_it_runs_after_the_tasks_whose_patients_it_sends(levels):
+    one = source.override(task_id="one")()
+    other = source.override(task_id="other")()
+    patients = [one, [one, other], [[{"code": "m-1"}, one], other]][levels]
+    assert upsert(patients).upstream_task_ids == ({"one", "other"} if levels else {"one"})
+
+
+def test_a_mapped_one_does_too():
+    mapped = MediquoUpsertPatientsOperator.partial(task_id="upsert").expand(patients=source())
+    assert mapped.upstream_task_ids == {"source"}
+
+
 def test_items_may_be_patients_and_lists_of_patients(box, run_task, people):
     first, *others = people(4)
     run = run_task(upsert([first, others]))
