@@ -1,6 +1,6 @@
 """How an exchange is sent: headers, time-outs, retries, pauses.
 
-The only user of `requests`.
+The only user of `requests`, with `transport.py`.
 """
 
 from __future__ import annotations

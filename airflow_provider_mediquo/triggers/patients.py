@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import gc
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +70,7 @@ class MediquoPatientTrigger(BaseTrigger):
     async def _outcome(self) -> dict[str, Any]:
         from airflow_provider_mediquo.api.errors import MediquoError
 
-        watch = None
+        watch: Watch | None = None
         try:
             async with asyncio.timeout(self._seconds_left()):
                 watch = await sync_to_async(self._make_watch)()
@@ -93,13 +95,30 @@ class MediquoPatientTrigger(BaseTrigger):
 
     def _make_watch(self) -> Watch:
         """Read the connection, in a thread: it asks the supervisor."""
-        from airflow_provider_mediquo.api.watch import Watch
+        with _no_collection():
+            from airflow_provider_mediquo.api.watch import Watch
 
         return Watch(MediquoHook(self.mediquo_conn_id).get_conn(), self.wanted)
 
     def _seconds_left(self) -> float:
         deadline = datetime.fromisoformat(self.deadline)
         return max(0.0, (deadline - datetime.now(UTC)).total_seconds())
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep an import from setting off a full garbage collection.
+
+    A collection stops every thread, the event loop's too: 0.1 s for all that Airflow has loaded,
+    and none of what an import makes is garbage.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def read_event(event: Mapping[str, Any] | None) -> None:
