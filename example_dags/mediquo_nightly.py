@@ -46,8 +46,11 @@ def mediquo_nightly():
     def upsert(params: dict) -> Iterator[dict]:
         import csv
 
-        with Path(params["members"]).open(newline="", encoding="utf-8") as file:
-            yield from csv.DictReader(file)
+        # utf-8-sig: with or without the mark that Excel puts in front.
+        with Path(params["members"]).open(newline="", encoding="utf-8-sig") as file:
+            # A row that was cut off is rejected (`...` is no text): read as blanks, it would empty
+            # what a patient has, and without a plan unsubscribe them.
+            yield from csv.DictReader(file, restval=...)
 
     # mediQuo says "Success" before a patient can be seen. The ledger that the upsert returns holds
     # 20 codes, each with a proof of what was written; this waits until mediQuo shows just that.

@@ -138,3 +138,15 @@ def test_a_run_of_mapped_upserts_and_one_that_waits_for_them_all(start_box, run_
     assert {code: patient["first_name"] for code, patient in box.patients.items()} == dict.fromkeys(
         "abc", "{{ ds }}"
     )
+
+
+def test_a_row_that_was_cut_off_is_rejected_by_the_nightly_run(bag, box, run_dag, tmp_path):
+    """Read as blanks, it would unsubscribe a patient."""
+    box.settings.lag = 0
+    rows = "member_id,first_name,product\nm-1,Ada,basic\nm-2,Al"
+    (tmp_path / "members.csv").write_text(rows, encoding="utf-8-sig")
+    done = run_dag(
+        bag.dags["mediquo_nightly"], members=str(tmp_path / "members.csv"), rejects=str(tmp_path)
+    )
+    assert set(box.patients) == {"m-1"}
+    assert done["upsert"][1]["invalid"] == 1

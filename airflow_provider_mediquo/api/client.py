@@ -50,6 +50,7 @@ PATIENCE = 600.0
 
 _CONNECT_TIMEOUT = 5.0  # seconds, per address of the host
 _MOST_BYTES = 1 << 20  # of an answer; the longest documented one has 500
+_NO_PROXY = {"http": "", "https": ""}  # what stays on this machine shall not leave it
 _USER_AGENT = f"airflow-provider-mediquo/{__version__}"
 
 
@@ -185,6 +186,7 @@ class MediquoClient:
             timeout=(min(_CONNECT_TIMEOUT, self.settings.timeout), self.settings.timeout),
             verify=self.settings.verify,
             allow_redirects=False,
+            proxies=_NO_PROXY if self.settings.is_loopback else None,
             stream=True,
         ) as response:
             body = b""

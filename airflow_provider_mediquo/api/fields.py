@@ -32,9 +32,11 @@ RULES: Mapping[str, str] = MappingProxyType(
         "phone": "must be 7 to 15 digits, with spaces, dots, hyphens or brackets at most",
         "prefix": "must begin with its country's prefix: + or 00",
         "object": "must be a JSON object of at most 32 levels",
+        "duplicate": "came before in this run, and the first one counts",
+        "lost": "is given here, though the first record of this code went out without one",
     }
 )
-"""Every rule that a record can break, and what to do about it."""
+"""Every rule that a record can break, as what is said of the field."""
 
 _MOST_DIGITS = 64  # of a numeric code; converting longer ones takes time quadratic in their length
 _META_LEVELS = 32  # far below what JSON parsers of either side give up at

@@ -17,21 +17,12 @@ _SHOWN_LOST_PLANS = 20
 
 
 class Item(NamedTuple):
-    """A record that may be sent."""
+    """A record that may be sent, as it is then: its source may use its objects again."""
 
     row: int
-    patient: dict[str, Any]
+    code: str
+    has_plan: bool
     encoded: bytes
-
-    @property
-    def code(self) -> str:
-        """The patient's code."""
-        return str(self.patient["code"])
-
-    @property
-    def has_plan(self) -> bool:
-        """Whether mediQuo will treat the patient as subscribed."""
-        return "plan" in self.patient
 
 
 class Intake:
@@ -59,8 +50,9 @@ class Intake:
                 self._report.invalid += 1
                 self._reject(patient.get("code"), "schema", problems)
             elif self._is_new(patient):
-                self.unsettled[self._report.read] = patient["code"]
-                yield Item(self._report.read, patient, encode_patient(patient))
+                row, code = self._report.read, patient["code"]
+                self.unsettled[row] = code
+                yield Item(row, code, "plan" in patient, encode_patient(patient))
 
     def _check(self, record: Any) -> tuple[dict[str, Any], dict[str, str]]:
         try:
@@ -75,7 +67,8 @@ class Intake:
 
         Kept as small numbers rather than codes, the lowest bit telling whether there was a plan.
         Two codes out of 2 million are taken for one in a run out of 100,000: the second is then
-        reported as a duplicate, and is none in the next run, because Python hashes anew.
+        reported as a duplicate, and is none in the next run: Python hashes anew in each process,
+        unless PYTHONHASHSEED is set.
         """
         known = (hash(patient["code"]) & _HASH_BITS) << 1
         has_plan = "plan" in patient

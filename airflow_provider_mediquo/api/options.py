@@ -24,7 +24,7 @@ class UploadOptions:
     :param rejects_path: a folder for the rejects file; None: the first 20 are logged.
     :param max_without_plan: how many patients may be sent without a plan, which unsubscribes
         them: a number, a share below 1.0, None for as many as there are; by default not all of
-        the first 1,000 records (see `plans`).
+        the first 1,000 records, or of all where there are 100 to 1,000.
     :param columns: name in the record -> field of a patient, or None to drop it.
     :param chunk_size: patients in a request, 1 to 100.
     :param max_in_flight: requests at once.
@@ -79,6 +79,8 @@ def _check_columns(columns: Mapping[str, str | None] | None) -> None:
     if columns is not None and not isinstance(columns, Mapping):
         raise ValueError("`columns` must be a mapping: {'its name': 'field', 'another': None}")
     targets = [target for target in (columns or {}).values() if target is not None]
+    if not all(isinstance(target, str) for target in targets):
+        raise ValueError("`columns` must lead to names of fields, or to None")
     if unknown := sorted(map(str, {*targets} - {"birthdate", *PATIENT_FIELDS})):
         raise ValueError(
             f"`columns` leads to {', '.join(unknown)}: not a field of a patient. "

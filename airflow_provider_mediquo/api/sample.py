@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 from airflow_provider_mediquo.api.intake import Item
@@ -23,7 +24,7 @@ class Sample:
         self._seen += 1
         place = len(self._kept) if self._seen <= SIZE else random.randrange(self._seen)
         if place < SIZE:
-            proof = make_proof(item.patient, self._secret_key, sent_at)
+            proof = make_proof(json.loads(item.encoded), self._secret_key, sent_at)
             self._kept[place : place + 1] = [(item.code, proof)]
 
     def as_dict(self) -> dict[str, str]:

@@ -63,6 +63,7 @@ class PatientAnswerSchema(Schema):
 
 
 _PATIENT = PatientSchema()
+ANSWER_FIELDS: tuple[str, ...] = (*_PATIENT.fields, *PatientAnswerSchema().fields)
 PATIENT_FIELDS: tuple[str, ...] = tuple(_PATIENT.fields)
 
 
@@ -99,7 +100,7 @@ def _problems(messages: Mapping[Any, Any], *, may_name: bool) -> dict[str, str]:
     problems = {}
     for name, rules in messages.items():
         rule = rules[0]
-        problems[name if rule != "unknown" or may_name and _is_field_name(name) else "?"] = rule
+        problems[name if rule != "unknown" or (may_name and _is_field_name(name)) else "?"] = rule
     return problems
 
 

@@ -50,6 +50,11 @@ class Settings:
         )
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether it leads to this machine."""
+        return _is_loopback(self.host)
+
+    @property
     def host(self) -> str:
         """The host's name, for messages."""
         return urlsplit(self.base_url).hostname or ""

@@ -6,6 +6,7 @@ first 1,000 records, then a chunk per thread, and less than 100 bytes for each c
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -141,8 +142,12 @@ class Upload:
         self._take_slot()
         if self._stopped_by:
             self._slots.release()
-        self._check_halted()
-        pool.submit(self._send, chunk)
+            raise _Halted
+        try:
+            pool.submit(self._send, chunk)
+        except BaseException:  # no thread could be started, say
+            self._slots.release()
+            raise
 
     def _wait_for_answers(self) -> None:
         for _ in range(self._options.max_in_flight):
@@ -226,7 +231,8 @@ class Upload:
         report.sample = self._sample.as_dict()
         if self._stopped_by:
             report.stopped_because = str(self._stopped_by)
-        log.info("%s; %s requests in %.1f s", report, f"{report.requests:,}", seconds)
+        counts = {name: value for name, value in report.as_dict().items() if name != "sample"}
+        log.info("Ledger: %s", json.dumps(counts))
 
     def _judge(self) -> None:
         if self._broken:

@@ -36,7 +36,7 @@ def make_proof(patient: Mapping[str, Any], secret_key: str, sent_at: int | None)
     names = [name for name in PATIENT_FIELDS if _is_compared(name, patient)]
     which = sum(1 << PATIENT_FIELDS.index(name) for name in names)
     macs = b"".join(_mac(key, salt, name, patient.get(name)) for name in names)
-    head = _HEAD.pack(_VERSION, _key_id(key), sent_at or _UNKNOWN_TIME, salt, which)
+    head = _HEAD.pack(_VERSION, _key_id(key), max(sent_at or 0, _UNKNOWN_TIME), salt, which)
     return base64.urlsafe_b64encode(head + macs).decode().rstrip("=")
 
 

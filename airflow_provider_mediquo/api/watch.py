@@ -44,9 +44,8 @@ class Watch:
         """
         self.trouble = None
         for code in list(self.pending):
-            if not self.trouble:
-                self._client.take_slot(get(code))
-                self._ask(code)
+            if not self.trouble and self._ask_if_allowed(code):
+                self.trouble = "mediQuo's rate limit is used up for the moment"
         return not self.pending
 
     async def look_async(self) -> bool:
@@ -58,11 +57,19 @@ class Watch:
 
     async def _ask_async(self, code: str, slots: asyncio.Semaphore) -> None:
         async with slots:
-            exchange, limit = get(code), self._client.settings.requests_per_minute
-            while not self.trouble and (seconds := self._client.pace(exchange).take(limit)):
+            while not self.trouble and (seconds := await self._in_thread(code)):
                 await asyncio.sleep(seconds)
-            if not self.trouble:
-                await asyncio.to_thread(self._ask, code)
+
+    async def _in_thread(self, code: str) -> float:
+        return await asyncio.to_thread(self._ask_if_allowed, code)
+
+    def _ask_if_allowed(self, code: str) -> float:
+        """Ask, or return the seconds until it is allowed; a slot once taken is given back."""
+        exchange, limit = get(code), self._client.settings.requests_per_minute
+        seconds = self._client.pace(exchange).take(limit)
+        if not seconds:
+            self._ask(code)
+        return seconds
 
     def _ask(self, code: str) -> None:
         try:
@@ -84,7 +91,7 @@ class Watch:
             del self.pending[code]
 
     def __str__(self) -> str:
-        parts = [f"{len(self.pending):,} patients are not visible"]
+        parts = [f"Not visible yet: {len(self.pending):,}"]
         if self._not_found:
             parts.append(f"not found: {', '.join(sorted(self._not_found))}")
         if self._differ:

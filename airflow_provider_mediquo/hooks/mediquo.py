@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_mediquo.api.client import MediquoClient
     from airflow_provider_mediquo.api.ledger import UploadReport
-    from airflow_provider_mediquo.api.options import UploadOptions
     from airflow_provider_mediquo.api.patients import AccessToken
     from airflow_provider_mediquo.api.settings import Settings
     from airflow_provider_mediquo.api.upload import Upload
@@ -62,25 +62,21 @@ class MediquoHook(BaseHook):
 
         https://sdk.mediquo.com/docs/patients#create-or-update-patients
         """
-        from airflow_provider_mediquo.api.options import UploadOptions
-
-        return self.upload(patients, UploadOptions(**options), rejects_name)
-
-    def upload(
-        self, patients: Iterable[Any], options: UploadOptions, rejects_name: str | None = None
-    ) -> UploadReport:
-        """Do what `upsert_patients` does, with options that have been checked before."""
         from airflow_provider_mediquo.api.client import MediquoClient
+        from airflow_provider_mediquo.api.options import UploadOptions
         from airflow_provider_mediquo.api.rejects import RejectLog
         from airflow_provider_mediquo.api.upload import Upload
 
-        rejects = RejectLog(_rejects_file(options.rejects_path, rejects_name))
+        checked = UploadOptions(**options)
+        rejects = RejectLog(_rejects_file(checked.rejects_path, rejects_name))
         with closing(MediquoClient(self.settings)) as client:
-            self._upload = Upload(client, options, rejects)
+            self._upload = Upload(client, checked, rejects)
             return self._upload.run(patients)
 
     def stop(self) -> None:
-        """End an upsert that is under way, because the task is being killed."""
+        """End what is under way, because the task is being killed."""
+        if "_client" in self.__dict__:
+            self._client.stop(abort=True)
         if self._upload:
             self._upload.stop()
 
@@ -155,6 +151,7 @@ class MediquoHook(BaseHook):
 
 def settings_of(connection: Connection) -> Settings:
     """Return what a connection says; raises ConnectionSettingsError for what cannot work."""
+    from airflow_provider_mediquo.api.errors import ConnectionSettingsError
     from airflow_provider_mediquo.api.settings import (
         DEFAULT_REQUESTS_PER_MINUTE,
         DEFAULT_TIMEOUT,
@@ -164,6 +161,8 @@ def settings_of(connection: Connection) -> Settings:
     for key in filter(None, (connection.login, connection.password)):
         mask_secret(key)
     extra = connection.extra_dejson
+    if not isinstance(extra, dict) or (connection.extra and not _is_json(connection.extra)):
+        raise ConnectionSettingsError("The connection's extra must be a JSON object.")
     return Settings(
         api_key=connection.login or "",
         secret_key=connection.password or "",
@@ -208,6 +207,14 @@ def _base_url(connection: Connection) -> str:
     if path and (not connection.host or not parts.path.strip("/")):
         parts = parts._replace(path=f"/{path}")
     return parts.geturl()
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(extra: Mapping[str, Any], name: str, default: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,10 +17,27 @@ from airflow_provider_mediquo.operators.hidden import HiddenPatients, hide, reso
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_mediquo.api.options import UploadOptions
+
+class _MediquoOperator(BaseOperator):
+    """Talks to mediQuo, and stops when the task is killed."""
+
+    template_fields: Sequence[str] = ("mediquo_conn_id",)
+    ui_color = "#d9f2ec"
+
+    def __init__(self, *, mediquo_conn_id: str = MediquoHook.default_conn_name, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.mediquo_conn_id = mediquo_conn_id
+
+    def on_kill(self) -> None:
+        """End every wait; what was sent is in the ledger of the log."""
+        self._hook.stop()
+
+    @cached_property
+    def _hook(self) -> MediquoHook:
+        return MediquoHook(self.mediquo_conn_id)
 
 
-class MediquoUpsertBaseOperator(BaseOperator, ABC):
+class MediquoUpsertBaseOperator(_MediquoOperator, ABC):
     """What every upsert shares: the options, the ledger as XCom, an end when the task is killed.
 
     :param mediquo_conn_id: a connection of the type `mediquo`.
@@ -29,19 +47,18 @@ class MediquoUpsertBaseOperator(BaseOperator, ABC):
         `<dag>/<run>/<task>-<map index>-<try>.jsonl`. Default: the first 20 are logged.
     :param max_without_plan: how many patients may be sent without a plan, which unsubscribes
         them: a number, a share below 1.0, or None for as many as there are. Default: the task
-        stops before its first request if none of the first 1,000 records has a plan.
+        stops before its first request if none of the first 1,000 records has a plan; a source of
+        fewer than 100 records may be all without.
     :param columns: renames, `{"member_id": "code"}`; None drops a column.
     :param chunk_size: patients in a request, 1 to 100.
     :param max_in_flight: requests at once.
     """
 
-    template_fields: Sequence[str] = ("mediquo_conn_id", "rejects_path")
-    ui_color = "#d9f2ec"
+    template_fields: Sequence[str] = (*_MediquoOperator.template_fields, "rejects_path")
 
     def __init__(
         self,
         *,
-        mediquo_conn_id: str = MediquoHook.default_conn_name,
         max_rejects: float = 0,
         rejects_path: str | None = None,
         max_without_plan: float | None | Literal["not all"] = "not all",
@@ -51,7 +68,6 @@ class MediquoUpsertBaseOperator(BaseOperator, ABC):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.mediquo_conn_id = mediquo_conn_id
         self.max_rejects = max_rejects
         self.rejects_path = rejects_path
         self.max_without_plan = max_without_plan
@@ -66,32 +82,28 @@ class MediquoUpsertBaseOperator(BaseOperator, ABC):
     def execute(self, context: Context) -> dict[str, Any]:
         """Send them, and return the ledger: counts and a sample of codes, never a patient."""
         with failing_for_good():
-            patients, options = self.read_patients(context), self._options()
-            report = self._hook.upload(patients, options, _rejects_name(context))
+            options = self._options()
+            report = self._hook.upsert_patients(
+                self.read_patients(context), rejects_name=_rejects_name(context), **options
+            )
         return report.as_dict()
 
-    def on_kill(self) -> None:
-        """End every wait; what was sent is in the ledger of the log."""
-        self._hook.stop()
-
-    @cached_property
-    def _hook(self) -> MediquoHook:
-        return MediquoHook(self.mediquo_conn_id)
-
-    def _options(self) -> UploadOptions:
+    def _options(self) -> dict[str, Any]:
         from airflow_provider_mediquo.api.options import UploadOptions
 
+        options: dict[str, Any] = {
+            "max_rejects": self.max_rejects,
+            "rejects_path": self.rejects_path,
+            "max_without_plan": self.max_without_plan,
+            "columns": self.columns,
+            "chunk_size": self.chunk_size,
+            "max_in_flight": self.max_in_flight,
+        }
         try:
-            return UploadOptions(
-                max_rejects=self.max_rejects,
-                rejects_path=self.rejects_path,
-                max_without_plan=self.max_without_plan,
-                columns=self.columns,
-                chunk_size=self.chunk_size,
-                max_in_flight=self.max_in_flight,
-            )
+            UploadOptions(**options)
         except ValueError as error:
             raise AirflowFailException(str(error)) from None
+        return options
 
 
 class MediquoUpsertPatientsOperator(MediquoUpsertBaseOperator):
@@ -132,7 +144,7 @@ class MediquoUpsertPatientsOperator(MediquoUpsertBaseOperator):
             self.patients = HiddenPatients(resolve(self.patients.given, context))
 
 
-class MediquoGetPatientOperator(BaseOperator):
+class MediquoGetPatientOperator(_MediquoOperator):
     """Read one patient; it becomes an XCom, so name the fields that are needed.
 
     :param code: the patient's code in your system.
@@ -143,8 +155,7 @@ class MediquoGetPatientOperator(BaseOperator):
     https://sdk.mediquo.com/docs/patients#get-patient
     """
 
-    template_fields: Sequence[str] = ("mediquo_conn_id", "code")
-    ui_color = "#d9f2ec"
+    template_fields: Sequence[str] = (*_MediquoOperator.template_fields, "code")
 
     def __init__(
         self,
@@ -152,24 +163,32 @@ class MediquoGetPatientOperator(BaseOperator):
         code: str,
         fields: Sequence[str] | None = None,
         missing_ok: bool = False,
-        mediquo_conn_id: str = MediquoHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.code = code
         self.fields = fields
         self.missing_ok = missing_ok
-        self.mediquo_conn_id = mediquo_conn_id
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Return the patient, with times as ISO 8601 in UTC."""
-        with failing_for_good():
-            patient = MediquoHook(self.mediquo_conn_id).get_patient(self.code)
+        with failing_for_good(), closing(self._hook.get_conn()):
+            patient = self._hook.get_patient(self.code)
         if patient is None:
             self._check_missing()
             return None
+        self._check_fields(patient)
         names = patient if self.fields is None else self.fields
         return {name: _plain(patient.get(name)) for name in names}
+
+    def _check_fields(self, patient: Mapping[str, Any]) -> None:
+        from airflow_provider_mediquo.api.schema import ANSWER_FIELDS
+
+        fields = [self.fields] if isinstance(self.fields, str) else self.fields or ()
+        if unknown := sorted({*fields} - {*ANSWER_FIELDS, *patient}):
+            raise AirflowFailException(f"`fields`: a patient has no {', '.join(unknown)}.")
+        if isinstance(self.fields, str):
+            raise AirflowFailException(f"`fields` must be a list: fields=[{self.fields!r}].")
 
     def _check_missing(self) -> None:
         from airflow_provider_mediquo.api.errors import PatientNotFoundError
@@ -182,7 +201,7 @@ class MediquoGetPatientOperator(BaseOperator):
             )
 
 
-class MediquoAuthenticatePatientOperator(BaseOperator):
+class MediquoAuthenticatePatientOperator(_MediquoOperator):
     """Prove that a patient can log in to the widget; code that needs the token calls the hook.
 
     :param code: the patient's code in your system.
@@ -191,24 +210,16 @@ class MediquoAuthenticatePatientOperator(BaseOperator):
     https://sdk.mediquo.com/docs/patients#authenticate
     """
 
-    template_fields: Sequence[str] = ("mediquo_conn_id", "code")
-    ui_color = "#d9f2ec"
+    template_fields: Sequence[str] = (*_MediquoOperator.template_fields, "code")
 
-    def __init__(
-        self,
-        *,
-        code: str,
-        mediquo_conn_id: str = MediquoHook.default_conn_name,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, code: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.code = code
-        self.mediquo_conn_id = mediquo_conn_id
 
     def execute(self, context: Context) -> dict[str, str]:
         """Return the code and the token's type; the token itself stays out of XCom."""
-        with failing_for_good():
-            token = MediquoHook(self.mediquo_conn_id).authenticate_patient(self.code)
+        with failing_for_good(), closing(self._hook.get_conn()):
+            token = self._hook.authenticate_patient(self.code)
         return {"code": self.code, "token_type": token.token_type}
 
 

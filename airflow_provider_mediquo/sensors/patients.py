@@ -87,6 +87,10 @@ class MediquoPatientSensor(BaseSensorOperator):
         """Pass on what the triggerer saw."""
         read_event(event)
 
+    def on_kill(self) -> None:
+        """End the request under way."""
+        self._hook.stop()
+
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> Any:

@@ -72,10 +72,12 @@ class MediquoPatientTrigger(BaseTrigger):
 
         watch: Watch | None = None
         try:
-            async with asyncio.timeout(self._seconds_left()):
+            async with asyncio.timeout(self._seconds_left()) as limit:
                 watch = await sync_to_async(self._make_watch)()
                 await self._wait(watch)
         except TimeoutError:
+            if not limit.expired():
+                raise
             detail = str(watch) if watch else "The wait ended while no triggerer was looking."
             return {"status": _TIMED_OUT, "detail": detail}
         except MediquoError as error:

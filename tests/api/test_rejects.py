@@ -1,6 +1,11 @@
 import json
 import logging
+from pathlib import Path
 
+import pytest
+
+from airflow_provider_mediquo.api.errors import MediquoError
+from airflow_provider_mediquo.api.fields import RULES
 from airflow_provider_mediquo.api.ledger import Rejection
 from airflow_provider_mediquo.api.rejects import SHOWN, RejectLog
 
@@ -45,7 +50,7 @@ def test_without_a_file_the_first_ones_are_logged(caplog):
     assert SHOWN == 20
     assert [line["row"] for line in shown] == list(range(1, 21))
     assert len(caplog.records) == 21, "and one line says that there are more"
-    assert rejects.kinds == {"email: email": 100}
+    assert rejects.kinds == {f"email {RULES['email']}": 100}
     assert rejects.written_to is None
 
 
@@ -67,3 +72,25 @@ def test_kinds_of_problems_are_counted_but_not_without_end():
     for number in range(2000):
         rejects.add(Rejection(number, None, "schema", {f"column_{number}": "unknown"}))
     assert len(rejects.kinds) <= 1000
+
+
+def test_what_a_full_disk_does_not_take_is_logged_all_of_it(caplog):
+    with RejectLog(Path("/dev/full")) as rejects:
+        rejects.add(*(rejection(row) for row in range(30)))
+        rejects.add(rejection(31))
+    rows = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Rejected")]
+    assert len(rows) == 31
+    assert "/dev/full cannot be written (OSError)" in caplog.text
+    assert rejects.written_to is None
+
+
+def test_a_folder_that_cannot_be_is_an_error_before_anything_is_read(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MediquoError, match="`rejects_path`"):
+        RejectLog(tmp_path / "file" / "x.jsonl").__enter__()
+
+
+def test_without_rejects_there_is_no_folder_either(tmp_path):
+    with RejectLog(tmp_path / "dag" / "run" / "x.jsonl"):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -459,3 +459,19 @@ def test_errors_survive_the_way_between_processes(box):
     copy = pickle.loads(pickle.dumps(error.value))
     assert str(copy) == str(error.value)
     assert copy.report.upserted == 1
+
+
+@pytest.mark.parametrize("extra", ["[1]", "7", "not JSON"])
+def test_an_extra_that_is_no_object_is_an_error(settings, extra):
+    with pytest.raises(ConnectionSettingsError, match="extra must be a JSON object"):
+        settings(extra=extra)
+
+
+def test_what_stays_on_this_machine_goes_through_no_proxy(box, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        assert MediquoHook().test_connection()[0]
+        proxy.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()

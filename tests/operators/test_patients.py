@@ -371,11 +371,9 @@ def test_a_patient_is_read_as_json(ada, run_task):
 
 def test_only_the_fields_that_are_named_become_an_xcom(ada, run_task):
     run = run_task(
-        read(
-            code="{{ params.code }}", fields=["code", "plan", "unheard_of"], params={"code": "m/1"}
-        )
+        read(code="{{ params.code }}", fields=["code", "plan", "tax_id"], params={"code": "m/1"})
     )
-    assert run.result == {"code": "m/1", "plan": "premium", "unheard_of": None}
+    assert run.result == {"code": "m/1", "plan": "premium", "tax_id": None}
     assert "Ada" not in run.everything
 
 
@@ -431,3 +429,21 @@ def test_an_unknown_patient_may_yet_come(box, run_task, status):
     run = run_task(MediquoAuthenticatePatientOperator(task_id="prove", code="m-2"))
     assert run.state == "up_for_retry"
     assert "no patient with the code 'm-2'" in str(run.error)
+
+
+@pytest.mark.parametrize("fields", ["code", ["code", "paln"]])
+def test_fields_that_no_patient_has_are_named(box, run_task, connect, fields):
+    box.settings.lag = 0
+    MediquoHook().upsert_patients([{"code": "m-1", "first_name": "Ada", "plan": "basic"}])
+    run = run_task(read(code="m-1", fields=fields))
+    assert run.state == "failed"
+    assert "`fields`" in str(run.error)
+
+
+def test_a_killed_one_waits_no_longer(box, run_task, kill):
+    box.script("get", "429:300")
+    kill(when=lambda: box.counters.faults["429:300"])
+    started = time.monotonic()
+    run = run_task(read(code="m-1"))
+    assert time.monotonic() - started < 10
+    assert "Stopped" in str(run.error)

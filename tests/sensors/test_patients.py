@@ -219,7 +219,7 @@ def test_a_timeout_says_which_are_not_found_and_which_differ(box, write, write_l
     run = wait(written=written, timeout=0.3)
     assert run.state == "failed"
     assert type(run.error).__name__ == "AirflowSensorTimeout"
-    assert "2 patients are not visible" in str(run.error)
+    assert "Not visible yet: 2" in str(run.error)
     assert "not found: m-1;" in str(run.error)
     assert "differ from what was written: m-2 (first_name, last_name)" in str(run.error)
     for value in ("Ada", "Grace", "Hopper"):
