@@ -5,7 +5,6 @@ import json
 import socket
 import ssl
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -90,20 +89,6 @@ def attempt() -> Callable[..., Answer[Any]]:
         return client.send_once(exchange)
 
     return send
-
-
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], Any]], Any]:
-    """Wait for something to become true, 10 seconds at most, and return it."""
-
-    def wait(happened: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + 10
-        while not (found := happened()):
-            assert time.monotonic() < deadline, "It did not happen within 10 seconds."
-            time.sleep(0.005)
-        return found
-
-    return wait
 
 
 # --- a server that says whatever a test wants, byte by byte ---------------------------------------

@@ -1,6 +1,5 @@
 """A sandbox on a socket, and the shortest ways to speak to it."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.client import HTTPConnection
@@ -59,20 +58,6 @@ def connect() -> Iterator[Callable[..., Client]]:
 @pytest.fixture
 def client(connect: Callable[..., Client]) -> Client:
     return connect()
-
-
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], Any]], Any]:
-    """Wait for something to become true, 10 seconds at most, and return it."""
-
-    def wait(happened: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + 10
-        while not (found := happened()):
-            assert time.monotonic() < deadline, "It did not happen within 10 seconds."
-            time.sleep(0.005)
-        return found
-
-    return wait
 
 
 @pytest.fixture
