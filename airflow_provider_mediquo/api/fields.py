@@ -47,10 +47,8 @@ _NOT_DIGITS = re.compile(r"[^0-9]")
 
 
 def is_blank(value: object) -> bool:
-    """Whether there is nothing in it: null, empty, white space, NaN, or the NaT of pandas."""
-    if isinstance(value, str):
-        return not value or value.isspace()
-    return value is None or (isinstance(value, float | dt.datetime) and value != value)  # noqa: PLR0124  # NaN and pandas' NaT
+    """Whether there is nothing in it: null, empty or white space."""
+    return value is None or (isinstance(value, str) and (not value or value.isspace()))
 
 
 class PatientField(fields.Field):  # type: ignore[type-arg]  # generic in marshmallow 4 alone
@@ -211,14 +209,12 @@ def _check_unicode(text: str) -> None:
 
 
 def _day_of(value: Any) -> dt.date | None:
-    if isinstance(value, dt.datetime):
-        return dt.date(value.year, value.month, value.day)
-    if isinstance(value, dt.date):
-        return value
-    text = str.strip(value) if isinstance(value, str) else ""
     try:
+        if isinstance(value, dt.date):
+            return dt.date(value.year, value.month, value.day)
+        text = str.strip(value) if isinstance(value, str) else ""
         return dt.date.fromisoformat(text) if _DAY.fullmatch(text) else None
-    except ValueError:
+    except (TypeError, ValueError):  # pandas' NaT is a datetime without a year
         return None
 
 
