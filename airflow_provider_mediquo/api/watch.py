@@ -57,11 +57,11 @@ class Watch:
 
     async def _ask_async(self, code: str, slots: asyncio.Semaphore) -> None:
         async with slots:
-            while not self.trouble and (seconds := await self._in_thread(code)):
+            while not self.trouble:
+                seconds = await asyncio.to_thread(self._ask_if_allowed, code)
+                if not seconds:
+                    return
                 await asyncio.sleep(seconds)
-
-    async def _in_thread(self, code: str) -> float:
-        return await asyncio.to_thread(self._ask_if_allowed, code)
 
     def _ask_if_allowed(self, code: str) -> float:
         """Ask, or return the seconds until it is allowed; a slot once taken is given back."""
