@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 import pendulum
 from marshmallow import ValidationError, fields, missing, validate
@@ -22,8 +24,10 @@ RULES: Mapping[str, str] = MappingProxyType(
         "required": "must be there and not blank",
         "unknown": "is not a field of a patient; rename it with `columns`, or drop it with None",
         "twice": "is given twice (`birthdate` is another name of `birth_date`); drop one",
-        "record": "must be a mapping of field names to values",
+        "record": "must be a mapping of field names to values, in a file a JSON object a line",
+        "cells": "must have as many cells as the header has",
         "text": "must be text, in valid Unicode",
+        "number": "must be text: a number may have lost its + or its first zeros",
         "code": "must be one line without control characters, and not `.` or `..`",
         "choice": "must be one of the documented values",
         "date": "must be a real day as YYYY-MM-DD, a date or a datetime",
@@ -33,22 +37,27 @@ RULES: Mapping[str, str] = MappingProxyType(
         "prefix": "must begin with its country's prefix: + or 00",
         "object": "must be a JSON object of at most 32 levels",
         "duplicate": "came before in this run, and the first one counts",
+        "refused": "is refused by mediQuo",
         "lost": "is given here, though the first record of this code went out without one",
     }
 )
 """Every rule that a record can break, as what is said of the field."""
 
 _MOST_DIGITS = 64  # of a numeric code; converting longer ones takes time quadratic in their length
+_MOST_BITS = 1 << 10  # of a whole number in it
 _META_LEVELS = 32  # far below what JSON parsers of either side give up at
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_PHONE = re.compile(r"\+?[0-9][0-9 ().\-/]*")
-_NOT_DIGITS = re.compile(r"[^0-9]")
+_GAP = r"[ ().\-/]*"
+_DIGITS = re.compile(rf"\+?[0-9](?:{_GAP}[0-9])*{_GAP}")
+_PHONE = re.compile(rf"(?:\+|00{_GAP})[1-9](?:{_GAP}[0-9]){{6,14}}{_GAP}")
 
 
 def is_blank(value: object) -> bool:
-    """Whether there is nothing in it: null, empty or white space."""
-    return value is None or (isinstance(value, str) and (not value or value.isspace()))
+    """Whether there is nothing in it: null, empty, white space, or what databases have for null."""
+    if isinstance(value, str):
+        return not value or value.isspace()
+    return value is None or (isinstance(value, float | Decimal | dt.date) and _is_nan(value))
 
 
 class PatientField(fields.Field):  # type: ignore[type-arg]  # generic in marshmallow 4 alone
@@ -81,7 +90,8 @@ class Text(PatientField):
     def read(self, value: Any) -> str:
         """Return it trimmed."""
         if not isinstance(value, str):
-            raise ValidationError("text")
+            is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+            raise ValidationError("number" if is_number else "text")
         text = str.strip(value)
         if not text.isascii():
             _check_unicode(text)
@@ -95,6 +105,8 @@ class Code(Text):
         """Return it as text that is safe in a path."""
         if isinstance(value, int) and not isinstance(value, bool):
             return _digits(value)
+        if isinstance(value, UUID):
+            return str(value)
         if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
             return _digits(int(value)) if value.adjusted() < _MOST_DIGITS else _refuse("code")
         code = super().read(value)
@@ -158,22 +170,19 @@ class Phone(Text):
     def read(self, value: Any) -> str:
         """Return it trimmed, as it was written."""
         phone = super().read(value)
-        digits = _NOT_DIGITS.sub("", phone)
         if not _PHONE.fullmatch(phone):
-            raise ValidationError("phone")
-        if not phone.startswith(("+", "00")):
-            raise ValidationError("prefix")
-        national = digits if phone.startswith("+") else digits[2:]
-        if national.startswith("0") or not 7 <= len(national) <= 15:
-            raise ValidationError("phone")
+            is_national = _DIGITS.fullmatch(phone) and not phone.startswith(("+", "00"))
+            raise ValidationError("prefix" if is_national else "phone")
         return phone
 
 
 class JsonObject(PatientField):
-    """An object of the caller's own."""
+    """An object of the caller's own, or its JSON, which is all that some sources can hold."""
 
     def read(self, value: Any) -> dict[str, Any]:
         """Return it as it is, proven to be JSON."""
+        if isinstance(value, str):
+            value = _parsed(value)
         if not isinstance(value, dict) or not _is_json(value, _META_LEVELS):
             raise ValidationError("object")
         return value
@@ -189,6 +198,12 @@ class Timestamp(fields.Field):  # type: ignore[type-arg]  # generic in marshmall
             return None  # MySQL's zero date, say: it must not keep a patient from being read
 
 
+def _is_nan(value: float | Decimal | dt.date) -> bool:
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    return value != value  # noqa: PLR0124  # true of what is none, of a NaT too, and of nothing else
+
+
 def _refuse(rule: str) -> Any:
     raise ValidationError(rule)
 
@@ -198,14 +213,16 @@ def _digits(number: int) -> str:
 
 
 def _check_unicode(text: str) -> None:
+    if not _is_unicode(text):
+        raise ValidationError("text")
+
+
+def _is_unicode(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
-        broken = True
-    else:
-        broken = False
-    if broken:
-        raise ValidationError("text")
+        return False
+    return True
 
 
 def _day_of(value: Any) -> dt.date | None:
@@ -226,6 +243,13 @@ def _accepts(validator: Any, value: str) -> bool:
     return True
 
 
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _is_json(value: Any, levels: int) -> bool:
     """Whether it is JSON without tricks: text keys, finite numbers, valid Unicode, so deep."""
     if isinstance(value, dict):
@@ -235,10 +259,8 @@ def _is_json(value: Any, levels: int) -> bool:
         )
     if isinstance(value, list):
         return levels > 0 and all(_is_json(item, levels - 1) for item in value)
-    if isinstance(value, bool | int | float | str | None):
-        try:
-            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-        except ValueError:
-            return False
-        return True
-    return False
+    if isinstance(value, str):
+        return value.isascii() or _is_unicode(value)
+    if isinstance(value, int):
+        return value.bit_length() < _MOST_BITS
+    return value is None or (isinstance(value, float) and math.isfinite(value))
