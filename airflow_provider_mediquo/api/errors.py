@@ -11,6 +11,7 @@ MediquoError
 ├── RateLimitedError                          429 for too long: try again later
 ├── ServerError                               5xx, or an answer that cannot be read: try again
 ├── UnreachableError (ConnectionError)        no answer: try again
+├── SourceError                               the database or the files failed: try again
 └── StoppedError                              the task was killed: run it again
 
 No error holds a patient's value, a key or a token: at most codes, names of fields and rules.
@@ -18,6 +19,7 @@ No error holds a patient's value, a key or a token: at most codes, names of fiel
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -91,9 +93,24 @@ class UnsubscribeLimitError(MediquoError):
 
 
 class RejectedRequestError(MediquoError, ValueError):
-    """mediQuo refuses this request (400, 413, 422); nothing of it was stored."""
+    """mediQuo refuses this request (400, 413, 422); nothing of it was stored.
+
+    :param named: what its answer blames, if anything: the record's place in the request, from 0,
+        -> names of its fields. It may be wrong.
+    """
 
     can_retry = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        report: UploadReport | None = None,
+        named: Mapping[int, Collection[str]] | None = None,
+    ) -> None:
+        super().__init__(message, status=status, report=report)
+        self.named = named or {}
 
 
 class PatientNotFoundError(MediquoError, LookupError):
@@ -141,6 +158,10 @@ class ServerError(MediquoError):
 
 class UnreachableError(MediquoError, ConnectionError):
     """No answer came: the host is down or unknown, the connection broke, or time ran out."""
+
+
+class SourceError(MediquoError):
+    """Where the records come from cannot be read (any further)."""
 
 
 class StoppedError(MediquoError):

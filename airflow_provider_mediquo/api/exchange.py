@@ -7,7 +7,7 @@ import email.utils
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -24,6 +24,10 @@ T = TypeVar("T")
 _MOST_BACKOFF = 60.0  # seconds that a 5xx with Retry-After may ask for
 
 
+def _blame_nothing(content: Any) -> dict[int, set[str]]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Exchange(Generic[T]):
     """One request to mediQuo and how to read its answer.
@@ -31,6 +35,7 @@ class Exchange(Generic[T]):
     :param endpoint: what mediQuo's rate limit counts it under.
     :param read: the answer's JSON -> its value; raises ValueError for what is not documented.
     :param can_be_missing: whether a 404 is an answer, None, rather than an error.
+    :param read_blame: the JSON of a 400 or 422 -> what it blames: place in the request -> fields.
     """
 
     endpoint: str
@@ -39,6 +44,7 @@ class Exchange(Generic[T]):
     read: Callable[[Any], T]
     body: bytes | None = field(default=None, repr=False)
     can_be_missing: bool = False
+    read_blame: Callable[[Any], Mapping[int, Collection[str]]] = _blame_nothing
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def read_answer(exchange: Exchange[T], received: Received) -> T | None:
             return exchange.read(content)
         except ValueError:
             pass
-    raise _error(exchange, received)
+    raise _error(exchange, received, content)
 
 
 def sent_at(received: Received, seconds_ago: float) -> int | None:
@@ -98,7 +104,7 @@ def whole_number(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 100 else None
 
 
-def _error(exchange: Exchange[Any], received: Received) -> MediquoError:
+def _error(exchange: Exchange[Any], received: Received, content: Any) -> MediquoError:
     status = received.status
     what = f"mediQuo answered {status} to {exchange.method} {exchange.endpoint}"
     if 200 <= status < 300:
@@ -114,7 +120,9 @@ def _error(exchange: Exchange[Any], received: Received) -> MediquoError:
         )
     if status in (400, 413, 422):
         return RejectedRequestError(
-            f"{what}: it refuses the data, and stored nothing of this request.", status=status
+            f"{what}: it refuses the data, and stored nothing of this request.",
+            status=status,
+            named={} if status == 413 else exchange.read_blame(content),
         )
     if status >= 500 or status == 408:
         return ServerError(

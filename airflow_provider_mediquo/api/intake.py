@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from airflow_provider_mediquo.api.broken import Streak
 from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.ledger import Rejection, UploadReport
 from airflow_provider_mediquo.api.options import UploadOptions
 from airflow_provider_mediquo.api.patients import encode_patient
 from airflow_provider_mediquo.api.rejects import RejectLog
 from airflow_provider_mediquo.api.schema import check_patient
+from airflow_provider_mediquo.api.sources import Place, Placed, Unreadable
 
 _HASH_BITS = (1 << 58) - 1  # with one bit more it is an int of 32 bytes
 _SHOWN_LOST_PLANS = 20
@@ -23,6 +25,7 @@ class Item(NamedTuple):
     code: str
     has_plan: bool
     encoded: bytes
+    place: Place | None = None
 
 
 class Intake:
@@ -32,29 +35,50 @@ class Intake:
     """
 
     def __init__(self, options: UploadOptions, rejects: RejectLog, report: UploadReport) -> None:
-        self.unsettled: dict[int, str] = {}
-        """Row -> code of what may be sent and has no final answer yet."""
+        self.unsettled: dict[int, Item] = {}
+        """By row, what may be sent and has no final answer yet."""
         self.lost_plans: list[Rejection] = []
         self.lost_plan_count = 0
         self._options = options
         self._rejects = rejects
         self._report = report
         self._seen: set[int] = set()
+        self._bad = Streak(options.chunk_size)
 
     def good(self, records: Iterable[Any]) -> Iterator[Item]:
-        """Yield the records that may be sent."""
-        for record in records:
+        """Yield the records that may be sent.
+
+        Raises InvalidPatientsError where so many in a row break a rule that all will.
+        """
+        for given in records:
             self._report.read += 1
+            record, place = given if isinstance(given, Placed) else (given, None)
             patient, problems = self._check(record)
             if problems:
                 self._report.invalid += 1
-                self._reject(patient.get("code"), "schema", problems)
-            elif self._is_new(patient):
-                row, code = self._report.read, patient["code"]
-                self.unsettled[row] = code
-                yield Item(row, code, "plan" in patient, encode_patient(patient))
+                self._reject(patient.get("code"), "schema", problems, place)
+                self._count_bad()
+                continue
+            self._bad.end()
+            if self._is_new(patient, place):
+                yield self._item(patient, place)
+
+    def _item(self, patient: dict[str, Any], place: Place | None) -> Item:
+        row = self._report.read
+        item = Item(row, patient["code"], "plan" in patient, encode_patient(patient), place)
+        self.unsettled[row] = item
+        return item
+
+    def _count_bad(self) -> None:
+        if self._bad.add(1):
+            raise InvalidPatientsError(
+                f"{self._bad.count:,} records in a row break a rule, as all of a broken source do. "
+                "Has a column been renamed, or is this another file than usual?"
+            )
 
     def _check(self, record: Any) -> tuple[dict[str, Any], dict[str, str]]:
+        if isinstance(record, Unreadable):
+            return {}, {"record": record.rule}
         try:
             renamed, twice = self._options.rename(record)
             patient, broken = check_patient(renamed)
@@ -62,7 +86,7 @@ class Intake:
             return {}, {"record": "record"}
         return patient, broken | twice
 
-    def _is_new(self, patient: Mapping[str, Any]) -> bool:
+    def _is_new(self, patient: Mapping[str, Any], place: Place | None) -> bool:
         """Whether this code did not come before; if it did, the record is rejected.
 
         Kept as small numbers rather than codes, the lowest bit telling whether there was a plan.
@@ -77,14 +101,17 @@ class Intake:
             return True
         self._report.duplicate += 1
         lost = {"plan": "lost"} if has_plan and known in self._seen else {}
-        rejection = self._reject(patient["code"], "duplicate", {"code": "duplicate"} | lost)
+        problems = {"code": "duplicate"} | lost
+        rejection = self._reject(patient["code"], "duplicate", problems, place)
         if lost:
             self.lost_plan_count += 1
             self.lost_plans += [rejection] * (len(self.lost_plans) < _SHOWN_LOST_PLANS)
         return False
 
-    def _reject(self, code: str | None, by: str, problems: Mapping[str, str]) -> Rejection:
-        rejection = Rejection(self._report.read, code, by, problems)
+    def _reject(
+        self, code: str | None, by: str, problems: Mapping[str, str], place: Place | None
+    ) -> Rejection:
+        rejection = Rejection(self._report.read, code, by, problems, place=place)
         self._rejects.add(rejection)
         return rejection
 

@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_mediquo.api.sources import Place
+
 
 @dataclass(frozen=True)
 class Rejection:
     """A record that is not in mediQuo because of what it is; no value of it.
 
     :param row: its place in the source, from 1.
+    :param place: file and line, where the source is files.
     :param code: None where the code itself is what is wrong.
     :param refused_by: `schema`, `duplicate`, `mediquo`; or `unsettled`, which is no refusal: there
         was no final answer, and the next run sends it again.
@@ -27,15 +30,14 @@ class Rejection:
     refused_by: str
     problems: Mapping[str, str] = field(default_factory=dict)
     status: int | None = None
+    place: Place | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as one line of a rejects file."""
-        line = {
-            "row": self.row,
-            "code": self.code,
-            "refused_by": self.refused_by,
-            "problems": dict(self.problems),
-        }
+        line: dict[str, Any] = {"row": self.row}
+        if self.place:
+            line |= self.place._asdict()
+        line |= {"code": self.code, "refused_by": self.refused_by, "problems": dict(self.problems)}
         return line if self.status is None else line | {"status": self.status}
 
 
@@ -102,6 +104,20 @@ class UploadReport:
             "sample": dict(self.sample),
         }
 
+    def counts(self) -> dict[str, int | float]:
+        """Return the numbers alone."""
+        return {
+            name: value for name, value in self.as_dict().items() if isinstance(value, int | float)
+        }
+
+    def as_text(self) -> str:
+        """Return a block of lines to read; nothing but counts and where the rejects are."""
+        lines = [f"  {name:<17} {value:>13,}" for name, value in self.counts().items()]
+        for name in ("stopped_because", "rejects_path"):
+            if text := getattr(self, name):
+                lines.append(f"  {name:<17} {text}")
+        return "\n".join(lines)
+
     def __str__(self) -> str:
         return (
             f"{self.upserted:,} upserted, {self.unsettled:,} unsettled, {self.rejected:,} rejected"
@@ -110,18 +126,15 @@ class UploadReport:
 
 @dataclass
 class Tally:
-    """What sending has cost, counted from any number of threads.
-
-    :param throttled: seconds in which somebody waited for the pace; a moment counts once.
-    """
+    """What sending has cost, counted from any number of threads."""
 
     requests: int = 0
     retries: int = 0
-    throttled: float = 0.0
     last_bad_status: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _waiting: int = 0
     _since: float = 0.0
+    _throttled: float = 0.0
 
     def add_request(self) -> None:
         """Count a request that leaves."""
@@ -132,6 +145,11 @@ class Tally:
         """Count an attempt that repeats one without an answer; what waits out a 429 is none."""
         with self._lock:
             self.retries += 1
+
+    def seconds_throttled(self) -> float:
+        """Return the seconds in which somebody waited for the pace; a moment counts once."""
+        with self._lock:
+            return self._throttled + (time.monotonic() - self._since) * bool(self._waiting)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -145,4 +163,4 @@ class Tally:
             with self._lock:
                 self._waiting -= 1
                 if not self._waiting:
-                    self.throttled += time.monotonic() - self._since
+                    self._throttled += time.monotonic() - self._since

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.patients import MAX_PATIENTS
 from airflow_provider_mediquo.api.schema import PATIENT_FIELDS
 
@@ -21,7 +23,8 @@ class UploadOptions:
 
     :param max_rejects: how many rejected records are no failure: a number, or a share below 1.0
         of those read.
-    :param rejects_path: a folder for the rejects file; None: the first 20 are logged.
+    :param rejects_path: a folder for the rejects file, on any storage that Airflow reaches; None:
+        the first 20 are logged.
     :param max_without_plan: how many patients may be sent without a plan, which unsubscribes
         them: a number, a share below 1.0, None for as many as there are; by default not all of
         the first 1,000 records, or of all where there are 100 to 1,000.
@@ -45,8 +48,6 @@ class UploadOptions:
         _check_count("max_in_flight", self.max_in_flight, MAX_IN_FLIGHT)
         if self.rejects_path is not None and not isinstance(self.rejects_path, str):
             raise ValueError("`rejects_path` must be the path of a folder, as text")
-        if "://" in (path := self.rejects_path or "") and not path.startswith("file://"):
-            raise ValueError("`rejects_path` must be a folder on the worker's own disk so far")
         _check_columns(self.columns)
 
     def rename(self, record: Any) -> tuple[Any, dict[str, str]]:
@@ -66,6 +67,41 @@ class UploadOptions:
                 problems[target] = "twice"
             renamed[target] = value
         return renamed, problems
+
+    def check_header(self, names: Sequence[str], source: str) -> None:
+        """Raise InvalidPatientsError where records of these columns cannot be patients.
+
+        Columns are named only if `code` and `first_name` are among them: the first line of a file
+        without a header is a patient.
+
+        :param source: what has these columns, for the error.
+        """
+        columns = self.columns or {}
+        fields = [columns.get(name, name) for name in names]
+        if lost := sorted({"code", "first_name"}.difference(filter(None, fields))):
+            raise InvalidPatientsError(
+                f"{source} has {len(names):,} columns, and none of them is {' or '.join(lost)}. A "
+                "header has to name the columns; where it does so in words of its own, map them: "
+                "columns={'its name': 'code'}."
+            )
+        if lost := sorted(map(str, {*columns} - {*names})):
+            raise InvalidPatientsError(
+                f"{source} has no column {', '.join(lost)}, which `columns` maps."
+            )
+        if twice := sorted({name for name, n in Counter(filter(None, fields)).items() if n > 1}):
+            raise InvalidPatientsError(
+                f"{source} has more than one column for {', '.join(twice)}: drop all but one, in "
+                "the source or with None in `columns`."
+            )
+        known = {"birthdate", *PATIENT_FIELDS}
+        if unknown := [
+            n for n, field in zip(names, fields, strict=True) if field and field not in known
+        ]:
+            raise InvalidPatientsError(
+                f"{source} has columns that are no field of a patient: {', '.join(unknown)}. "
+                "Map each in `columns`, to a field or to None, which drops it. The fields are "
+                f"{', '.join(PATIENT_FIELDS)}."
+            )
 
 
 def is_within(limit: float | None, count: int, of: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +19,12 @@ from airflow_provider_mediquo.api.errors import (
 )
 from airflow_provider_mediquo.api.exchange import Exchange
 from airflow_provider_mediquo.api.fields import Code, is_blank
-from airflow_provider_mediquo.api.schema import PatientAnswerSchema
+from airflow_provider_mediquo.api.schema import PATIENT_FIELDS, PatientAnswerSchema
 
 MAX_PATIENTS = 100
 """Patients in one request, at most."""
 
+_BLAMED = re.compile(r"\bpatients\.([0-9]{1,3})\b(?:\.([a-z_]+))?")
 _ANSWER = PatientAnswerSchema()
 _encode = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":")
@@ -48,7 +50,7 @@ def upsert(patients: Iterable[bytes]) -> Exchange[None]:
     https://sdk.mediquo.com/docs/patients#create-or-update-patients
     """
     body = b'{"patients":[' + b",".join(patients) + b"]}"
-    return Exchange("patients", "PUT", "/patients", _read_success, body)
+    return Exchange("patients", "PUT", "/patients", _read_success, body, read_blame=_read_blame)
 
 
 def get(code: str) -> Exchange[dict[str, Any]]:
@@ -118,6 +120,20 @@ def _read_success(content: Any) -> None:
         answer = answer[0]
     if not isinstance(answer, dict) or answer.get("message") != "Success":
         raise ValueError
+
+
+def _read_blame(content: Any) -> dict[int, set[str]]:
+    """Find names like `patients.37.email`, in the message or as keys of `errors`.
+
+    Nothing else is taken from either: they may quote a patient.
+    """
+    answer = content if isinstance(content, dict) else {}
+    errors = answer.get("errors")
+    blame: dict[int, set[str]] = {}
+    for text in (answer.get("message"), *(errors if isinstance(errors, dict) else ())):
+        for place, name in _BLAMED.findall(text if isinstance(text, str) else ""):
+            blame.setdefault(int(place), set()).update({name} & {*PATIENT_FIELDS})
+    return blame
 
 
 def _read_patient(content: Any) -> dict[str, Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import math
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self, TextIO
+from typing import Any, Self
 
 from airflow_provider_mediquo.api.errors import MediquoError
 from airflow_provider_mediquo.api.fields import RULES
@@ -25,71 +25,130 @@ SHOWN = 20
 _MOST_KINDS = 500  # of problems that are counted: names of unknown fields are the source's own
 
 
+class RejectsFile(ABC):
+    """What lines are added to; never is anything overwritten.
+
+    :param path: of the file.
+    """
+
+    lines_at_once = 1
+
+    def __init__(self, path: Any) -> None:
+        self.path = path
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise MediquoError where it can be known that nothing can be written."""
+
+    @abstractmethod
+    def write(self, lines: str) -> None:
+        """Add lines."""
+
+
+class LocalFile(RejectsFile):
+    """A file on the worker's disk; its folders are made with the first line."""
+
+    path: Path
+
+    def check(self) -> None:
+        """Look at the folder, or the first one above it that is there."""
+        there = next(folder for folder in self.path.absolute().parents if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise _nothing_can_be_written(there)
+
+    def write(self, lines: str) -> None:
+        """Append them."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(lines)
+
+
+class StoredParts(RejectsFile):
+    """A folder of an object store, which cannot append: each write is an object of its own."""
+
+    lines_at_once = 1000
+
+    def __init__(self, path: Any) -> None:
+        super().__init__(path)
+        self._number = 0
+
+    def check(self) -> None:
+        """Look whether the store answers; what may not be listed may still be written."""
+        problem = None
+        try:
+            self.path.exists()
+        except PermissionError:
+            pass
+        except Exception as error:  # noqa: BLE001  # each store has errors of its own
+            problem = f" ({type(error).__name__}: {error})"
+        if problem:
+            raise _nothing_can_be_written(self.path, problem)
+
+    def write(self, lines: str) -> None:
+        """Write them to the next part that is not there yet."""
+        while True:
+            self._number += 1
+            part = self.path / f"part-{self._number:05}.jsonl"
+            if not part.exists():
+                break
+        with part.open("wb") as file:
+            file.write(lines.encode())
+
+
 class RejectLog:
     """A file of JSON lines, or the first lines in the log.
 
-    :param path: of the file, which is made with the first line and appended to, never
-        overwritten. What cannot be written to it is logged instead, all of it.
+    :param file: what cannot be written to it is logged instead, all of it.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
+    def __init__(self, file: RejectsFile | None = None) -> None:
         self.kinds: Counter[str] = Counter()
-        self._file: TextIO | None = None
+        self._file = file
+        self._waiting: list[Rejection] = []  # for the next write
         self._lock = threading.Lock()
-        self._left_to_log: float = math.inf if path else SHOWN
+        self._left_to_log: float = math.inf if file else SHOWN
 
     def __enter__(self) -> Self:
-        if self.path:
-            there = next(folder for folder in self.path.absolute().parents if folder.exists())
-            if not there.is_dir() or not os.access(there, os.W_OK):
-                raise MediquoError(
-                    f"`rejects_path`: nothing can be written in {there} on this worker, so nothing "
-                    "was sent. Give another folder."
-                )
+        if self._file:
+            self._file.check()
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self._close()
+        self.flush()
 
     @property
     def written_to(self) -> str | None:
         """The file, if anything is in it."""
-        return str(self.path) if self.path and self.kinds else None
+        return str(self._file.path) if self._file and self.kinds else None
 
     def add(self, *rejections: Rejection) -> None:
-        """Write them down, a line each."""
-        if not rejections:
-            return
+        """Write them down, a line each; to an object store soon."""
         with self._lock:
             for rejection in rejections:
                 self._count(rejection)
-            if not self.path or not self._write(rejections):
-                self._log(rejections)
+            self._waiting += rejections
+            if not self._file or len(self._waiting) >= self._file.lines_at_once:
+                self._write()
 
-    def _write(self, rejections: Sequence[Rejection]) -> bool:
-        """Append them to the file; return whether that went well."""
-        assert self.path
+    def flush(self) -> None:
+        """Write down what waits."""
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        rejections, self._waiting = self._waiting, []
+        if rejections and not (self._file and self._is_written(self._file, rejections)):
+            self._log(rejections)
+
+    def _is_written(self, file: RejectsFile, rejections: Sequence[Rejection]) -> bool:
         try:
-            if not self._file:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self.path.open("a", buffering=1, encoding="utf-8")
-            for rejection in rejections:
-                self._file.write(json.dumps(rejection.as_dict()) + "\n")
-        except OSError as error:
-            log.error(
-                "%s cannot be written (%s): rejects are logged.", self.path, type(error).__name__
-            )
-            self._close()
-            self.path = None
+            file.write("".join(json.dumps(each.as_dict()) + "\n" for each in rejections))
+        except Exception as error:  # noqa: BLE001  # each store has errors of its own
+            name = type(error).__name__
+            log.error("%s cannot be written (%s): rejects are logged.", file.path, name)
+            self._file = None
             return False
         return True
-
-    def _close(self) -> None:
-        with contextlib.suppress(OSError):
-            if self._file:
-                self._file.close()
-        self._file = None
 
     def _count(self, rejection: Rejection) -> None:
         kinds = [f"{name} {RULES[rule]}" for name, rule in rejection.problems.items()]
@@ -109,3 +168,10 @@ class RejectLog:
             log.warning("Rejected: %s", json.dumps(rejection.as_dict()))
             if not self._left_to_log:
                 log.warning("More rejects are only counted: set `rejects_path` to keep them all.")
+
+
+def _nothing_can_be_written(where: object, why: str = "") -> MediquoError:
+    return MediquoError(
+        f"`rejects_path`: nothing can be written in {where} from this worker{why}, so nothing was "
+        "sent. Give another folder."
+    )

@@ -1,20 +1,23 @@
 """A stream of records -> checked -> chunks of 100 -> sent -> a ledger that adds up.
 
-One thread reads and checks, `max_in_flight` threads send. What is in memory at a time is the
+One thread reads and checks, `max_in_flight` threads send, and search what mediQuo refuses. What is in memory at a time is the
 first 1,000 records, then a chunk per thread, and less than 100 bytes for each code.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import islice
+from operator import length_hint
+from types import MappingProxyType
 from typing import Any
 
+from airflow_provider_mediquo.api.broken import Streak
 from airflow_provider_mediquo.api.client import MediquoClient
 from airflow_provider_mediquo.api.errors import (
     MediquoError,
@@ -25,10 +28,12 @@ from airflow_provider_mediquo.api.errors import (
     UnsubscribeLimitError,
 )
 from airflow_provider_mediquo.api.intake import Intake, Item, iterate
+from airflow_provider_mediquo.api.isolation import Search, isolate
 from airflow_provider_mediquo.api.ledger import Rejection, Tally, UploadReport
 from airflow_provider_mediquo.api.options import UploadOptions
 from airflow_provider_mediquo.api.patients import upsert
 from airflow_provider_mediquo.api.plans import PlanGuard
+from airflow_provider_mediquo.api.progress import BEAT, Progress, every
 from airflow_provider_mediquo.api.rejects import RejectLog
 from airflow_provider_mediquo.api.sample import Sample
 from airflow_provider_mediquo.api.verdict import AGAIN, Ending, verdict
@@ -37,6 +42,7 @@ log = logging.getLogger(__name__)
 
 _UNANSWERED_IN_A_ROW = 3  # chunks after which mediQuo counts as down
 _LOOK_UP = 0.5  # seconds
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class _Halted(BaseException):
@@ -57,6 +63,8 @@ class Upload:
         self._tally = Tally()
         self._slots = threading.BoundedSemaphore(options.max_in_flight)
         self._lock = threading.Lock()
+        self._doubt = threading.Lock()  # held while it may be that nothing is accepted at all
+        self._refused = Streak(options.chunk_size)
         self._reader: int | None = None  # the thread that is inside the source right now
         self._intake = Intake(options, rejects, self.report)
         self._plans = PlanGuard(options.max_without_plan, self.report)
@@ -74,7 +82,8 @@ class Upload:
         """
         started = time.monotonic()
         source = iterate(patients)
-        with self._rejects:
+        progress = Progress(self.report, self._tally, length_hint(patients))
+        with self._rejects, every(BEAT, progress.log, self._rejects.flush):
             try:
                 self._send_all(source)
             except BaseException as error:
@@ -120,6 +129,10 @@ class Upload:
             pass
         except UnsubscribeLimitError as error:
             self._halt(error)
+        except MediquoError as error:  # of the source: what was sent is waited for
+            self._wait_for_answers()
+            self._halt(error)
+            return
         except Exception:
             self._wait_for_answers()
             raise
@@ -159,7 +172,7 @@ class Upload:
 
     def _send(self, chunk: list[Item]) -> None:
         try:
-            self._exchange(chunk)
+            self._settle(chunk)
         except StoppedError:
             pass  # what stopped it is known, and the records are still unsettled
         except MediquoError as error:
@@ -170,31 +183,78 @@ class Upload:
         finally:
             self._slots.release()
 
-    def _exchange(self, chunk: list[Item]) -> None:
+    def _settle(self, chunk: list[Item]) -> None:
+        refusal = self._try(chunk)
+        if refusal and refusal.status == 413 and len(chunk) > 1:
+            middle = len(chunk) // 2
+            self._settle(chunk[:middle])
+            self._settle(chunk[middle:])
+        elif refusal:
+            self._isolate(chunk, refusal)
+
+    def _isolate(self, chunk: list[Item], refusal: RejectedRequestError) -> None:
+        """Find the bad records of a refused chunk, and send the good ones.
+
+        One chunk at a time, until something of it is accepted: where mediQuo refuses all there is,
+        the fewest requests are spent to know it.
+        """
+        alone = int(len(chunk) == 1)
+        with ExitStack() as doubt:
+            doubt.enter_context(self._doubt)
+            search = isolate(chunk, refusal.named)
+            group = next(search, None)
+            while group:
+                answer = self._try(group)
+                if answer is None:
+                    doubt.close()
+                alone += bool(answer) and len(group) == 1
+                group = _next(search, answer)
+        if alone == len(chunk):
+            self._count_refused(alone, refusal)
+
+    def _try(self, items: list[Item]) -> RejectedRequestError | None:
+        """Send them; return the refusal, if they were refused."""
         try:
-            answer = self._client.send(upsert(item.encoded for item in chunk), self._tally)
+            answer = self._client.send(upsert(item.encoded for item in items), self._tally)
         except (RejectedRequestError, ServerError, UnreachableError) as error:
-            # Its frames hold the chunk, in a circle that only the garbage collector would end.
+            # Its frames hold the records, in a circle that only the garbage collector would end.
             error.__traceback__ = None
-            settle = self._refuse if isinstance(error, RejectedRequestError) else self._leave
-            settle(chunk, error)
-        else:
-            self._accept(chunk, answer.sent_at)
+            if not isinstance(error, RejectedRequestError):
+                self._leave(items, error)
+                return None
+            if len(items) == 1:
+                self._refuse(items[0], error)
+            return error
+        self._accept(items, answer.sent_at)
+        return None
 
     def _accept(self, chunk: list[Item], sent_at: int | None) -> None:
         with self._lock:
             self._unanswered_in_a_row = 0
+            self._refused.end()
             for item in chunk:
                 self.report.upserted += 1
                 self.report.without_plan += not item.has_plan
                 self._sample.consider(item, sent_at)
                 del self._intake.unsettled[item.row]
 
-    def _refuse(self, chunk: list[Item], error: MediquoError) -> None:
+    def _refuse(self, item: Item, error: RejectedRequestError) -> None:
+        fields = {name for names in error.named.values() for name in names}
         with self._lock:
             self._unanswered_in_a_row = 0
-            self.report.refused += len(chunk)
-            self._write_down(chunk, "mediquo", error.status)
+            self.report.refused += 1
+            self._write_down([item], "mediquo", error.status, dict.fromkeys(fields, "refused"))
+
+    def _count_refused(self, count: int, error: RejectedRequestError) -> None:
+        with self._lock:
+            if not self._refused.add(count):
+                return
+            what = (
+                f"mediQuo refused {self._refused.count:,} records in a row, each of them sent "
+                f"alone too, with status {error.status}. Has a column changed its meaning, or is a "
+                "quota of the account used up? Ask mediQuo about one of them."
+            )
+            self._halt(RejectedRequestError(what, status=error.status))
 
     def _leave(self, chunk: list[Item], error: MediquoError) -> None:
         with self._lock:
@@ -207,9 +267,17 @@ class Upload:
                 what = f"{_UNANSWERED_IN_A_ROW} chunks in a row got no answer from {host}: {error}"
                 self._halt(type(error)(what, status=error.status))
 
-    def _write_down(self, chunk: list[Item], refused_by: str, status: int | None) -> None:
-        self._rejects.add(*(Rejection(i.row, i.code, refused_by, {}, status) for i in chunk))
-        for item in chunk:
+    def _write_down(
+        self,
+        items: Collection[Item],
+        refused_by: str,
+        status: int | None = None,
+        problems: Mapping[str, str] = _NOTHING,
+    ) -> None:
+        self._rejects.add(
+            *(Rejection(i.row, i.code, refused_by, problems, status, i.place) for i in items)
+        )
+        for item in items:
             del self._intake.unsettled[item.row]
 
     def _halt(self, error: MediquoError) -> None:
@@ -223,16 +291,15 @@ class Upload:
 
     def _complete_ledger(self, seconds: float) -> None:
         report = self.report
-        unsettled = self._intake.unsettled.items()
-        self._rejects.add(*(Rejection(row, code, "unsettled") for row, code in unsettled))
-        report.seconds, report.throttled_seconds = seconds, self._tally.throttled
+        self._write_down([*self._intake.unsettled.values()], "unsettled")
+        self._rejects.flush()
+        report.seconds, report.throttled_seconds = seconds, self._tally.seconds_throttled()
         report.requests, report.retries = self._tally.requests, self._tally.retries
         report.rejects_path = self._rejects.written_to
         report.sample = self._sample.as_dict()
         if self._stopped_by:
             report.stopped_because = str(self._stopped_by)
-        counts = {name: value for name, value in report.as_dict().items() if name != "sample"}
-        log.info("Ledger: %s", json.dumps(counts))
+        log.info("Ledger\n%s", report.as_text())
 
     def _judge(self) -> None:
         if self._broken:
@@ -252,6 +319,13 @@ class Upload:
         )
         if problem:
             raise problem
+
+
+def _next(search: Search[Item], answer: RejectedRequestError | None) -> list[Item] | None:
+    try:
+        return search.send(None if answer is None else answer.named)
+    except StopIteration:
+        return None
 
 
 def _chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:

@@ -75,8 +75,6 @@ def _text(what: str, end: Ending) -> str:
     if end.kinds:
         common = "; ".join(f"{kind} ({count:,})" for kind, count in end.kinds.most_common(5))
         lines.append(f"Most frequent: {common}.")
-    if end.report.refused:
-        lines.append("mediQuo refuses a request as a whole: one bad record in it is enough.")
     if end.report.rejects_path:
         lines.append(f"Written down, a line a record: {end.report.rejects_path}")
     elif end.kinds:

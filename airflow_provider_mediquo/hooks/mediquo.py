@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
+from airflow.sdk import ObjectStoragePath
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_mediquo.api.client import MediquoClient
     from airflow_provider_mediquo.api.ledger import UploadReport
     from airflow_provider_mediquo.api.patients import AccessToken
+    from airflow_provider_mediquo.api.rejects import RejectsFile
     from airflow_provider_mediquo.api.settings import Settings
     from airflow_provider_mediquo.api.upload import Upload
 
@@ -252,8 +254,13 @@ def _truth(extra: Mapping[str, Any], name: str, *, default: bool) -> bool:
     raise ConnectionSettingsError(f"`{name}` in the connection's extra must be true or false.")
 
 
-def _rejects_file(folder: str | None, name: str | None) -> Path | None:
+def _rejects_file(folder: str | None, name: str | None) -> RejectsFile | None:
+    from airflow_provider_mediquo.api.rejects import LocalFile, StoredParts
+
     if not folder:
         return None
     name = name or f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}.jsonl"
-    return Path(folder.removeprefix("file://")) / name
+    local = folder.removeprefix("file://")
+    if "://" not in local:
+        return LocalFile(Path(local) / name)
+    return StoredParts(ObjectStoragePath(folder) / name)

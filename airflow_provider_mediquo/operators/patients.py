@@ -8,14 +8,17 @@ from contextlib import closing
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowFailException, Asset, BaseOperator
 
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook, failing_for_good
 from airflow_provider_mediquo.operators.hidden import HiddenPatients, hide, resolve
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.common.compat.sdk import Context, XComArg
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
 
 class _MediquoOperator(BaseOperator):
@@ -43,8 +46,9 @@ class MediquoUpsertBaseOperator(_MediquoOperator, ABC):
     :param mediquo_conn_id: a connection of the type `mediquo`.
     :param max_rejects: how many rejected records leave the task green: a number, or a share below
         1.0 of those read. Good records are sent whatever it says.
-    :param rejects_path: a folder for reject reports; the file in it is
-        `<dag>/<run>/<task>-<map index>-<try>.jsonl`. Default: the first 20 are logged.
+    :param rejects_path: a folder for reject reports, on any storage that ObjectStoragePath
+        reaches; the file in it is `<dag>/<run>/<task>-<map index>-<try>.jsonl`, in an object store
+        a folder of parts. Default: the first 20 are logged.
     :param max_without_plan: how many patients may be sent without a plan, which unsubscribes
         them: a number, a share below 1.0, or None for as many as there are. Default: the task
         stops before its first request if none of the first 1,000 records has a plan; a source of
@@ -80,13 +84,34 @@ class MediquoUpsertBaseOperator(_MediquoOperator, ABC):
         """Return the patients, as a stream where that is possible."""
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Send them, and return the ledger: counts and a sample of codes, never a patient."""
+        """Send them, and return the ledger: counts and a sample of codes, never a patient.
+
+        An asset that is an outlet of the task gets the counts as `extra` of its event.
+        """
         with failing_for_good():
             options = self._options()
             report = self._hook.upsert_patients(
                 self.read_patients(context), rejects_name=_rejects_name(context), **options
             )
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra.update(report.counts())
         return report.as_dict()
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any] | None:
+        """Tell OpenLineage what is read and where it goes: names, no codes."""
+        try:
+            from airflow.providers.common.compat.openlineage.facet import Dataset
+            from airflow.providers.openlineage.extractors import OperatorLineage
+        except ImportError:
+            return None
+        url = urlsplit(self._hook.settings.base_url)
+        mediquo = Dataset(f"{url.scheme}://{url.netloc}", f"{url.path}/patients")
+        return OperatorLineage(inputs=self.lineage_inputs(), outputs=[mediquo])
+
+    def lineage_inputs(self) -> list[Dataset]:
+        """Return OpenLineage's names of what is read."""
+        return []
 
     def _options(self) -> dict[str, Any]:
         from airflow_provider_mediquo.api.options import UploadOptions

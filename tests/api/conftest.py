@@ -23,7 +23,7 @@ from airflow_provider_mediquo.api.exchange import Answer, Exchange
 from airflow_provider_mediquo.api.ledger import UploadReport
 from airflow_provider_mediquo.api.options import UploadOptions
 from airflow_provider_mediquo.api.pacing import Pace, pace_of
-from airflow_provider_mediquo.api.rejects import RejectLog
+from airflow_provider_mediquo.api.rejects import LocalFile, RejectLog
 from airflow_provider_mediquo.api.settings import Settings
 from airflow_provider_mediquo.api.upload import Upload
 from airflow_provider_mediquo.sandbox import Sandbox
@@ -348,7 +348,7 @@ def prepare(tmp_path: Path) -> Callable[..., Run]:
 
     def make(client: MediquoClient, records: Iterable[Any], **options: Any) -> Run:
         path = tmp_path / f"{len(made)}.jsonl"
-        upload = Upload(client, UploadOptions(**options), RejectLog(path))
+        upload = Upload(client, UploadOptions(**options), RejectLog(LocalFile(path)))
         made.append(Run(upload, Source(records), path))
         return made[-1]
 

@@ -48,4 +48,4 @@ def test_what_may_be_sent_is_known_as_unsettled_until_it_is_answered():
     taken = intake()
     records = [{"code": 1, "first_name": "Ada"}, {"code": 2}, {"code": "3", "first_name": "Bo"}]
     assert [item.row for item in taken.good(records)] == [1, 3]
-    assert taken.unsettled == {1: "1", 3: "3"}
+    assert {row: item.code for row, item in taken.unsettled.items()} == {1: "1", 3: "3"}

@@ -7,7 +7,7 @@ import pytest
 from airflow_provider_mediquo.api.errors import MediquoError
 from airflow_provider_mediquo.api.fields import RULES
 from airflow_provider_mediquo.api.ledger import Rejection
-from airflow_provider_mediquo.api.rejects import SHOWN, RejectLog
+from airflow_provider_mediquo.api.rejects import SHOWN, LocalFile, RejectLog
 
 
 def rejection(row: int, by: str = "schema") -> Rejection:
@@ -16,7 +16,7 @@ def rejection(row: int, by: str = "schema") -> Rejection:
 
 def test_each_is_a_line_that_is_there_at_once(tmp_path):
     path = tmp_path / "new" / "folder" / "rejects.jsonl"
-    with RejectLog(path) as rejects:
+    with RejectLog(LocalFile(path)) as rejects:
         rejects.add(rejection(7))
         rejects.add(Rejection(8, None, "mediquo", {}, 422))
         lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -29,14 +29,14 @@ def test_each_is_a_line_that_is_there_at_once(tmp_path):
 
 def test_a_file_is_appended_to_and_left_out_where_there_is_nothing_in_it(tmp_path):
     path = tmp_path / "rejects.jsonl"
-    with RejectLog(path) as rejects:
+    with RejectLog(LocalFile(path)) as rejects:
         pass
     assert not path.exists()
     assert rejects.written_to is None
     for row in (1, 2):
-        with RejectLog(path) as rejects:
+        with RejectLog(LocalFile(path)) as rejects:
             rejects.add(rejection(row))
-    with RejectLog(path) as rejects:
+    with RejectLog(LocalFile(path)) as rejects:
         pass
     assert len(path.read_text().splitlines()) == 2
 
@@ -62,7 +62,7 @@ def test_without_a_file_every_unsettled_code_is_logged(caplog):
 
 
 def test_nothing_is_logged_where_there_is_a_file(tmp_path, caplog):
-    with RejectLog(tmp_path / "x.jsonl") as rejects:
+    with RejectLog(LocalFile(tmp_path / "x.jsonl")) as rejects:
         rejects.add(rejection(1), rejection(2, "unsettled"))
     assert caplog.records == []
 
@@ -75,7 +75,7 @@ def test_kinds_of_problems_are_counted_but_not_without_end():
 
 
 def test_what_a_full_disk_does_not_take_is_logged_all_of_it(caplog):
-    with RejectLog(Path("/dev/full")) as rejects:
+    with RejectLog(LocalFile(Path("/dev/full"))) as rejects:
         rejects.add(*(rejection(row) for row in range(30)))
         rejects.add(rejection(31))
     rows = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Rejected")]
@@ -87,10 +87,10 @@ def test_what_a_full_disk_does_not_take_is_logged_all_of_it(caplog):
 def test_a_folder_that_cannot_be_is_an_error_before_anything_is_read(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MediquoError, match="`rejects_path`"):
-        RejectLog(tmp_path / "file" / "x.jsonl").__enter__()
+        RejectLog(LocalFile(tmp_path / "file" / "x.jsonl")).__enter__()
 
 
 def test_without_rejects_there_is_no_folder_either(tmp_path):
-    with RejectLog(tmp_path / "dag" / "run" / "x.jsonl"):
+    with RejectLog(LocalFile(tmp_path / "dag" / "run" / "x.jsonl")):
         pass
     assert list(tmp_path.iterdir()) == []
