@@ -22,6 +22,7 @@ import pytest
 
 from airflow_provider_mediquo.sandbox import Sandbox
 
+pytest_plugins = ["tests.services.fixtures"]
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
 PLENTY = 1_000_000
 

@@ -1,0 +1,106 @@
+"""The servers are there, and Airflow's own hooks read from them row by row, where they can."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+ROWS = 1_000_000
+WIDTH = 100
+
+
+@contextmanager
+def stream(engine: Any, query: str) -> Iterator[Any]:
+    """A connection and a result of which one row has been read."""
+    with engine.connect().execution_options(stream_results=True, max_row_buffer=100) as connection:
+        rows = connection.execute(text(query))
+        assert rows.fetchone()
+        yield rows
+        rows.close()
+    engine.dispose()
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg2", "postgresql+psycopg"])
+def test_postgres_streams(scheme, postgres_database, monkeypatch):
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    extra = {"sqlalchemy_scheme": scheme}
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC", postgres_database.json(extra=extra))
+    hook = PostgresHook("clinic")
+    assert hook.get_first("SELECT current_database()") == (postgres_database.dbname,)
+
+    engine = hook.get_sqlalchemy_engine()
+    assert engine.url.drivername == scheme
+    assert engine.dialect.supports_server_side_cursors
+    query = f"SELECT n, repeat('x', {WIDTH}) FROM generate_series(1, {ROWS}) n"
+    with stream(engine, query) as rows:
+        seen = rows.connection.execute(text("SELECT statement FROM pg_cursors")).scalars().all()
+        assert any("generate_series" in statement for statement in seen)
+
+
+def test_mariadb_streams_with_mysqlclient(mariadb_database, monkeypatch):
+    from airflow.providers.mysql.hooks.mysql import MySqlHook
+
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC", mariadb_database.json())
+    hook = MySqlHook("clinic")
+    assert hook.get_first("SELECT database()") == (mariadb_database.dbname,)
+
+    engine = hook.get_sqlalchemy_engine()
+    assert engine.dialect.driver == "mysqldb"
+    assert engine.dialect.supports_server_side_cursors
+    with stream(engine, f"SELECT seq, repeat('x', {WIDTH}) FROM seq_1_to_{ROWS}"):
+        assert is_sending(mariadb_database)
+
+
+def test_mariadb_with_mysql_connector(mariadb_database, monkeypatch):
+    """It streams by itself, but SQLAlchemy makes it fetch all rows before the first."""
+    from airflow.providers.mysql.hooks.mysql import MySqlHook
+
+    extra = {"client": "mysql-connector-python"}
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC", mariadb_database.json(extra=extra))
+    hook = MySqlHook("clinic")
+    assert hook.get_first("SELECT database()") == (mariadb_database.dbname,)
+
+    engine = hook.get_sqlalchemy_engine()
+    assert engine.dialect.driver == "mysqlconnector"
+    assert not engine.dialect.supports_server_side_cursors
+    few = ROWS // 10
+    with stream(engine, f"SELECT seq, repeat('x', {WIDTH}) FROM seq_1_to_{few}"):
+        assert not is_sending(mariadb_database)
+
+    connection = hook.get_conn()
+    cursor = connection.cursor()
+    cursor.execute(f"SELECT seq, repeat('x', {WIDTH}) FROM seq_1_to_{ROWS}")
+    assert cursor.fetchone()
+    assert is_sending(mariadb_database)
+    connection.disconnect()  # close() would read the rest
+
+
+def is_sending(database):
+    """Whether the server is still at a query, because the client has not taken all its rows."""
+    others = (
+        "SELECT count(*) FROM information_schema.processlist "
+        "WHERE db = %s AND info LIKE '%%repeat%%' AND id <> connection_id()"
+    )
+    return database.run(others, [database.dbname]) == [(1,)]
+
+
+def test_s3_is_an_object_storage(s3_bucket, monkeypatch):
+    from airflow.sdk import ObjectStoragePath
+
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", s3_bucket.json())
+    folder = ObjectStoragePath(f"s3://aws_default@{s3_bucket.bucket}/members")
+    path = folder / "a.csv"
+    assert not path.exists()
+    with path.open("w") as file:
+        file.writelines(f"m-{number}\n" for number in range(200_000))
+    assert path.exists()
+    with path.open("r") as file:
+        lines = iter(file)  # what `open` gives is iterable, but no iterator
+        assert [next(lines), next(lines)] == ["m-0\n", "m-1\n"]
+    assert [found.name for found in folder.glob("*.csv")] == ["a.csv"]
+    with closing(s3_bucket.client()) as client:
+        size = client.head_object(Bucket=s3_bucket.bucket, Key="members/a.csv")["ContentLength"]
+    assert path.stat().st_size == size > 1_000_000
