@@ -78,6 +78,7 @@ class UploadOptions:
         """
         columns = self.columns or {}
         fields = [columns.get(name, name) for name in names]
+        fields = ["birth_date" if field == "birthdate" else field for field in fields]
         if lost := sorted({"code", "first_name"}.difference(filter(None, fields))):
             raise InvalidPatientsError(
                 f"{source} has {len(names):,} columns, and none of them is {' or '.join(lost)}. A "
@@ -93,10 +94,8 @@ class UploadOptions:
                 f"{source} has more than one column for {', '.join(twice)}: drop all but one, in "
                 "the source or with None in `columns`."
             )
-        known = {"birthdate", *PATIENT_FIELDS}
-        if unknown := [
-            n for n, field in zip(names, fields, strict=True) if field and field not in known
-        ]:
+        known = {None, *PATIENT_FIELDS}
+        if unknown := [n for n, field in zip(names, fields, strict=True) if field not in known]:
             raise InvalidPatientsError(
                 f"{source} has columns that are no field of a patient: {', '.join(unknown)}. "
                 "Map each in `columns`, to a field or to None, which drops it. The fields are "

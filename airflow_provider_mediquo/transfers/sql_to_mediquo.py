@@ -1,0 +1,89 @@
+"""From any SQL database that Airflow has a connection to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
+
+from airflow_provider_mediquo.operators.patients import MediquoUpsertBaseOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+
+class SqlToMediquoOperator(MediquoUpsertBaseOperator):
+    """Upsert the rows of a statement, read as a stream: a table of any size in constant memory.
+
+    A column is the field of its name, or the one that `columns` gives it. One that is no field of
+    a patient is an error, unless `columns` maps it to None.
+
+    :param sql_conn_id: any connection whose hook is one of `common.sql`.
+    :param sql: one SELECT statement, or the name of a file that ends in `.sql`.
+    :param parameters: of the statement, in the style of the database's driver.
+
+    The other parameters are those of MediquoUpsertBaseOperator.
+    """
+
+    template_fields: Sequence[str] = (
+        *MediquoUpsertBaseOperator.template_fields,
+        "sql",
+        "parameters",
+    )
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers = {"sql": "sql", "parameters": "json"}  # noqa: RUF012  # Airflow's form
+
+    def __init__(
+        self,
+        *,
+        sql_conn_id: str,
+        sql: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.sql_conn_id = sql_conn_id
+        self.sql = sql
+        self.parameters = parameters
+
+    def read_patients(self, context: Context) -> Iterable[Any]:
+        """Return the rows."""
+        from airflow_provider_mediquo.api.options import UploadOptions
+        from airflow_provider_mediquo.transfers.rows import Rows
+
+        header = UploadOptions(columns=self.columns)
+        return Rows(
+            self._database,
+            self.sql,
+            self.parameters,
+            lambda names: header.check_header(names, "The statement"),
+        )
+
+    def lineage_inputs(self) -> list[Dataset]:
+        """Return the tables of the statement."""
+        from airflow.providers.openlineage.sqlparser import get_openlineage_facets_with_sql
+
+        lineage = get_openlineage_facets_with_sql(
+            hook=self._database,
+            sql=self.sql,
+            conn_id=self.sql_conn_id,
+            database=None,
+            use_connection=False,
+        )
+        return lineage.inputs if lineage else []
+
+    @cached_property
+    def _database(self) -> DbApiHook:
+        from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+        hook = BaseHook.get_hook(self.sql_conn_id)
+        if isinstance(hook, DbApiHook):
+            return hook
+        raise AirflowFailException(
+            f"The connection {self.sql_conn_id} leads to a {type(hook).__name__}, which is no SQL "
+            "database."
+        )

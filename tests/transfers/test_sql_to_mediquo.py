@@ -1,0 +1,378 @@
+"""From real databases, through each driver that Airflow's hooks may use."""
+
+import itertools
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
+from airflow_provider_mediquo.transfers.rows import Rows
+from airflow_provider_mediquo.transfers.sql_to_mediquo import SqlToMediquoOperator
+
+SOON = 10.0
+"""Seconds that "at once" may take on a busy machine; what is waited for would take longer."""
+
+MANY = 200_000
+POSTGRES = ["psycopg", "psycopg2"]
+MARIADB = ["mysqlclient", "mysql-connector-python"]
+
+
+@dataclass
+class Warehouse:
+    """A database that the connection `warehouse` leads to, through one driver.
+
+    :param mark: of a parameter in a statement.
+    :param many: a statement that gives MANY rows, of 200 bytes and more.
+    :param sleep: a statement that takes a minute.
+    """
+
+    run: Callable[[str], Any]
+    mark: str
+    many: str
+    sleep: str
+
+
+@pytest.fixture
+def warehouse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
+    driver = request.param
+    if driver == "sqlite":
+        file = request.getfixturevalue("tmp_path") / "warehouse.db"
+        connection = {"conn_type": "sqlite", "host": str(file)}
+        monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(connection))
+        numbers = f"WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s LIMIT {MANY})"
+        many = f"{numbers} SELECT n AS code, printf('%0200d', n) AS first_name FROM s"
+        return Warehouse(sqlite3.connect(file, isolation_level=None).execute, "?", many, "")
+    if driver in POSTGRES:
+        from airflow.providers.postgres.hooks import postgres
+
+        if driver == "psycopg2":  # which older versions of the hook use
+            monkeypatch.setattr(postgres, "USE_PSYCOPG3", False)
+        database = request.getfixturevalue("postgres_database")
+        monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.json())
+        many = f"SELECT n AS code, repeat('x', 200) AS first_name FROM generate_series(1, {MANY}) n"
+        return Warehouse(database.run, "%s", many, "SELECT pg_sleep(60), 1 AS code")
+    database = request.getfixturevalue("mariadb_database")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.json(extra={"client": driver}))
+    many = f"SELECT seq AS code, repeat('x', 200) AS first_name FROM seq_1_to_{MANY}"
+    return Warehouse(database.run, "%s", many, "SELECT sleep(60), 1 AS code")
+
+
+every_driver = pytest.mark.parametrize("warehouse", ["sqlite", *POSTGRES, *MARIADB], indirect=True)
+every_server = pytest.mark.parametrize("warehouse", [*POSTGRES, *MARIADB], indirect=True)
+
+
+@pytest.fixture
+def transfer(dag: Any) -> Callable[..., SqlToMediquoOperator]:
+    numbers = itertools.count()
+
+    def make(sql: str, **options: Any) -> SqlToMediquoOperator:
+        return SqlToMediquoOperator(
+            task_id=f"members_{next(numbers)}",
+            sql_conn_id="warehouse",
+            sql=sql,
+            retries=1,
+            **options,
+        )
+
+    return make
+
+
+def read(operator: SqlToMediquoOperator) -> Iterator[Any]:
+    return iter(operator.read_patients({}))  # type: ignore[typeddict-item]  # it needs nothing of it
+
+
+def fill(warehouse: Warehouse) -> None:
+    warehouse.run(
+        "CREATE TABLE members (member_id INT, name VARCHAR(40), born DATE, seen TIMESTAMP NULL, "
+        "card DECIMAL(20, 0), product VARCHAR(20), mail VARCHAR(90), note TEXT)"
+    )
+    warehouse.run(
+        "INSERT INTO members VALUES "
+        "(1, ' Ada ', '1980-12-10', '1980-12-10 10:00:00', 123456789012345678, 'premium', "
+        "'ada@example.com', '{\"card_id\": \"1\"}'), "
+        "(2, 'Jos\u00e9 \u0141', NULL, NULL, 2, 'basic', '', NULL), "
+        "(3, 'Bo', '2999-01-01', NULL, 3, 'basic', 'bo', NULL)"
+    )
+
+
+COLUMNS = {
+    "member_id": None,
+    "card": "code",
+    "name": "first_name",
+    "born": "birth_date",
+    "product": "plan",
+    "mail": "email",
+    "note": "meta",
+    "seen": None,
+}
+
+
+@every_driver
+def test_rows_arrive_as_patients(warehouse, box, transfer, run_task):
+    fill(warehouse)
+    run = run_task(transfer("SELECT * FROM members", columns=COLUMNS, max_rejects=1))
+    assert run.state == "success", run.error
+    assert (run.result["read"], run.result["upserted"], run.result["invalid"]) == (3, 2, 1)
+    ada, jose = box.patients["123456789012345678"], box.patients["2"]
+    assert ada["first_name"] == "Ada"
+    assert ada["birth_date"] == "1980-12-10"
+    assert ada["meta"] == {"card_id": "1"}
+    assert (jose["first_name"], jose["birth_date"], jose["email"]) == (
+        "Jos\u00e9 \u0141",
+        None,
+        None,
+    )
+    assert '"row": 3, "code": "3", "refused_by": "schema"' in run.log.replace('\\"', '"')
+    for value in ("Ada", "1980-12-10", "ada@example.com", "premium"):
+        assert value not in run.everything
+
+
+@every_driver
+def test_parameters_are_the_drivers_own(warehouse, box, transfer, run_task):
+    fill(warehouse)
+    sql = f"SELECT card AS code, name AS first_name FROM members WHERE member_id < {warehouse.mark}"
+    run = run_task(transfer(sql, parameters=[3]))
+    assert run.result["upserted"] == 2
+    percent = "SELECT card AS code, name AS first_name FROM members WHERE name LIKE '%d%'"
+    assert run_task(transfer(percent)).result["upserted"] == 1
+
+
+@pytest.mark.parametrize("warehouse", POSTGRES, indirect=True)
+def test_values_of_postgres(warehouse, transfer):
+    sql = (
+        "SELECT '00000000-0000-0000-0000-000000000007'::uuid AS code, 'Ada' AS first_name, "
+        "'NaN'::numeric AS last_name, 'NaN'::float AS plan, '{\"a\": 1}'::jsonb AS meta, "
+        "'1980-12-10 10:00:00+02'::timestamptz AS birth_date"
+    )
+    from airflow_provider_mediquo.api.schema import check_patient
+
+    (row,) = read(transfer(sql))
+    assert check_patient(row) == (
+        {
+            "code": "00000000-0000-0000-0000-000000000007",
+            "first_name": "Ada",
+            "last_name": None,
+            "birth_date": "1980-12-10",
+            "meta": {"a": 1},
+        },
+        {},
+    )
+
+
+# --- as a stream ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("warehouse", POSTGRES, indirect=True)
+def test_postgres_keeps_the_result(warehouse, transfer):
+    rows = read(transfer(warehouse.many))
+    assert next(rows)["code"] == 1
+    ((query,),) = warehouse.run(
+        "SELECT query FROM pg_stat_activity WHERE state = 'idle in transaction' "
+        "AND datname = current_database()"
+    )
+    assert query.startswith("FETCH FORWARD 1000")
+    rows.close()
+
+
+@pytest.mark.parametrize("warehouse", MARIADB, indirect=True)
+def test_mariadb_goes_on_sending_while_rows_are_read(warehouse, transfer):
+    sending = (
+        "SELECT count(*) FROM information_schema.processlist "
+        "WHERE db = database() AND info LIKE '%repeat%' AND id <> connection_id()"
+    )
+    rows = read(transfer(warehouse.many))
+    assert next(rows)["code"] == 1
+    assert warehouse.run(sending) == [(1,)]
+    rows.close()
+
+
+@every_server
+def test_a_source_that_is_left_lets_go_of_its_connection(warehouse, transfer, eventually):
+    connections = {
+        "%s": "SELECT count(*) FROM information_schema.processlist WHERE db = database()",
+    }[warehouse.mark]
+    if "generate_series" in warehouse.many:
+        connections = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND backend_type = 'client backend'"
+        )
+    rows = read(transfer(warehouse.many))
+    next(rows)
+    assert warehouse.run(connections) == [(2,)]
+    started = time.monotonic()
+    rows.close()
+    assert eventually(lambda: warehouse.run(connections) == [(1,)])
+    assert time.monotonic() - started < SOON
+
+
+@pytest.mark.parametrize("warehouse", POSTGRES, indirect=True)
+def test_a_pause_does_not_end_postgres_patience(warehouse, transfer):
+    ((name,),) = warehouse.run("SELECT current_database()")
+    warehouse.run(f"ALTER DATABASE {name} SET idle_in_transaction_session_timeout = 100")
+    rows = read(transfer(warehouse.many))
+    next(rows)
+    time.sleep(1)  # ten times as long as the server waits
+    assert sum(1 for _ in rows) == MANY - 1
+
+
+@pytest.mark.parametrize("warehouse", MARIADB, indirect=True)
+def test_a_pause_does_not_end_mariadbs_patience(warehouse, transfer):
+    ((usual,),) = warehouse.run("SELECT @@global.net_write_timeout")
+    warehouse.run("SET GLOBAL net_write_timeout = 1")
+    try:
+        rows = read(transfer(warehouse.many))
+        next(rows)
+        time.sleep(3)  # three times as long as the server waits
+        assert sum(1 for _ in rows) == MANY - 1
+    finally:
+        warehouse.run(f"SET GLOBAL net_write_timeout = {usual}")
+
+
+class Strange(sqlite3.Connection):
+    """A connection of a driver that nobody has heard of."""
+
+
+@pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
+def test_a_driver_that_may_not_stream_is_warned_of_once(
+    warehouse, box, transfer, run_task, monkeypatch
+):
+    from airflow.providers.sqlite.hooks.sqlite import SqliteHook
+
+    monkeypatch.setattr(
+        SqliteHook, "get_conn", lambda hook: sqlite3.connect(":memory:", factory=Strange)
+    )
+    run = run_task(transfer("SELECT 1 AS code, 'Ada' AS first_name"))
+    assert run.state == "success", run.error
+    assert run.log.count("is not known to read a result as a stream") == 1
+
+
+# --- columns --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("warehouse", ["sqlite", "psycopg", "mysqlclient"], indirect=True)
+@pytest.mark.parametrize(
+    ("sql", "columns", "says"),
+    [
+        (
+            "SELECT 1 AS code, 'canary' AS first_name, 2 AS shoe_size, 3 AS club",
+            None,
+            "no field of a patient: shoe_size, club",
+        ),
+        ("SELECT 1 AS code, 'canary' AS first_name", {"id": "code"}, "has no column id"),
+        ("SELECT 1 AS code, 'canary' AS firstname", None, "none of them is first_name"),
+        (
+            "SELECT 1 AS code, 'canary' AS first_name, 2 AS code",
+            None,
+            "more than one column for code",
+        ),
+        (
+            "SELECT 1 AS code, 'canary' AS first_name, '1980-01-01' AS birthdate, 2 AS birth_date",
+            None,
+            "more than one column for birth_date",
+        ),
+    ],
+)
+def test_columns_that_cannot_be_patients(warehouse, box, transfer, run_task, sql, columns, says):
+    run = run_task(transfer(sql, columns=columns))
+    assert run.state == "failed", "no retry heals it"
+    assert says in str(run.error)
+    assert "0 upserted, 0 unsettled, 0 rejected. Safe to run again." in str(run.error)
+    assert "canary" not in str(run.error)
+    assert box.counters.total == 0
+
+
+@pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
+def test_columns_of_something_else_are_not_shown(warehouse, transfer):
+    with pytest.raises(InvalidPatientsError) as caught:
+        next(read(transfer("SELECT 1 AS canary, 2 AS first_name")))
+    assert "canary" not in str(caught.value)
+    assert "2 columns, and none of them is code" in str(caught.value)
+
+
+@pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
+def test_an_unknown_column_may_be_dropped(warehouse, box, transfer, run_task):
+    sql = "SELECT 1 AS code, 'Ada' AS first_name, 2 AS shoe_size"
+    assert run_task(transfer(sql, columns={"shoe_size": None})).result["upserted"] == 1
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+
+@every_driver
+def test_a_statement_that_cannot_run_says_why(warehouse, box, transfer, run_task):
+    run = run_task(transfer("SELECT code, first_name FROM no_such_table"))
+    assert run.state == "up_for_retry"
+    assert "no_such_table" in str(run.error)
+    assert box.counters.total == 0
+
+
+@pytest.mark.parametrize("warehouse", POSTGRES, indirect=True)
+def test_what_the_database_says_of_a_row_is_not_repeated(warehouse, box, transfer, run_task):
+    warehouse.run("CREATE TABLE members AS SELECT 1 AS code, 'canary' AS first_name")
+    sql = "SELECT code, first_name, first_name::date AS birth_date FROM members"
+    run = run_task(transfer(sql))
+    assert run.state == "up_for_retry"
+    assert "22007" in str(run.error), "the database's own code for a date that is none"
+    assert "canary" not in run.everything
+    assert run.error.__cause__ is run.error.__context__ is None
+
+
+@pytest.mark.parametrize("warehouse", POSTGRES, indirect=True)
+def test_a_source_that_breaks_off_is_no_end(warehouse, box, transfer, run_task):
+    # Division by zero in row 5,000: what came before is sent.
+    sql = "SELECT n AS code, 'Ada' AS first_name, (1/(5000-n))::text AS plan FROM generate_series(1, 9000) n"
+    run = run_task(transfer(sql))
+    assert run.state == "up_for_retry"
+    assert "Stopped: The database could not be read" in str(run.error)
+    assert "22012" in str(run.error)
+    assert 3000 <= len(box.patients) <= 4999
+    assert f"{len(box.patients):,} upserted" in str(run.error)
+
+
+@every_server
+def test_a_kill_ends_a_long_statement(warehouse, box, transfer, run_task, kill):
+    running = {
+        "%s": "SELECT count(*) FROM information_schema.processlist WHERE info LIKE '%sleep(60)%'"
+    }
+    looks = running[warehouse.mark]
+    if "pg_sleep" in warehouse.sleep:
+        looks = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' OR query LIKE 'FETCH%'"
+    started = time.monotonic()
+    kill(when=lambda: warehouse.run(looks)[0][0] > 1 or warehouse.run(looks)[0][0] == 1)
+    run = run_task(transfer(warehouse.sleep))
+    assert time.monotonic() - started < SOON
+    assert "the task was killed" in str(run.error)
+
+
+@pytest.mark.parametrize(
+    "connection", [{"conn_type": "http", "host": "example.com"}, {"conn_type": "mediquo"}]
+)
+def test_a_connection_to_no_database(monkeypatch, box, transfer, run_task, connection):
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(connection))
+    run = run_task(transfer("SELECT 1"))
+    assert run.state in ("failed", "up_for_retry")
+    assert box.counters.total == 0
+
+
+def test_a_statement_in_a_file_is_a_template(dag):
+    assert ".sql" in SqlToMediquoOperator.template_ext
+    assert {"sql", "parameters", "rejects_path", "mediquo_conn_id"} <= {
+        *SqlToMediquoOperator.template_fields
+    }
+
+
+def test_an_error_of_a_driver_is_not_chained():
+    class Hook:
+        def get_conn(self) -> Any:
+            raise RuntimeError("canary")
+
+    with pytest.raises(SourceError) as caught:
+        next(iter(Rows(Hook(), "SELECT 1", None, lambda names: None)))
+    assert caught.value.__context__ is None
+    assert "canary" not in str(caught.value)
+    assert "RuntimeError" in str(caught.value)
