@@ -97,7 +97,7 @@ class UploadOptions:
         known = {None, *PATIENT_FIELDS}
         if unknown := [n for n, field in zip(names, fields, strict=True) if field not in known]:
             raise InvalidPatientsError(
-                f"{source} has columns that are no field of a patient: {', '.join(unknown)}. "
+                f"{source} has columns that are no field of a patient: {', '.join(name or '(no name)' for name in unknown)}. "
                 "Map each in `columns`, to a field or to None, which drops it. The fields are "
                 f"{', '.join(PATIENT_FIELDS)}."
             )

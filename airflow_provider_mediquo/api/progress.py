@@ -49,7 +49,7 @@ class Progress:
 
     def log(self) -> None:
         """Write it."""
-        log.info("%s", self)
+        log.info("%s", str(self))  # as it is now
 
     def __str__(self) -> str:
         report, tally = self._report, self._tally

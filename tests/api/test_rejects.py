@@ -1,13 +1,16 @@
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
 from airflow_provider_mediquo.api.errors import MediquoError
 from airflow_provider_mediquo.api.fields import RULES
 from airflow_provider_mediquo.api.ledger import Rejection
-from airflow_provider_mediquo.api.rejects import SHOWN, LocalFile, RejectLog
+from airflow_provider_mediquo.api.rejects import SHOWN, LocalFile, RejectLog, StoredParts
+from airflow_provider_mediquo.api.sources import Place
 
 
 def rejection(row: int, by: str = "schema") -> Rejection:
@@ -94,3 +97,92 @@ def test_without_rejects_there_is_no_folder_either(tmp_path):
     with RejectLog(LocalFile(tmp_path / "dag" / "run" / "x.jsonl")):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+# --- an object store, here fsspec's own in memory; the real one is in tests/transfers ------------
+
+
+@pytest.fixture
+def store() -> Iterator[UPath]:
+    folder = UPath("memory://rejects/dag/run/task-0-1.jsonl")
+    yield folder
+    folder.fs.store.clear()
+
+
+def parts(folder: UPath) -> dict[str, list[int]]:
+    """Name of each part -> rows in it."""
+    return {
+        part.name: [json.loads(line)["row"] for line in part.read_text().splitlines()]
+        for part in sorted(folder.iterdir(), key=str)
+    }
+
+
+def test_in_a_store_a_part_is_closed_every_1000_lines_and_at_the_end(store):
+    with RejectLog(StoredParts(store)) as rejects:
+        for row in range(1, 2501):
+            rejects.add(rejection(row))
+            assert len(parts(store) if store.exists() else ()) == row // 1000
+    assert parts(store) == {
+        "part-00001.jsonl": [*range(1, 1001)],
+        "part-00002.jsonl": [*range(1001, 2001)],
+        "part-00003.jsonl": [*range(2001, 2501)],
+    }
+    assert rejects.written_to == str(store)
+
+
+def test_in_a_store_a_part_is_closed_when_time_is_up(store):
+    with RejectLog(StoredParts(store)) as rejects:
+        rejects.flush()
+        assert not store.exists(), "there is no part without a line"
+        rejects.add(rejection(1))
+        rejects.flush()
+        assert parts(store) == {"part-00001.jsonl": [1]}
+
+
+def test_in_a_store_nothing_is_overwritten(store):
+    for row in (1, 2):
+        with RejectLog(StoredParts(store)) as rejects:
+            rejects.add(rejection(row))
+    assert parts(store) == {"part-00001.jsonl": [1], "part-00002.jsonl": [2]}
+
+
+def test_what_a_store_does_not_take_is_logged_all_of_it(store, caplog, monkeypatch):
+    with RejectLog(StoredParts(store)) as rejects:
+        rejects.add(*(rejection(row) for row in range(30)))
+        monkeypatch.setattr(type(store.fs), "_open", lambda *args, **options: 1 / 0)
+        rejects.flush()
+        rejects.add(rejection(31))
+    rows = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Rejected")]
+    assert len(rows) == 31
+    assert "cannot be written (ZeroDivisionError)" in caplog.text
+    assert rejects.written_to is None
+
+
+@pytest.mark.parametrize(
+    ("problem", "is_fatal"), [(PermissionError, False), (OSError("no such host"), True)]
+)
+def test_a_store_that_does_not_answer_is_an_error_before_anything_is_read(
+    store, monkeypatch, problem, is_fatal
+):
+    def fail(*args: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(type(store), "exists", fail)
+    if is_fatal:
+        with pytest.raises(MediquoError, match=r"`rejects_path`.*no such host"):
+            RejectLog(StoredParts(store)).__enter__()
+    else:
+        RejectLog(StoredParts(store)).__enter__()
+
+
+def test_a_line_has_its_place():
+    rejection = Rejection(7, "m-7", "mediquo", {"tax_id": "refused"}, 422, Place("a.csv", 9))
+    assert rejection.as_dict() == {
+        "row": 7,
+        "file": "a.csv",
+        "line": 9,
+        "code": "m-7",
+        "refused_by": "mediquo",
+        "problems": {"tax_id": "refused"},
+        "status": 422,
+    }

@@ -1,0 +1,84 @@
+import re
+import threading
+import time
+
+from airflow_provider_mediquo.api import upload as upload_module
+from airflow_provider_mediquo.api.ledger import Tally, UploadReport
+from airflow_provider_mediquo.api.progress import BEAT, Progress, every
+
+
+def test_something_is_done_again_and_again_and_then_no_more():
+    beats, enough = [], threading.Event()
+
+    def beat():
+        beats.append(threading.current_thread().name)
+        if len(beats) == 3:
+            enough.set()
+
+    with every(0.01, beat):
+        assert enough.wait(10)
+    count = len(beats)
+    time.sleep(0.05)
+    assert len(beats) == count
+    assert {*beats} == {"mediquo-beat"}
+
+
+def progress(total: int, seconds: float = 10.0, **counts: int) -> str:
+    shown = Progress(UploadReport(**counts), Tally(requests=12), total)
+    shown._started -= seconds
+    return str(shown)
+
+
+def test_it_says_what_was_done_and_how_fast():
+    text = progress(0, read=20_000, upserted=19_000, invalid=7)
+    assert re.fullmatch(
+        r"20,000 read \((2,000|1,999) a second\), 19,000 upserted, 7 rejected, 12 requests, 0 s paused",
+        text,
+    )
+
+
+def test_it_says_how_long_it_will_take_where_the_total_is_known():
+    assert progress(40_000, read=20_000).endswith(", about 10 s left")
+    assert progress(2_020_000, read=20_000).endswith(", about 17 min left")
+    assert progress(10, read=20_000).endswith(", about 0 s left"), "the total was a guess"
+    assert "left" not in progress(40_000)
+
+
+def test_a_pause_counts_while_it_lasts():
+    tally = Tally()
+    with tally.waiting():
+        tally._since -= 7
+        assert 7 <= tally.seconds_throttled() < 60
+    assert 7 <= tally.seconds_throttled() < 60
+
+
+def test_an_upload_tells_of_its_progress_every_30_seconds(
+    box, client, upload, people, monkeypatch, caplog
+):
+    assert BEAT == 30
+    caplog.set_level("INFO")
+    monkeypatch.setattr(upload_module, "BEAT", 0.05)
+    told = threading.Event()
+
+    def until_told(records):
+        for record in records:
+            yield record
+            while not told.is_set() and not any("a second" in line for line in caplog.messages):
+                time.sleep(0.01)
+            told.set()
+
+    run = upload(client, until_told(people(300)))
+    assert run.error is None
+    (first, *_) = [line for line in caplog.messages if "a second" in line]
+    assert first.startswith("1 read (")
+    assert "about" not in first, "a generator knows no total"
+
+
+def test_the_end_is_a_block_that_can_be_read(box, client, upload, people, caplog):
+    caplog.set_level("INFO")
+    upload(client, [*people(1200), "no patient"])
+    (block,) = [line for line in caplog.messages if line.startswith("Ledger\n")]
+    assert "  read                      1,201\n" in block
+    assert "  upserted                  1,200\n" in block
+    assert "  rejects_path      /" in block
+    assert "sample" not in block
