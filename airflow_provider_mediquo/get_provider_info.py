@@ -73,12 +73,24 @@ def get_provider_info() -> dict[str, Any]:
         "operators": _modules("operators.patients"),
         "sensors": _modules("sensors.patients"),
         "triggers": _modules("triggers.patients"),
+        "transfers": [
+            _transfer("SQL", "transfers.sql_to_mediquo"),
+            _transfer("Files", "transfers.file_to_mediquo"),
+        ],
         "task-decorators": [
             {
                 "name": "mediquo_upsert",
                 "class-name": f"{_PACKAGE}.decorators.mediquo_upsert.mediquo_upsert_task",
             }
         ],
+    }
+
+
+def _transfer(source: str, name: str) -> dict[str, str]:
+    return {
+        "source-integration-name": source,
+        "target-integration-name": _INTEGRATION,
+        "python-module": f"{_PACKAGE}.{name}",
     }
 
 

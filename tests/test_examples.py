@@ -1,6 +1,7 @@
 """The example DAGs, run whole against a mediQuo on a socket."""
 
 import csv
+import gzip
 import json
 
 import pytest
@@ -36,9 +37,8 @@ def bag():
 
 
 def test_there_are_examples(bag):
-    assert (
-        NAMES == sorted(bag.dags) == ["mediquo_classic", "mediquo_nightly", "mediquo_read_patient"]
-    )
+    assert sorted(bag.dags) == NAMES
+    assert {"mediquo_classic", "mediquo_files", "mediquo_nightly"} < {*NAMES}
 
 
 def test_they_are_read_without_an_error(bag):
@@ -86,6 +86,59 @@ def test_the_nightly_run(bag, start_box, run_dag, tmp_path):
         lines = [json.loads(line) for line in file]
     assert {line["row"]: line["problems"] for line in lines} == RULES_OF_ROWS
     assert ledger["rejects_path"].startswith(f"{tmp_path}/mediquo_nightly/manual__")
+
+
+def test_the_run_over_files(bag, start_box, run_dag, tmp_path):
+    box = start_box(lag=1)
+    header = "member_id;first_name;product\n"
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text(f"{header}m-1;Ada;basic\nm-2;Bo\n")
+    (tmp_path / "in" / "b.csv.gz").write_bytes(gzip.compress(f"{header}m-3;Cy;".encode()))
+    dag = bag.dags["mediquo_files"]
+    dag.get_task("wait_until_visible").poke_interval = 0.2
+    done = run_dag(dag, path=str(tmp_path / "in"), rejects=str(tmp_path))
+    assert {state for state, _ in done.values()} == {"success"}
+    assert set(box.patients) == {"m-1", "m-3"}
+    with open(done["upsert"][1]["rejects_path"], encoding="utf-8") as file:
+        (line,) = map(json.loads, file)
+    assert (line["file"], line["line"]) == (str(tmp_path / "in" / "a.csv"), 3)
+
+
+def fill(database, count):
+    """Members with every third number missing, so that the key has gaps."""
+    database.run(
+        "CREATE TABLE members AS SELECT n AS id, 'm-' || n AS member_id, 'Ada' AS first_name, "
+        "NULL AS last_name, 'female' AS gender, DATE '1980-12-10' AS birth_date, NULL AS tax_id, "
+        "'m' || n || '@example.com' AS email, NULL AS phone, 'basic' AS product, 'es' AS locale "
+        f"FROM generate_series(1, {count * 3 // 2}) AS n WHERE n % 3 > 0"
+    )
+
+
+def test_the_run_over_a_table(bag, start_box, run_dag, postgres_database, monkeypatch):
+    box = start_box(lag=1)
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres_database.json())
+    fill(postgres_database, 2500)
+    dag = bag.dags["mediquo_warehouse"]
+    dag.get_task("wait_until_visible").poke_interval = 0.2
+    done = run_dag(dag)
+    assert {state for state, _ in done.values()} == {"success"}
+    assert done["upsert"][1]["upserted"] == len(box.patients) == 2500
+    assert box.patients["m-1"]["birth_date"] == "1980-12-10"
+
+
+def test_the_run_over_shards(bag, start_box, run_dag, postgres_database, monkeypatch):
+    box = start_box(lag=1)
+    connection = json.dumps(box.connection | {"extra": {"requests_per_minute": 150}})
+    monkeypatch.setenv("AIRFLOW_CONN_MEDIQUO_QUARTER", connection)
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres_database.json())
+    fill(postgres_database, 250)
+    done = run_dag(bag.dags["mediquo_sharded"], size=100)
+    assert {name: state for name, (state, _) in done.items()} == dict.fromkeys(
+        ["shards", "upsert-0", "upsert-1", "upsert-2", "wait_until_visible"], "success"
+    )
+    assert [done[f"upsert-{index}"][1]["upserted"] for index in range(3)] == [100, 100, 50]
+    assert box.accepted == dict.fromkeys(box.patients, 1)
+    assert len(box.patients) == 250
 
 
 def test_the_classic_run(bag, box, run_dag):

@@ -20,7 +20,9 @@ ROLES = ("hooks", "operators", "sensors", "triggers")
 MODULES = [
     name for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "airflow_provider_mediquo.")
 ]
-WITHOUT_AIRFLOW = ("airflow_provider_mediquo.api", "airflow_provider_mediquo.sandbox")
+IMPORTED_WHEN_USED = tuple(
+    f"airflow_provider_mediquo.{part}" for part in ("api", "sandbox", "sources")
+)
 NAMES_FROM_AIRFLOW = """
 from airflow.providers.common.compat.sdk import (
     AirflowFailException, AirflowSensorTimeout, AirflowSkipException, BaseHook, BaseOperator,
@@ -60,6 +62,13 @@ def test_every_module_of_a_role_is_listed_and_nothing_else(role):
         import_module(name)
 
 
+def test_every_transfer_is_listed():
+    listed = {entry["python-module"] for entry in INFO["transfers"]}
+    assert listed == {name for name in MODULES if ".transfers." in name}
+    for name in listed:
+        import_module(name)
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -92,7 +101,7 @@ def test_reading_it_imports_nothing(python):
 
 
 def test_parsing_a_dag_imports_no_package_that_airflow_has_not_imported(python):
-    modules = [name for name in MODULES if not name.startswith(WITHOUT_AIRFLOW)]
+    modules = [name for name in MODULES if not name.startswith(IMPORTED_WHEN_USED)]
     code = (
         f"import sys\n{NAMES_FROM_AIRFLOW}\n"
         "before = set(sys.modules)\n"

@@ -10,9 +10,9 @@ from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.ledger import Rejection, UploadReport
 from airflow_provider_mediquo.api.options import UploadOptions
 from airflow_provider_mediquo.api.patients import encode_patient
+from airflow_provider_mediquo.api.placed import Place, Placed, Unreadable
 from airflow_provider_mediquo.api.rejects import RejectLog
 from airflow_provider_mediquo.api.schema import check_patient
-from airflow_provider_mediquo.api.sources import Place, Placed, Unreadable
 
 _HASH_BITS = (1 << 58) - 1  # with one bit more it is an int of 32 bytes
 _SHOWN_LOST_PLANS = 20

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_mediquo.api.sources import Place
+from airflow_provider_mediquo.api.placed import Place
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class SqlToMediquoOperator(MediquoUpsertBaseOperator):
     def read_patients(self, context: Context) -> Iterable[Any]:
         """Return the rows."""
         from airflow_provider_mediquo.api.options import UploadOptions
-        from airflow_provider_mediquo.transfers.rows import Rows
+        from airflow_provider_mediquo.sources.rows import Rows
 
         header = UploadOptions(columns=self.columns)
         return Rows(

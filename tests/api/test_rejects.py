@@ -9,8 +9,8 @@ from upath import UPath
 from airflow_provider_mediquo.api.errors import MediquoError
 from airflow_provider_mediquo.api.fields import RULES
 from airflow_provider_mediquo.api.ledger import Rejection
+from airflow_provider_mediquo.api.placed import Place
 from airflow_provider_mediquo.api.rejects import SHOWN, LocalFile, RejectLog, StoredParts
-from airflow_provider_mediquo.api.sources import Place
 
 
 def rejection(row: int, by: str = "schema") -> Rejection:

@@ -3,10 +3,11 @@
 import json
 import threading
 import time
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
-from airflow.sdk import task
+from airflow.sdk import Asset, AssetAlias, task
 
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from airflow_provider_mediquo.operators.patients import (
@@ -447,3 +448,56 @@ def test_a_killed_one_waits_no_longer(box, run_task, kill):
     run = run_task(read(code="m-1"))
     assert time.monotonic() - started < 10
     assert "Stopped" in str(run.error)
+
+
+# --- assets, and rejects in a store ---------------------------------------------------------------
+
+
+def test_an_asset_that_is_an_outlet_gets_the_counts_and_no_code(box, run_task, people):
+    members = Asset("mediquo://clinic/patients")
+    others = AssetAlias("others")
+    patients = [*people(7), {"code": "m-8", "first_name": ""}]
+    run = run_task(upsert(patients, max_rejects=1, outlets=[members, others]))
+    assert run.state == "success", run.error
+    (event,) = run.left["outlet_events"]
+    assert event["extra"].items() >= {"read": 8, "upserted": 7, "rejected": 1}.items()
+    assert {*event["extra"]} == {*run.result} - {"sample", "rejects_path", "stopped_because"}
+    assert "m-1" not in json.dumps(run.left)
+
+
+def test_without_an_outlet_there_is_no_event(box, run_task, people):
+    assert not run_task(upsert(people(1))).left.get("outlet_events")
+
+
+def test_rejects_go_to_an_object_store_too(box, run_task, people, s3_bucket, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC_STORE", s3_bucket.json())
+    folder = f"s3://clinic_store@{s3_bucket.bucket}/rejects"
+    patients = [*people(3), *({"code": f"x-{number}"} for number in range(250))]
+    task = upsert(patients, rejects_path=folder)
+    for try_number in (1, 2):
+        run = run_task(task, try_number=try_number)
+        assert run.state == "failed"
+        name = f"clinic/manual__2026-01-02/upsert--1-{try_number}.jsonl"
+        assert f"Written down, a line a record: {folder}/{name}" in str(run.error)
+    with closing(s3_bucket.client()) as client:
+        found = client.list_objects_v2(Bucket=s3_bucket.bucket, Prefix="rejects/")["Contents"]
+        assert [each["Key"] for each in found] == [
+            f"rejects/clinic/manual__2026-01-02/upsert--1-{number}.jsonl/part-00001.jsonl"
+            for number in (1, 2)
+        ]
+        body = client.get_object(Bucket=s3_bucket.bucket, Key=found[0]["Key"])["Body"].read()
+    lines = [json.loads(line) for line in body.splitlines()]
+    assert [line["code"] for line in lines] == [f"x-{number}" for number in range(250)]
+
+
+def test_a_store_that_is_not_there_ends_it_before_anything_is_sent(
+    box, run_task, people, monkeypatch, s3
+):
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_NO_STORE", s3.json(extra={"endpoint_url": "http://127.0.0.1:9"})
+    )
+    run = run_task(upsert(people(3), rejects_path="s3://no_store@bucket/rejects"))
+    assert "`rejects_path`: nothing can be written in s3://no_store@bucket/rejects" in str(
+        run.error
+    )
+    assert box.counters.total == 0

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
-from airflow_provider_mediquo.transfers.rows import Rows
+from airflow_provider_mediquo.sources.rows import Rows
 from airflow_provider_mediquo.transfers.sql_to_mediquo import SqlToMediquoOperator
 
 SOON = 10.0
@@ -376,3 +376,19 @@ def test_an_error_of_a_driver_is_not_chained():
     assert caught.value.__context__ is None
     assert "canary" not in str(caught.value)
     assert "RuntimeError" in str(caught.value)
+
+
+# --- lineage --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("warehouse", ["psycopg", "mysqlclient"], indirect=True)
+def test_openlineage_gets_tables_and_mediquo(warehouse, box, transfer):
+    fill(warehouse)
+    sql = "SELECT m.card AS code, m.name AS first_name FROM members m WHERE m.name = 'canary'"
+    lineage = transfer(sql).get_openlineage_facets_on_start()
+    (table,) = lineage.inputs
+    assert table.name.endswith("members")
+    assert table.namespace.startswith(("postgres://127.0.0.1:", "mysql://127.0.0.1:"))
+    (mediquo,) = lineage.outputs
+    assert f"{mediquo.namespace}{mediquo.name}" == f"{box.url}/patients"
+    assert "canary" not in str(lineage)

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mediquo.api.errors import MediquoError, SourceError
-from airflow_provider_mediquo.transfers.ahead import ReadAhead
+from airflow_provider_mediquo.sources.ahead import ReadAhead
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook

@@ -1,0 +1,100 @@
+"""CSV with a header. https://www.rfc-editor.org/rfc/rfc4180"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, repeat
+from typing import Any, TextIO
+
+from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
+from airflow_provider_mediquo.api.options import UploadOptions
+from airflow_provider_mediquo.api.placed import Place, Placed, Unreadable
+from airflow_provider_mediquo.sources.text_lines import Lines
+
+_DELIMITERS = (",", ";", "\t", "|")
+
+
+def read_csv(
+    text: TextIO, name: str, options: UploadOptions, delimiter: str | None
+) -> Iterator[Placed]:
+    """Yield each row as a mapping of the header's names to cells; blank lines are skipped.
+
+    A row with more or fewer cells than the header is Unreadable: read as blanks, those that were
+    cut off would empty what a patient has. Raises SourceError where rows cannot be told apart.
+
+    :param name: of the file.
+    :param options: whose `columns` say which columns are fields of a patient.
+    :param delimiter: None: the one that fits the header.
+    """
+    rows = _rows(Lines(text), name, options, delimiter)
+    header = next((row for _, row in rows if row != []), None) or []
+    _check(header, name, options)
+    for line, row in rows:
+        if row and len(row) == len(header):
+            yield Placed(dict(zip(header, row)), Place(name, line))  # noqa: B905  # just compared
+        elif row != []:
+            yield Placed(Unreadable("cells"), Place(name, line))
+
+
+def _rows(
+    lines: Lines, name: str, options: UploadOptions, delimiter: str | None
+) -> Iterator[tuple[int, list[str] | None]]:
+    """Yield the line that each row begins on, and its cells; None where its quotes are wrong."""
+    blank, first = _first(lines)
+    delimiter = delimiter or _fitting(first, options)
+    every: Iterable[Any] = chain(repeat("\n", blank), [first], lines)
+    # Strict, because what `"Ada "Bo" Day"` was meant to be is a guess.
+    reader = csv.reader(every, delimiter=delimiter, strict=True)
+    while True:
+        begin = reader.line_num + 1
+        row = None
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            pass
+        if row is None and (reader.line_num > begin or not _ends(lines.last, delimiter)):
+            raise _no_end(name, begin)
+        yield begin, row
+
+
+def _first(lines: Iterable[str | None]) -> tuple[int, str | None]:
+    """Return how many blank lines there are before the first other one, and that."""
+    every = enumerate(lines)
+    return next(((n, line) for n, line in every if line is None or not line.isspace()), (0, ""))
+
+
+def _fitting(header: str | None, options: UploadOptions) -> str:
+    """Return the delimiter that fits a header, or else the one with the most columns."""
+    columns = options.columns or {}
+    names = {each: next(csv.reader([header or ""], delimiter=each), []) for each in _DELIMITERS}
+    for each in _DELIMITERS:
+        if {"code", "first_name"} <= {columns.get(name, name) for name in names[each]}:
+            return each
+    return max(_DELIMITERS, key=lambda each: len(names[each]))
+
+
+def _check(header: Sequence[str], name: str, options: UploadOptions) -> None:
+    if any("\ud800" <= character <= "\udfff" for character in "".join(header)):
+        raise InvalidPatientsError(
+            f"The header of {name} is in another encoding than it is read with: set `encoding`."
+        )
+    options.check_header(header, name)
+
+
+def _ends(line: str | None, delimiter: str) -> bool:
+    """Whether a row ends with its line, by a reading that takes wrong quotes for text."""
+    try:
+        return line is not None and len([*csv.reader([line, "."], delimiter=delimiter)]) == 2
+    except csv.Error:
+        return False
+
+
+def _no_end(name: str, line: int) -> SourceError:
+    return SourceError(
+        f"{name} cannot be read any further: the row that begins on line {line:,} has no clear "
+        "end. A quote in it is not closed, or not where it should be; or it is far too long. The "
+        "lines before it were read."
+    )

@@ -1,0 +1,224 @@
+"""Files to mediQuo, run through Airflow's own task runner against a mediQuo on a socket."""
+
+import gzip
+import io
+import json
+from contextlib import closing
+
+import pytest
+
+from airflow_provider_mediquo.transfers.file_to_mediquo import FileToMediquoOperator
+
+pytestmark = pytest.mark.usefixtures("dag")
+
+HEADER = "member_id;first_name;product\n"
+COLUMNS = {"member_id": "code", "product": "plan"}
+
+
+def upsert(path, **options):
+    options = {"columns": COLUMNS} | options
+    return FileToMediquoOperator(task_id="upsert", path=str(path), **options)
+
+
+def rows(start, stop):
+    return "".join(f"m-{number};Ada;basic\n" for number in range(start, stop))
+
+
+@pytest.fixture
+def members(tmp_path):
+    """A folder of two files: 250 members, two bad ones among them."""
+    folder = tmp_path / "members"
+    folder.mkdir()
+    (folder / "a.csv").write_text(f"{HEADER}{rows(0, 150)}m-x;Canary\n", encoding="utf-8-sig")
+    text = f"{HEADER}m-y; ;basic\n{rows(150, 250)}"
+    (folder / "b.csv.gz").write_bytes(gzip.compress(text.encode()))
+    (folder / "_SUCCESS").touch()
+    return folder
+
+
+def test_a_folder_of_files_is_upserted(box, run_task, members):
+    run = run_task(upsert(members, max_rejects=2))
+    assert run.state == "success"
+    counts = [run.result[name] for name in ("read", "upserted", "rejected", "unsettled")]
+    assert counts == [252, 250, 2, 0]
+    assert set(box.patients) == {f"m-{number}" for number in range(250)}
+
+
+def test_each_rejected_record_is_written_down_with_its_file_and_line(
+    box, run_task, members, tmp_path
+):
+    run = run_task(upsert(members, rejects_path=str(tmp_path / "rejects")))
+    assert run.state == "failed"
+    with open(run.result["rejects_path"] if run.result else one_below(tmp_path / "rejects")) as f:
+        first, second = map(json.loads, f)
+    assert first == {
+        "row": 151,
+        "file": str(members / "a.csv"),
+        "line": 152,
+        "code": None,
+        "refused_by": "schema",
+        "problems": {"record": "cells"},
+    }
+    assert (second["file"], second["line"]) == (str(members / "b.csv.gz"), 2)
+    assert (second["code"], second["problems"]) == ("m-y", {"first_name": "required"})
+    assert "Canary" not in run.everything
+
+
+def one_below(folder):
+    (path,) = (path for path in folder.rglob("*") if path.is_file())
+    return path
+
+
+def test_without_a_rejects_path_they_are_logged_in_the_same_way(box, run_task, members):
+    run = run_task(upsert(members))
+    assert "b.csv.gz" in run.log
+    assert "Canary" not in run.everything
+
+
+def test_its_path_is_a_template(box, run_task, tmp_path):
+    (tmp_path / "2026-01-02.csv").write_text(HEADER + rows(0, 2))
+    run = run_task(upsert(tmp_path / "{{ ds }}.csv"))
+    assert run.state == "success"
+    assert run.rendered["path"] == f"{tmp_path}/2026-01-02.csv"
+    assert len(box.patients) == 2
+
+
+def test_a_file_that_is_not_there_yet_is_looked_for_again(box, run_task, tmp_path):
+    run = run_task(upsert(tmp_path / "members.csv"))
+    assert run.state == "up_for_retry"
+    assert f"There is no file at {tmp_path}/members.csv, or not yet." in str(run.error)
+    assert box.counters.total == 0
+
+
+def test_one_without_a_header_fails_for_good_and_shows_nothing(box, run_task, tmp_path):
+    (tmp_path / "members.csv").write_text("m-1;Canaryfirst;canary-plan\nm-2;Canaryother;b\n")
+    run = run_task(upsert(tmp_path / "members.csv"))
+    assert run.state == "failed"
+    assert "has 3 columns, and none of them is code or first_name" in str(run.error)
+    assert "canary" not in run.everything.lower()
+    assert box.counters.total == 0
+
+
+def test_what_was_read_before_a_file_broke_is_in_the_ledger(box, run_task, tmp_path):
+    whole = gzip.compress((HEADER + rows(0, 100_000)).encode())
+    (tmp_path / "members.csv.gz").write_bytes(whole[: len(whole) // 2])
+    run = run_task(upsert(tmp_path / "members.csv.gz"))
+    assert run.state == "up_for_retry"
+    assert "EOFError" in str(run.error)
+    assert "upserted" in run.log
+    assert len(box.patients) > 10_000
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"encoding": "utf-9"}, {"delimiter": "\\t"}, {"columns": {"a": "b"}}]
+)
+def test_an_option_that_makes_no_sense_fails_for_good(box, run_task, tmp_path, wrong):
+    run = run_task(upsert(tmp_path, **wrong))
+    assert run.state == "failed"
+    assert f"`{next(iter(wrong))}`" in str(run.error)
+
+
+def test_it_is_read_in_the_encoding_that_is_given(box, run_task, tmp_path):
+    (tmp_path / "members.csv").write_bytes(f"{HEADER}m-1;Zoë;basic".encode("cp1252"))
+    assert run_task(upsert(tmp_path, encoding="cp1252")).state == "success"
+    assert box.patients["m-1"]["first_name"] == "Zoë"
+
+
+@pytest.mark.parametrize(
+    ("path", "namespace", "name"),
+    [
+        ("/data/members.csv", "file", "/data/members.csv"),
+        ("file:///data/*.csv", "file", "/data/*.csv"),
+        ("s3://bucket/in/2026?.csv", "s3://bucket", "in/2026?.csv"),
+        ("s3://aws_default@bucket/in/", "s3://bucket", "in/"),
+    ],
+)
+def test_its_path_is_what_openlineage_is_told(path, namespace, name):
+    (dataset,) = upsert(path).lineage_inputs()
+    assert (dataset.namespace, dataset.name) == (namespace, name)
+
+
+# --- from a store ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def put(s3_bucket, monkeypatch):
+    """Put an object into a bucket that the connection `clinic_files` leads to; return its URL."""
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC_FILES", s3_bucket.json())
+
+    def put(key, content):
+        with closing(s3_bucket.client()) as client:
+            client.put_object(Bucket=s3_bucket.bucket, Key=key, Body=content)
+        return f"s3://{s3_bucket.bucket}/{key}"
+
+    return put
+
+
+@pytest.fixture
+def fetched(monkeypatch):
+    """How many bytes of objects were asked for so far, range by range."""
+    from s3fs.core import S3File
+
+    ranges = []
+    usual = S3File._fetch_range
+
+    def fetch(self, start, end):
+        ranges.append(end - start)
+        return usual(self, start, end)
+
+    monkeypatch.setattr(S3File, "_fetch_range", fetch)
+    return ranges
+
+
+def parquet():
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    file = io.BytesIO()
+    codes = [f"m-{number}" for number in range(200, 250)]
+    pq.write_table(
+        pa.table({"member_id": codes, "first_name": ["Bo"] * 50, "product": ["a"] * 50}), file
+    )
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("path", "count"), [("in", 250), ("in/[ab]*", 200), ("in/sub", 50)])
+def test_objects_are_upserted_in_the_same_way(box, run_task, put, path, count):
+    put("in/a.csv", HEADER + rows(0, 100))
+    put("in/b", gzip.compress((HEADER + rows(100, 200)).encode()))
+    root = put("in/sub/c.parquet", parquet()).removesuffix("in/sub/c.parquet")
+    run = run_task(upsert(root + path, path_conn_id="clinic_files"))
+    assert run.state == "success"
+    assert run.result["upserted"] == len(box.patients) == count
+
+
+def test_a_rejected_record_of_an_object_has_its_url(box, run_task, put, tmp_path):
+    url = put("in/a.csv", f"{HEADER}m-1;Ada;basic\nm-2\n")
+    run_task(upsert(url, path_conn_id="clinic_files", rejects_path=str(tmp_path)))
+    line = json.loads(one_below(tmp_path).read_text())
+    assert (line["file"], line["line"]) == (url, 3)
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_an_object_is_read_as_a_stream(put, fetched, pack):
+    from airflow_provider_mediquo.api.options import UploadOptions
+    from airflow_provider_mediquo.sources.formats import Reading, read_files
+
+    text = (HEADER + rows(0, 500_000)).encode()
+    url = put("in/big", gzip.compress(text, 0) if pack else text)
+    placed = read_files(url, "clinic_files", Reading(UploadOptions(columns=COLUMNS)))
+    assert next(placed).record["member_id"] == "m-0"
+    assert sum(fetched) <= 3 << 20
+    assert sum(1 for _ in placed) == 499_999
+    assert max(fetched) <= 3 << 20
+    assert sum(fetched) < len(text) * 1.1
+
+
+def test_a_connection_that_may_not_read_says_what_it_got(
+    run_task, box, put, monkeypatch, s3_bucket
+):
+    url = put("in/a.csv", HEADER)
+    connection = s3_bucket.json(extra={"endpoint_url": "http://127.0.0.1:1"})
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC_GONE", connection)
+    run = run_task(upsert(url, path_conn_id="clinic_gone"))
+    assert run.state == "up_for_retry"
+    assert f"{url} cannot be looked for: " in str(run.error)
