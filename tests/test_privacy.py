@@ -10,8 +10,13 @@ and what a task returns, also to an upsert, as XCom.
 """
 
 import json
+import os
+import sqlite3
+import tempfile
 import traceback
 from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG, task
@@ -24,6 +29,8 @@ from airflow_provider_mediquo.operators.patients import (
     MediquoUpsertPatientsOperator,
 )
 from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
+from airflow_provider_mediquo.transfers.file_to_mediquo import FileToMediquoOperator
+from airflow_provider_mediquo.transfers.sql_to_mediquo import SqlToMediquoOperator
 
 pytestmark = pytest.mark.usefixtures("dag")
 
@@ -166,8 +173,32 @@ def mapped_function(patients, **options):
     return upsert.partial(name=VALUES["first_name"]).expand(patients=[patients]).operator
 
 
+def from_a_file(patients, **options):
+    path = Path(tempfile.mkdtemp(dir=os.environ["AIRFLOW_HOME"])) / "members.jsonl"
+    path.write_text("".join(json.dumps(patient) + "\n" for patient in patients))
+    return FileToMediquoOperator(task_id="upsert", path=str(path), **options)
+
+
+def from_a_table(patients, **options):
+    path = Path(tempfile.mkdtemp(dir=os.environ["AIRFLOW_HOME"])) / "members.db"
+    columns = ["code", "gender", "locale", *VALUES]
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(f"CREATE TABLE members ({', '.join(columns)})")
+        rows = [[patient.get(name) for name in columns] for patient in patients]
+        rows = [[json.dumps(v) if isinstance(v, dict) else v for v in row] for row in rows]
+        marks = ", ".join("?" * len(columns))
+        database.executemany(f"INSERT INTO members VALUES ({marks})", rows)
+        database.commit()
+    os.environ["AIRFLOW_CONN_MEMBERS"] = json.dumps({"conn_type": "sqlite", "host": str(path)})
+    return SqlToMediquoOperator(
+        task_id="upsert", sql_conn_id="members", sql="SELECT * FROM members", **options
+    )
+
+
 WAYS = [
     plain,
+    from_a_file,
+    from_a_table,
     from_another_task,
     mapped,
     mapped_over_another_task,
@@ -288,6 +319,23 @@ def test_one_that_would_unsubscribe(box, run_task):
     patients = [PATIENT | {"code": f"m-{number}", "plan": ""} for number in range(100)]
     run = run_task(plain(patients))
     assert run.state == "failed"
+    assert_nothing_leaked(run)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "m-1,Canaryfirst,Canarylast\nm-2,Canary,Canary\n",
+        'code,first_name\nm-1,Canary,canary\nm-2,"Canary"canary\nm-3,"canary',
+        '{"code": "m-1", "first_name": "Canary"',
+        '[{"code": "m-1", "first_name": "Canary"}]',
+    ],
+    ids=["no header", "quotes", "cut off", "array"],
+)
+def test_one_of_a_broken_file(box, run_task, tmp_path, content):
+    (tmp_path / "members").write_text(content)
+    run = run_task(FileToMediquoOperator(task_id="upsert", path=str(tmp_path / "members")))
+    assert run.state in ("failed", "up_for_retry")
     assert_nothing_leaked(run)
 
 
