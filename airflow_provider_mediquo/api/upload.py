@@ -12,7 +12,6 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from itertools import islice
 from operator import length_hint
 from types import MappingProxyType
 from typing import Any
@@ -329,5 +328,16 @@ def _next(search: Search[Item], answer: RejectedRequestError | None) -> list[Ite
 
 
 def _chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    while chunk := list(islice(items, size)):
+    chunk: list[Item] = []
+    try:
+        for item in items:
+            chunk.append(item)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+    except Exception:  # of the source: what it gave before is good all the same
+        if chunk:
+            yield chunk
+        raise
+    if chunk:
         yield chunk

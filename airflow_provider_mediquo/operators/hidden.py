@@ -31,10 +31,13 @@ class HiddenPatients:
             else:
                 yield item
 
+    def __length_hint__(self) -> int:
+        return sum(map(_count, self.given)) if isinstance(self.given, list | tuple) else 0
+
     def __repr__(self) -> str:
         if not isinstance(self.given, list | tuple):
             return f"<patients of a {type(self.given).__name__}>"
-        return f"<{sum(map(_count, self.given)):,} patients>"
+        return f"<{self.__length_hint__():,} patients>"
 
 
 class HiddenArgs(Sequence[Any]):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mediquo.api import client as client_module
+from airflow_provider_mediquo.api import errors
 from airflow_provider_mediquo.api import plans as plans_module
 from airflow_provider_mediquo.api import upload as upload_module
 from airflow_provider_mediquo.api.errors import (
@@ -624,13 +625,30 @@ def failing(records: list[Any]) -> Iterator[Any]:
     raise SourceError("the database went away")
 
 
-@pytest.mark.parametrize("count", [0, 50, 1550])
-def test_what_the_source_raises_comes_through_after_the_ledger(box, client, upload, people, count):
+@pytest.mark.parametrize(("count", "sent"), [(0, 0), (50, 0), (999, 0), (1000, 1000), (1550, 1550)])
+def test_what_the_source_raises_comes_through_after_the_ledger(
+    box, client, upload, people, count, sent
+):
     run = upload(client, failing(people(count)))
     assert type(run.error) is SourceError
     assert run.report.stopped_because == "the source failed: SourceError"
     assert run.report.read == count
-    assert len(box.patients) == run.report.upserted
+    # Fewer are no reason to believe that nobody is unsubscribed by accident.
+    assert len(box.patients) == run.report.upserted == sent
+
+
+def test_a_source_of_ours_that_fails_is_told_in_the_ledgers_own_words(box, client, upload, people):
+    def source() -> Iterator[Any]:
+        yield from people(1550)
+        raise errors.SourceError("The database could not be read: OperationalError.")
+
+    run = upload(client, source())
+    assert type(run.error) is errors.SourceError
+    assert run.first_line == (
+        "Stopped: The database could not be read: OperationalError. 1,550 upserted, 0 unsettled, "
+        "0 rejected. Safe to run again."
+    )
+    assert len(box.patients) == 1550
 
 
 def test_a_source_that_fails_while_others_are_sent_is_still_the_reason(

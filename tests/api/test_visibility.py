@@ -178,7 +178,8 @@ def test_without_the_key_a_guess_cannot_be_checked(monkeypatch):
 def test_neither_value_nor_key_is_in_a_proof():
     proof = make_proof(PATIENT, KEY, NOW)
     raw = base64.urlsafe_b64decode(pad(proof))
-    for value in (*map(str, PATIENT.values()), KEY):
+    # What is shorter is in any text of that length now and then.
+    for value in (text for text in (*map(str, PATIENT.values()), KEY) if len(text) > 4):
         assert value not in proof
         assert value.encode() not in raw
 
