@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from airflow_provider_mediquo.api.broken import Streak
+from airflow_provider_mediquo.api.broken import InvalidStreak
 from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.ledger import Rejection, UploadReport
 from airflow_provider_mediquo.api.options import UploadOptions
@@ -43,7 +43,7 @@ class Intake:
         self._rejects = rejects
         self._report = report
         self._seen: set[int] = set()
-        self._bad = Streak(options.chunk_size)
+        self._bad = InvalidStreak()
 
     def good(self, records: Iterable[Any]) -> Iterator[Item]:
         """Yield the records that may be sent.
@@ -70,7 +70,7 @@ class Intake:
         return item
 
     def _count_bad(self) -> None:
-        if self._bad.add(1):
+        if self._bad.add():
             raise InvalidPatientsError(
                 f"{self._bad.count:,} records in a row break a rule, as all of a broken source do. "
                 "Has a column been renamed, or is this another file than usual?"

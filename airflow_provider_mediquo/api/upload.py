@@ -16,7 +16,7 @@ from operator import length_hint
 from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_mediquo.api.broken import Streak
+from airflow_provider_mediquo.api.broken import CHUNKS, RefusedChunks
 from airflow_provider_mediquo.api.client import MediquoClient
 from airflow_provider_mediquo.api.errors import (
     MediquoError,
@@ -62,8 +62,10 @@ class Upload:
         self._tally = Tally()
         self._slots = threading.BoundedSemaphore(options.max_in_flight)
         self._lock = threading.Lock()
-        self._doubt = threading.Lock()  # held while it may be that nothing is accepted at all
-        self._refused = Streak(options.chunk_size)
+        # Held while nothing of a chunk is accepted: where that is so for all there is, the fewest
+        # requests are spent to know it.
+        self._doubt = threading.BoundedSemaphore(CHUNKS)
+        self._refused = RefusedChunks(options.chunk_size)
         self._reader: int | None = None  # the thread that is inside the source right now
         self._intake = Intake(options, rejects, self.report)
         self._plans = PlanGuard(options.max_without_plan, self.report)
@@ -122,8 +124,9 @@ class Upload:
     def _submit_all(self, pool: ThreadPoolExecutor, source: Iterator[Any]) -> None:
         try:
             good = self._intake.good(self._records(source))
-            for chunk in _chunks(self._plans.guard(good), self._options.chunk_size):
-                self._submit(pool, chunk)
+            chunks = _chunks(self._plans.guard(good), self._options.chunk_size)
+            for number, chunk in enumerate(chunks):
+                self._submit(pool, number, chunk)
         except _Halted:
             pass
         except UnsubscribeLimitError as error:
@@ -149,14 +152,14 @@ class Upload:
                 self._reader = None
             yield record
 
-    def _submit(self, pool: ThreadPoolExecutor, chunk: list[Item]) -> None:
+    def _submit(self, pool: ThreadPoolExecutor, number: int, chunk: list[Item]) -> None:
         self._plans.check(chunk)
         self._take_slot()
         if self._stopped_by:
             self._slots.release()
             raise _Halted
         try:
-            pool.submit(self._send, chunk)
+            pool.submit(self._send, number, chunk)
         except BaseException:  # no thread could be started, say
             self._slots.release()
             raise
@@ -169,9 +172,10 @@ class Upload:
         while not self._slots.acquire(timeout=_LOOK_UP):
             pass  # a signal that comes just before a wait does not end it
 
-    def _send(self, chunk: list[Item]) -> None:
+    def _send(self, number: int, chunk: list[Item]) -> None:
         try:
-            self._settle(chunk)
+            if self._settle(chunk) == len(chunk):
+                self._count_refused(number, len(chunk))
         except StoppedError:
             pass  # what stopped it is known, and the records are still unsettled
         except MediquoError as error:
@@ -182,22 +186,18 @@ class Upload:
         finally:
             self._slots.release()
 
-    def _settle(self, chunk: list[Item]) -> None:
+    def _settle(self, chunk: list[Item]) -> int:
+        """Send them, the good without the bad; return how many were refused alone."""
         refusal = self._try(chunk)
-        if refusal and refusal.status == 413 and len(chunk) > 1:
+        if not refusal or len(chunk) == 1:
+            return int(refusal is not None)
+        if refusal.status == 413:
             middle = len(chunk) // 2
-            self._settle(chunk[:middle])
-            self._settle(chunk[middle:])
-        elif refusal:
-            self._isolate(chunk, refusal)
+            return self._settle(chunk[:middle]) + self._settle(chunk[middle:])
+        return self._isolate(chunk, refusal)
 
-    def _isolate(self, chunk: list[Item], refusal: RejectedRequestError) -> None:
-        """Find the bad records of a refused chunk, and send the good ones.
-
-        One chunk at a time, until something of it is accepted: where mediQuo refuses all there is,
-        the fewest requests are spent to know it.
-        """
-        alone = int(len(chunk) == 1)
+    def _isolate(self, chunk: list[Item], refusal: RejectedRequestError) -> int:
+        alone = 0
         with ExitStack() as doubt:
             doubt.enter_context(self._doubt)
             search = isolate(chunk, refusal.named)
@@ -208,8 +208,7 @@ class Upload:
                     doubt.close()
                 alone += bool(answer) and len(group) == 1
                 group = _next(search, answer)
-        if alone == len(chunk):
-            self._count_refused(alone, refusal)
+        return alone
 
     def _try(self, items: list[Item]) -> RejectedRequestError | None:
         """Send them; return the refusal, if they were refused."""
@@ -230,7 +229,6 @@ class Upload:
     def _accept(self, chunk: list[Item], sent_at: int | None) -> None:
         with self._lock:
             self._unanswered_in_a_row = 0
-            self._refused.end()
             for item in chunk:
                 self.report.upserted += 1
                 self.report.without_plan += not item.has_plan
@@ -244,16 +242,17 @@ class Upload:
             self.report.refused += 1
             self._write_down([item], "mediquo", error.status, dict.fromkeys(fields, "refused"))
 
-    def _count_refused(self, count: int, error: RejectedRequestError) -> None:
+    def _count_refused(self, number: int, size: int) -> None:
         with self._lock:
-            if not self._refused.add(count):
+            if not (count := self._refused.add(number, size)):
                 return
+            status = self._tally.last_bad_status
             what = (
-                f"mediQuo refused {self._refused.count:,} records in a row, each of them sent "
-                f"alone too, with status {error.status}. Has a column changed its meaning, or is a "
-                "quota of the account used up? Ask mediQuo about one of them."
+                f"mediQuo refused {count:,} records in a row, each of them sent alone too, with "
+                f"status {status}. Has a column changed its meaning, or is a quota of the account "
+                "used up? Ask mediQuo about one of them."
             )
-            self._halt(RejectedRequestError(what, status=error.status))
+            self._halt(RejectedRequestError(what, status=status))
 
     def _leave(self, chunk: list[Item], error: MediquoError) -> None:
         with self._lock:
