@@ -5,8 +5,10 @@ Airflow runs in processes of its own, so that this needs nothing of one version'
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,7 @@ def test_everything_in_the_metadata_can_be_imported(airflow):
         for entry in info[kind]
         for module in entry["python-modules"]
     ]
+    modules += [entry["python-module"] for entry in info["transfers"]]
     classes = [entry["class-name"] for entry in info["task-decorators"]]
     names = [*modules, *classes, CONNECTION_TYPE["hook-class-name"]]
 
@@ -118,3 +121,23 @@ def test_the_nightly_example_upserts_defers_and_succeeds(airflow, tmp_path):
         assert box.counters.requests["get"] == {"404": 20, "200": 20}
     (rejects,) = tmp_path.rglob("*.jsonl")
     assert len(rejects.read_text().splitlines()) == 8
+
+
+def test_a_table_and_files_are_read(airflow, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "warehouse.db")) as warehouse:
+        columns = "first_name, last_name, gender, birth_date, tax_id, email, phone, product, locale"
+        warehouse.execute(f"CREATE TABLE members (member_id, {columns})")
+        warehouse.execute(
+            "INSERT INTO members (member_id, first_name) VALUES (1, 'Ada'), (2, 'Bo')"
+        )
+        warehouse.commit()
+    connection = {"conn_type": "sqlite", "host": str(tmp_path / "warehouse.db")}
+    for name, count in (("mediquo_warehouse", 2), ("mediquo_files", 292)):
+        with Sandbox(lag=0, latency=0) as box:
+            printed = airflow(
+                *("-c", RUN_DAG, str(EXAMPLES), name, str(tmp_path)),
+                AIRFLOW_CONN_MEDIQUO_DEFAULT=json.dumps(box.connection),
+                AIRFLOW_CONN_WAREHOUSE=json.dumps(connection),
+            )
+            assert "ended: success" in printed
+            assert len(box.patients) == count
