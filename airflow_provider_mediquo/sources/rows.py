@@ -54,7 +54,8 @@ class Rows:
         except MediquoError:
             raise
         except Exception as error:  # noqa: BLE001  # each driver has errors of its own
-            problem = _describe(error)
+            # Before there is a connection, there is no row that it could quote.
+            problem = _describe(error, may_quote=self._connection is not None)
         if problem:  # out here, because a driver's error may quote a row
             raise SourceError(problem)
 
@@ -143,7 +144,7 @@ def _closing(thing: Any) -> Iterator[Any]:
             getattr(thing, "disconnect", thing.close)()  # MySQL Connector's close reads on
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: Exception, *, may_quote: bool) -> str:
     """Say what the database said, unless it may quote a row."""
     kind = type(error)
     is_about_the_statement = "ProgrammingError" in {base.__name__ for base in kind.__mro__}
@@ -152,6 +153,6 @@ def _describe(error: Exception) -> str:
     code = code or next((each for each in error.args if isinstance(each, int)), None)
     if code:
         text += f" {code}"
-    if is_about_the_statement or isinstance(error, sqlite3.Error):
-        text += f": {str(error).splitlines()[0]}"
+    if is_about_the_statement or isinstance(error, sqlite3.Error) or not may_quote:
+        text += f": {next(iter(str(error).splitlines()), '')}"
     return f"{text}."

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -349,6 +350,17 @@ def test_a_kill_ends_a_long_statement(warehouse, box, transfer, run_task, kill):
     assert "the task was killed" in str(run.error)
 
 
+@every_server
+def test_a_database_that_cannot_be_reached_says_so(warehouse, monkeypatch, box, transfer, run_task):
+    connection = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE"])
+    wrong = json.dumps(connection | {"password": "canary"})
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", wrong)
+    run = run_task(transfer("SELECT 1 AS code, 'Ada' AS first_name"))
+    assert run.state == "up_for_retry"
+    assert "tester" in str(run.error), "the user that the database does not let in"
+    assert "canary" not in run.everything
+
+
 @pytest.mark.parametrize(
     "connection", [{"conn_type": "http", "host": "example.com"}, {"conn_type": "mediquo"}]
 )
@@ -367,9 +379,13 @@ def test_a_statement_in_a_file_is_a_template(dag):
 
 
 def test_an_error_of_a_driver_is_not_chained():
+    class Connection:
+        def cursor(self) -> Any:
+            raise RuntimeError("canary")
+
     class Hook:
         def get_conn(self) -> Any:
-            raise RuntimeError("canary")
+            return Connection()
 
     with pytest.raises(SourceError) as caught:
         next(iter(Rows(Hook(), "SELECT 1", None, lambda names: None)))
