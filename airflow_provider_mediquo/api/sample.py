@@ -17,16 +17,18 @@ class Sample:
     def __init__(self, secret_key: str) -> None:
         self._secret_key = secret_key
         self._seen = 0
-        self._kept: list[tuple[str, str]] = []
+        self._kept: list[tuple[Item, int | None]] = []
 
     def consider(self, item: Item, sent_at: int | None) -> None:
         """Keep it, or not; see `visibility.make_proof`."""
         self._seen += 1
         place = len(self._kept) if self._seen <= SIZE else random.randrange(self._seen)
         if place < SIZE:
-            proof = make_proof(json.loads(item.encoded), self._secret_key, sent_at)
-            self._kept[place : place + 1] = [(item.code, proof)]
+            self._kept[place : place + 1] = [(item, sent_at)]
 
     def as_dict(self) -> dict[str, str]:
         """Return code -> proof."""
-        return dict(self._kept)
+        return {
+            item.code: make_proof(json.loads(item.encoded), self._secret_key, sent_at)
+            for item, sent_at in self._kept
+        }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -49,7 +50,7 @@ class Settings:
             "`verify` must be true, false or the path of an existing CA file on this worker",
         )
 
-    @property
+    @cached_property
     def is_loopback(self) -> bool:
         """Whether it leads to this machine."""
         return _is_loopback(self.host)

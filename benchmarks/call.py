@@ -1,0 +1,49 @@
+"""How a measured process says what its own code has cost."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def report(call: Callable[[], object]) -> None:
+    """Make the call, and print what it has cost and the error it ended with, if it did.
+
+    What the process has spent before is its start: Python's own and, where the code needs it to be
+    there, Airflow's, which every task has behind it when its code begins.
+    """
+    before, wall, cpu, error = peak(), time.monotonic(), time.process_time(), None
+    try:
+        call()
+    except Exception as problem:  # noqa: BLE001  # whatever it is: it is what is measured
+        error = described(problem)
+    said = {
+        "wall": time.monotonic() - wall,
+        "cpu": time.process_time() - cpu,
+        "peak": peak(),
+        "before": before,
+        "error": error,
+    }
+    print(json.dumps(said))
+
+
+def described(error: BaseException) -> str:
+    """Return the first line of an error, or of what is at the bottom of it."""
+    while error.__cause__:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def peak() -> float:
+    """Return the most memory that this process has held so far, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # What getrusage tells here may be of the process that started this one.
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) / 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -1,0 +1,101 @@
+"""CPU of checking and serialising one patient: `make bench-check`.
+
+Beside the provider's own, in the same process and in turns: a marshmallow schema as one would write
+it in an afternoon, then json.dumps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from common import Table
+from marshmallow import Schema, fields, validate
+from patients import patients
+
+from airflow_provider_mediquo.api.patients import encode_patient
+from airflow_provider_mediquo.api.schema import check_patient
+
+TARGET = 20.0  # microseconds a record
+
+
+class PlainSchema(Schema):
+    """A patient with what marshmallow brings along."""
+
+    code = fields.String(required=True)
+    first_name = fields.String(required=True)
+    last_name = fields.String(allow_none=True)
+    gender = fields.String(allow_none=True, validate=validate.OneOf(["male", "female"]))
+    birth_date = fields.Date(allow_none=True)
+    tax_id = fields.String(allow_none=True)
+    email = fields.Email(allow_none=True)
+    phone = fields.String(allow_none=True, validate=validate.Regexp(r"^(\+|00)[0-9 ().-]{7,20}$"))
+    plan = fields.String(allow_none=True)
+    locale = fields.String(allow_none=True, validate=validate.OneOf(["de", "en", "es", "pt"]))
+    meta = fields.Dict(allow_none=True)
+
+
+PLAIN = PlainSchema()
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--records", type=int, default=2000, help="in a round (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=51, help="of each, in turns (%(default)s)")
+    asked = parser.parse_args()
+    records = list(patients(asked.records))
+    forms: dict[str, Callable[[dict[str, Any]], bytes]] = {
+        "check and serialise: this provider": provider,
+        "check and serialise: plain marshmallow, json.dumps": plain,
+        "serialise alone: json.dumps": dumps,
+    }
+    spent: dict[str, list[float]] = {name: [] for name in forms}
+    for form in forms.values():
+        seconds(form, records)  # to warm up
+    for _ in range(asked.rounds):
+        for name, form in forms.items():
+            spent[name].append(seconds(form, records) / len(records) * 1e6)
+    ours = statistics.median(spent["check and serialise: this provider"])
+    size = sum(len(provider(record)) for record in records) / len(records)
+    table = Table("CPU of a record", "median", "best", "this provider takes")
+    for name, each in spent.items():
+        median = statistics.median(each)
+        table.add(name, f"{median:.1f} us", f"{min(each):.1f} us", f"{ours / median:.2f} times")
+    table.add("*target*", f"*within {TARGET:.0f} us*", "", "")
+    print(f"{asked.rounds} rounds of {len(records):,} records of {size:.0f} bytes:\n")
+    print(table)
+
+
+def provider(record: dict[str, Any]) -> bytes:
+    """Check and serialise as an upsert does."""
+    patient, problems = check_patient(record)
+    assert not problems
+    return encode_patient(patient)
+
+
+def plain(record: dict[str, Any]) -> bytes:
+    """Do it with marshmallow and json."""
+    assert not PLAIN.validate(record)
+    return json.dumps(record).encode()
+
+
+def dumps(record: dict[str, Any]) -> bytes:
+    """Check nothing."""
+    return json.dumps(record).encode()
+
+
+def seconds(form: Callable[[dict[str, Any]], bytes], records: list[dict[str, Any]]) -> float:
+    """Return the CPU seconds that all of them take."""
+    started = time.process_time()
+    for record in records:
+        form(record)
+    return time.process_time() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""What the benchmarks share: a mediQuo of their own, a process that is measured, a table."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+HERE = Path(__file__).resolve().parent
+LIMIT = 600  # requests a minute: mediQuo's own
+NO_LIMIT = 1_000_000
+
+_API_KEY, _SECRET_KEY = "sandbox-api-key", "sandbox-secret-key"
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What mediQuo has seen: requests, patients that it accepted, and how often it said 429."""
+
+    requests: int
+    accepted: int
+    refused: int
+
+
+class Sandbox:
+    """A mediQuo in a process of its own, so that what it costs is not counted."""
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+
+    def start_over(self, **settings: Any) -> None:
+        """Forget what was sent, and behave like this from now on."""
+        ask(f"{self.home}/sandbox/settings", "PATCH", {"requests_per_minute": LIMIT, **settings})
+        ask(f"{self.home}/sandbox/reset", "POST", {})
+
+    def stats(self) -> Stats:
+        """Count what has come since."""
+        counted = ask(f"{self.home}/sandbox/stats")
+        refused = counted["requests"].get("upsert", {}).get("429", 0)
+        return Stats(counted["total"], counted["accepted"], refused)
+
+    def environment(self, requests_per_minute: int = LIMIT) -> dict[str, str]:
+        """Return what leads a process here, each in its own way."""
+        url, keys = f"{self.home}/v1", {"X-API-Key": _API_KEY, "X-Secret-Key": _SECRET_KEY}
+        provider = {
+            "conn_type": "mediquo",
+            "host": url,
+            "login": _API_KEY,
+            "password": _SECRET_KEY,
+            "extra": {"requests_per_minute": requests_per_minute},
+        }
+        http = {"conn_type": "http", "host": url, "extra": keys}
+        return {
+            "AIRFLOW_CONN_MEDIQUO_DEFAULT": json.dumps(provider),
+            "AIRFLOW_CONN_MEDIQUO_HTTP": json.dumps(http),
+            "MEDIQUO_URL": url,
+            "MEDIQUO_API_KEY": _API_KEY,
+            "MEDIQUO_SECRET_KEY": _SECRET_KEY,
+        }
+
+
+@contextlib.contextmanager
+def running_sandbox() -> Iterator[Sandbox]:
+    """Start a mediQuo, and end it when all is done."""
+    command = [sys.executable, "-m", "airflow_provider_mediquo.sandbox", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert process.stdout
+        pages = (line.split()[-1] for line in process.stdout if line.split()[:1] == ["Page"])
+        yield Sandbox(next(pages).rstrip("/"))
+    finally:
+        end(process, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run has cost: seconds, CPU seconds with all children, and MB at its peak.
+
+    :param own: the same without the start: Python's own and, where it was needed, Airflow's.
+    :param error: what it ended with.
+    """
+
+    wall: float
+    cpu: float
+    peak: float
+    own: Cost | None = None
+    error: str | None = None
+
+
+class Run:
+    """One of `processes/`, started in a folder of its own and measured.
+
+    :param python: of which environment, by default this one.
+    """
+
+    def __init__(
+        self, name: str, *arguments: object, env: Mapping[str, str], python: str = sys.executable
+    ) -> None:
+        self._folder = tempfile.mkdtemp(prefix="mediquo-benchmark-")
+        self._log = Path(self._folder, "log")
+        self._started = time.monotonic()
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    os.path.abspath(python),
+                    str(HERE / "processes" / f"{name}.py"),
+                    *map(str, arguments),
+                ],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self._folder,
+                env={**environment(self._folder), **env},
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        end(self._process, signal.SIGKILL)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def cost(self) -> Cost:
+        """Wait until it ends, and return what it has cost."""
+        assert self._process.stdout
+        printed = self._process.stdout.read().decode().strip()
+        _, status, used = os.wait4(self._process.pid, 0)
+        wall = time.monotonic() - self._started
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        if self._process.returncode:
+            raise SystemExit(f"It failed:\n{self._log.read_text()}")
+        said = json.loads(printed.splitlines()[-1])
+        own = Cost(said["wall"], said["cpu"], said["peak"] - said["before"])
+        return Cost(wall, used.ru_utime + used.ru_stime, said["peak"], own, said["error"])
+
+
+def measured(
+    name: str, *arguments: object, env: Mapping[str, str], python: str = sys.executable
+) -> Cost:
+    """Run one of `processes/` and return what it has cost."""
+    with Run(name, *arguments, env=env, python=python) as run:
+        return run.cost()
+
+
+def environment(folder: str) -> dict[str, str]:
+    """Return what a measured process finds around it: nothing of its user's own."""
+    env = os.environ | {
+        "AIRFLOW_HOME": f"{folder}/airflow",
+        "HOME": folder,
+        "NO_PROXY": "127.0.0.1",
+        "PYTHONPATH": str(HERE),
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+    }
+    # Python would compile all that is imported, each time.
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    return env
+
+
+def end(process: subprocess.Popen[Any], how: signal.Signals) -> None:
+    """End a process and all that it has started."""
+    if process.poll() is None:
+        process.send_signal(how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ask(url: str, method: str = "GET", body: Any = None) -> Any:
+    """Send a request, and return the JSON that comes back."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, data, headers, method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def about() -> str:
+    """Say what it was measured with."""
+    packages = ("apache-airflow", "apache-airflow-providers-http", "marshmallow", "requests")
+    versions = ", ".join(f"{package} {version(package)}" for package in packages)
+    return f"{os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+
+
+def say(text: str) -> None:
+    """Tell how far it is, apart from the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Table:
+    """A table in markdown; all columns but the first are numbers."""
+
+    def __init__(self, *head: str) -> None:
+        self._rows: list[tuple[str, ...]] = [head, ("---", *("---:" for _ in head[1:]))]
+
+    def add(self, *cells: str) -> None:
+        """Append a row."""
+        self._rows.append(cells)
+
+    def __str__(self) -> str:
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in self._rows)

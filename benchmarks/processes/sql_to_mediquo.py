@@ -1,0 +1,22 @@
+"""What `SqlToMediquoOperator` does: the rows of a statement, read as a stream.
+
+Usage: sql_to_mediquo.py SQL
+"""
+
+import sys
+
+# What is there already when a task's code begins.
+import airflow.sdk.execution_time.task_runner  # noqa: F401
+from call import report
+
+
+def upsert(sql: str) -> None:
+    """Send them."""
+    from airflow_provider_mediquo.hooks.mediquo import MediquoHook
+    from airflow_provider_mediquo.transfers.sql_to_mediquo import SqlToMediquoOperator
+
+    operator = SqlToMediquoOperator(task_id="upsert", sql_conn_id="postgres", sql=sql)
+    MediquoHook().upsert_patients(operator.read_patients({}))
+
+
+report(lambda: upsert(sys.argv[1]))
