@@ -2,7 +2,8 @@
 
 mediQuo counts 600 requests a minute for an address: more workers do not raise that, but one that
 is slow to read its rows no longer holds up the rest, and a shard that fails is run again alone.
-Where one worker can read 1,000 rows a second, which nearly all can, `mediquo_warehouse` is as fast.
+Where one worker can read 1,000 rows a second, which nearly all can, `mediquo_warehouse` is as fast,
+and sees all members at once: here duplicates and missing plans are judged shard by shard.
 
 Set up `warehouse`, and a pool and a connection that share the rate, here among four tasks:
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.patients import MAX_PATIENTS
-from airflow_provider_mediquo.api.schema import PATIENT_FIELDS
+from airflow_provider_mediquo.api.schema import PATIENT_FIELDS, REQUIRED
 
 NOT_ALL: Final = "not all"
 MAX_IN_FLIGHT = 64
@@ -79,15 +79,16 @@ class UploadOptions:
         columns = self.columns or {}
         fields = [columns.get(name, name) for name in names]
         fields = ["birth_date" if field == "birthdate" else field for field in fields]
-        if lost := sorted({"code", "first_name"}.difference(filter(None, fields))):
-            raise InvalidPatientsError(
-                f"{source} has {len(names):,} columns, and none of them is {' or '.join(lost)}. A "
-                "header has to name the columns; where it does so in words of its own, map them: "
-                "columns={'its name': 'code'}."
-            )
         if lost := sorted(map(str, {*columns} - {*names})):
             raise InvalidPatientsError(
-                f"{source} has no column {', '.join(lost)}, which `columns` maps."
+                f"{source} has no column {', '.join(lost)}, which `columns` maps. Names are "
+                "compared exactly, capitals and spaces too."
+            )
+        if lost := sorted(REQUIRED.difference(filter(None, fields))):
+            raise InvalidPatientsError(
+                f"{source} has {len(names):,} columns, and none of them is {' or '.join(lost)}, "
+                "written just so. A header has to name the columns; where it does so in words of "
+                "its own, map them: columns={'its name': 'code'}."
             )
         if twice := sorted({name for name, n in Counter(filter(None, fields)).items() if n > 1}):
             raise InvalidPatientsError(

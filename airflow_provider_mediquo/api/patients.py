@@ -24,7 +24,7 @@ from airflow_provider_mediquo.api.schema import PATIENT_FIELDS, PatientAnswerSch
 MAX_PATIENTS = 100
 """Patients in one request, at most."""
 
-_BLAMED = re.compile(r"\bpatients\.([0-9]{1,3})\b(?:\.([a-z_]+))?")
+_BLAMED = re.compile(r"patients\.([0-9]{1,3})\b(?:\.([a-z_]+))?")
 _ANSWER = PatientAnswerSchema()
 _encode = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":")
@@ -123,16 +123,13 @@ def _read_success(content: Any) -> None:
 
 
 def _read_blame(content: Any) -> dict[int, set[str]]:
-    """Find names like `patients.37.email`, in the message or as keys of `errors`.
+    """Find names like `patients.37.email`, wherever they are: the message, the keys of `errors`.
 
-    Nothing else is taken from either: they may quote a patient.
+    Nothing else is taken from it: it may quote a patient.
     """
-    answer = content if isinstance(content, dict) else {}
-    errors = answer.get("errors")
     blame: dict[int, set[str]] = {}
-    for text in (answer.get("message"), *(errors if isinstance(errors, dict) else ())):
-        for place, name in _BLAMED.findall(text if isinstance(text, str) else ""):
-            blame.setdefault(int(place), set()).update({name} & {*PATIENT_FIELDS})
+    for place, name in _BLAMED.findall(json.dumps(content)):
+        blame.setdefault(int(place), set()).update({name} & {*PATIENT_FIELDS})
     return blame
 
 

@@ -10,8 +10,10 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 from airflow_provider_mediquo.api.errors import MediquoError
 from airflow_provider_mediquo.api.fields import RULES
@@ -70,7 +72,7 @@ class StoredParts(RejectsFile):
 
     def __init__(self, path: Any) -> None:
         super().__init__(path)
-        self._number = 0
+        self._names = (f"part-{uuid4().hex[:8]}-{number:05}.jsonl" for number in count(1))
 
     def check(self) -> None:
         """Look whether the store answers; what may not be listed may still be written."""
@@ -85,13 +87,8 @@ class StoredParts(RejectsFile):
             raise _nothing_can_be_written(self.path, problem)
 
     def write(self, lines: str) -> None:
-        """Write them to the next part that is not there yet."""
-        while True:
-            self._number += 1
-            part = self.path / f"part-{self._number:05}.jsonl"
-            if not part.exists():
-                break
-        with part.open("wb") as file:
+        """Write them to a part of their own, under a name that nobody else gives."""
+        with (self.path / next(self._names)).open("wb") as file:
             file.write(lines.encode())
 
 
@@ -105,7 +102,9 @@ class RejectLog:
         self.kinds: Counter[str] = Counter()
         self._file = file
         self._waiting: list[Rejection] = []  # for the next write
+        self._written_to: str | None = None
         self._lock = threading.Lock()
+        self._writing = threading.Lock()  # a slow store holds up none that only adds
         self._left_to_log: float = math.inf if file else SHOWN
 
     def __enter__(self) -> Self:
@@ -119,7 +118,7 @@ class RejectLog:
     @property
     def written_to(self) -> str | None:
         """The file, if anything is in it."""
-        return str(self._file.path) if self._file and self.kinds else None
+        return self._written_to
 
     def add(self, *rejections: Rejection) -> None:
         """Write them down, a line each; to an object store soon."""
@@ -127,18 +126,17 @@ class RejectLog:
             for rejection in rejections:
                 self._count(rejection)
             self._waiting += rejections
-            if not self._file or len(self._waiting) >= self._file.lines_at_once:
-                self._write()
+            is_due = not self._file or len(self._waiting) >= self._file.lines_at_once
+        if is_due:
+            self.flush()
 
     def flush(self) -> None:
         """Write down what waits."""
-        with self._lock:
-            self._write()
-
-    def _write(self) -> None:
-        rejections, self._waiting = self._waiting, []
-        if rejections and not (self._file and self._is_written(self._file, rejections)):
-            self._log(rejections)
+        with self._writing:
+            with self._lock:
+                rejections, self._waiting = self._waiting, []
+            if rejections and not (self._file and self._is_written(self._file, rejections)):
+                self._log(rejections)
 
     def _is_written(self, file: RejectsFile, rejections: Sequence[Rejection]) -> bool:
         try:
@@ -148,6 +146,7 @@ class RejectLog:
             log.error("%s cannot be written (%s): rejects are logged.", file.path, name)
             self._file = None
             return False
+        self._written_to = str(file.path)
         return True
 
     def _count(self, rejection: Rejection) -> None:

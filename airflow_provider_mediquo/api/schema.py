@@ -67,6 +67,8 @@ ANSWER_FIELDS: tuple[str, ...] = (*_PATIENT.fields, *PatientAnswerSchema().field
 PATIENT_FIELDS: tuple[str, ...] = tuple(_PATIENT.fields)
 _READERS = tuple((name, field.deserialize) for name, field in _PATIENT.load_fields.items())
 _NAMES = frozenset(PATIENT_FIELDS)
+REQUIRED = frozenset(name for name, field in _PATIENT.fields.items() if field.required)
+"""Fields that every patient has; columns that are not among others may be a patient's values."""
 
 
 def check_patient(record: Any) -> tuple[dict[str, Any], dict[str, str]]:
@@ -79,14 +81,14 @@ def check_patient(record: Any) -> tuple[dict[str, Any], dict[str, str]]:
     """
     if not isinstance(record, Mapping):
         return {}, {"record": "record"}
-    if (patient := _read_good(record)) is not None:
-        return patient, {}
     fields, problems = _one_birth_date(record)
+    if not problems and (patient := _read_good(fields)) is not None:
+        return patient, {}
     try:
         return _PATIENT.load(fields), problems
     except ValidationError as error:
         messages, well = error.messages_dict, error.valid_data
-    may_name = fields.keys() >= {"code", "first_name"}
+    may_name = fields.keys() >= REQUIRED
     return dict(well or {}), _problems(messages, may_name=may_name) | problems
 
 

@@ -66,6 +66,7 @@ class Upload:
         # requests are spent to know it.
         self._doubt = threading.BoundedSemaphore(CHUNKS)
         self._refused = RefusedChunks(options.chunk_size)
+        self._refused_with: int | None = None  # status
         self._reader: int | None = None  # the thread that is inside the source right now
         self._intake = Intake(options, rejects, self.report)
         self._plans = PlanGuard(options.max_without_plan, self.report)
@@ -83,7 +84,7 @@ class Upload:
         """
         started = time.monotonic()
         source = iterate(patients)
-        progress = Progress(self.report, self._tally, length_hint(patients))
+        progress = Progress(self.report, self._tally, _total(patients))
         with self._rejects, every(BEAT, progress.log, self._rejects.flush):
             try:
                 self._send_all(source)
@@ -100,6 +101,7 @@ class Upload:
         self._halt(StoppedError("the task was killed."))
         self._client.stop(abort=True)
         if self._reader == threading.get_ident():
+            self._reader = None  # once: what is closed then shall be closed to its end
             raise _Halted  # a source that waits for a database would go on waiting
 
     def _send_all(self, source: Iterator[Any]) -> None:
@@ -128,17 +130,15 @@ class Upload:
             for number, chunk in enumerate(chunks):
                 self._submit(pool, number, chunk)
         except _Halted:
-            pass
+            self._wait_for_answers()
         except UnsubscribeLimitError as error:
             self._halt(error)
+            self._wait_for_answers()
         except MediquoError as error:  # of the source: what was sent is waited for
             self._wait_for_answers()
             self._halt(error)
-            return
-        except Exception:
+        else:
             self._wait_for_answers()
-            raise
-        self._wait_for_answers()
 
     def _records(self, source: Iterator[Any]) -> Iterator[Any]:
         while True:
@@ -237,16 +237,17 @@ class Upload:
 
     def _refuse(self, item: Item, error: RejectedRequestError) -> None:
         fields = {name for names in error.named.values() for name in names}
+        self._write_down([item], "mediquo", error.status, dict.fromkeys(fields, "refused"))
         with self._lock:
             self._unanswered_in_a_row = 0
+            self._refused_with = error.status
             self.report.refused += 1
-            self._write_down([item], "mediquo", error.status, dict.fromkeys(fields, "refused"))
 
     def _count_refused(self, number: int, size: int) -> None:
         with self._lock:
             if not (count := self._refused.add(number, size)):
                 return
-            status = self._tally.last_bad_status
+            status = self._refused_with
             what = (
                 f"mediQuo refused {count:,} records in a row, each of them sent alone too, with "
                 f"status {status}. Has a column changed its meaning, or is a quota of the account "
@@ -255,11 +256,11 @@ class Upload:
             self._halt(RejectedRequestError(what, status=status))
 
     def _leave(self, chunk: list[Item], error: MediquoError) -> None:
+        self._write_down(chunk, "unsettled", error.status)
         with self._lock:
             self._unanswered = error
             self._unanswered_chunks += 1
             self._unanswered_in_a_row += 1
-            self._write_down(chunk, "unsettled", error.status)
             if self._unanswered_in_a_row >= _UNANSWERED_IN_A_ROW:
                 host = self._client.settings.host
                 what = f"{_UNANSWERED_IN_A_ROW} chunks in a row got no answer from {host}: {error}"
@@ -317,6 +318,12 @@ class Upload:
         )
         if problem:
             raise problem
+
+
+def _total(patients: Any) -> int:
+    """Return how many there are, if that is known without asking anybody."""
+    is_known = isinstance(patients, list | tuple) or hasattr(patients, "__length_hint__")
+    return length_hint(patients) if is_known else 0
 
 
 def _next(search: Search[Item], answer: RejectedRequestError | None) -> list[Item] | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import AirflowFailException, Asset, BaseOperator
+from airflow.sdk.definitions.asset import AssetRef
 
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook, failing_for_good
 from airflow_provider_mediquo.operators.hidden import HiddenPatients, hide, resolve
@@ -94,7 +95,7 @@ class MediquoUpsertBaseOperator(_MediquoOperator, ABC):
                 self.read_patients(context), rejects_name=_rejects_name(context), **options
             )
         for outlet in self.outlets:
-            if isinstance(outlet, Asset):
+            if isinstance(outlet, Asset | AssetRef):
                 context["outlet_events"][outlet].extra.update(report.counts())
         return report.as_dict()
 

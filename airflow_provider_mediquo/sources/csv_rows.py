@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
 from airflow_provider_mediquo.api.options import UploadOptions
 from airflow_provider_mediquo.api.placed import Place, Placed, Unreadable
+from airflow_provider_mediquo.api.schema import REQUIRED
 from airflow_provider_mediquo.sources.text_lines import Lines
 
 _DELIMITERS = (",", ";", "\t", "|")
@@ -71,7 +72,7 @@ def _fitting(header: str | None, options: UploadOptions) -> str:
     columns = options.columns or {}
     names = {each: next(csv.reader([header or ""], delimiter=each), []) for each in _DELIMITERS}
     for each in _DELIMITERS:
-        if {"code", "first_name"} <= {columns.get(name, name) for name in names[each]}:
+        if {columns.get(name, name) for name in names[each]} >= REQUIRED:
             return each
     return max(_DELIMITERS, key=lambda each: len(names[each]))
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
-import sqlite3
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
@@ -41,7 +38,8 @@ class Rows:
         self._sql = sql
         self._parameters = parameters
         self._check_header = check_header
-        self._connection: Any = None
+        self._is_connected = False
+        self._cancel: Callable[[DbApiHook], None] = lambda hook: None
 
     def __iter__(self) -> Iterator[Row]:
         """Yield column -> value; raises SourceError for what goes wrong in the database."""
@@ -55,14 +53,16 @@ class Rows:
             raise
         except Exception as error:  # noqa: BLE001  # each driver has errors of its own
             # Before there is a connection, there is no row that it could quote.
-            problem = _describe(error, may_quote=self._connection is not None)
+            problem = _describe(error, may_quote=self._is_connected)
         if problem:  # out here, because a driver's error may quote a row
             raise SourceError(problem)
 
     def _fetched(self) -> Generator[list[Row]]:
-        self._connection = self._hook.get_conn()
-        driver = type(self._connection).__module__.split(".")[0]
-        with _closing(self._connection), _CURSORS.get(driver, _plain)(self._connection) as cursor:
+        connection = self._hook.get_conn()
+        self._is_connected = True
+        driver = _DRIVERS.get(type(connection).__module__.split(".")[0], _Driver)(connection)
+        self._cancel = driver.cancel
+        with _closing(connection, driver.close), driver.cursor() as cursor:
             cursor.execute(*([self._sql, self._parameters] if self._parameters else [self._sql]))
             rows = cursor.fetchmany(_AT_ONCE)
             # Of psycopg2's named cursors, the columns are known only now.
@@ -77,71 +77,117 @@ class Rows:
 
     def _hang_up(self) -> None:
         """End a wait for the database, from another thread."""
-        with suppress(Exception):  # not every driver shows its socket
-            if isinstance(self._connection, sqlite3.Connection):
-                self._connection.interrupt()
-            else:
-                with socket.socket(fileno=os.dup(self._connection.fileno())) as its_socket:
-                    its_socket.shutdown(socket.SHUT_RDWR)
+        with suppress(Exception):  # it may be gone already
+            self._cancel(self._hook)
 
 
-def _postgres(connection: Any) -> AbstractContextManager[Any]:
-    """Let the server keep the result, for as long as it takes."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT set_config(name, '0', true) FROM pg_settings "
-            "WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+class _Driver:
+    """One that nothing is known of."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def cursor(self) -> AbstractContextManager[Any]:
+        """Return the cursor that reads as a stream."""
+        log.warning(
+            "%s is not known to read a result as a stream: it may take memory for all of it.",
+            type(self._connection).__module__,
         )
-    return _closing(connection.cursor("mediquo"))
+        return closing(self._connection.cursor())
+
+    def cancel(self, hook: DbApiHook) -> None:
+        """End a statement, from another thread."""
+
+    def close(self) -> None:
+        """Close the connection, whatever is left to read."""
+        self._connection.close()
 
 
-def _mysqlclient(connection: Any) -> AbstractContextManager[Any]:
-    from MySQLdb.cursors import SSCursor  # type: ignore[import-untyped]  # it has no types
+class _Sqlite(_Driver):
+    def cursor(self) -> AbstractContextManager[Any]:
+        return closing(self._connection.cursor())
 
-    _be_patient(connection)
-    return nullcontext(connection.cursor(SSCursor))  # closing it would read all that is left
-
-
-def _mysql_connector(connection: Any) -> AbstractContextManager[Any]:
-    _be_patient(connection)
-    return nullcontext(connection.cursor(buffered=False))  # closing it would be an error
+    def cancel(self, hook: DbApiHook) -> None:
+        self._connection.interrupt()
 
 
-def _be_patient(connection: Any) -> None:
-    with closing(connection.cursor()) as cursor:
-        cursor.execute(f"SET SESSION net_write_timeout = {_PATIENCE}")
+class _Postgres(_Driver):
+    """psycopg 2 and 3."""
+
+    def cursor(self) -> AbstractContextManager[Any]:
+        """Let the server keep the result, for as long as it takes."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT set_config(name, '0', true) FROM pg_settings "
+                "WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+            )
+        named = self._connection.cursor("mediquo")
+        return _closing(named, named.close)
+
+    def cancel(self, hook: DbApiHook) -> None:
+        self._connection.cancel()
 
 
-def _sqlite(connection: Any) -> AbstractContextManager[Any]:
-    return closing(connection.cursor())
+class _MySQL(_Driver):
+    """MySQL Connector."""
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection)
+        self._number = self._number_of(connection)
+
+    def cursor(self) -> AbstractContextManager[Any]:
+        """Let the server wait, for as long as it takes."""
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute(f"SET SESSION net_write_timeout = {_PATIENCE}")
+        return nullcontext(self._streaming())  # closing it would read all that is left
+
+    def cancel(self, hook: DbApiHook) -> None:
+        with closing(hook.get_conn()) as another, closing(another.cursor()) as cursor:
+            cursor.execute(f"KILL {self._number}")
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+    def _number_of(self, connection: Any) -> int:
+        return int(connection.connection_id)
+
+    def _streaming(self) -> Any:
+        return self._connection.cursor(buffered=False)
 
 
-def _plain(connection: Any) -> AbstractContextManager[Any]:
-    log.warning(
-        "%s is not known to read a result as a stream: it may take memory for all of it.",
-        type(connection).__module__,
-    )
-    return closing(connection.cursor())
+class _MySQLClient(_MySQL):
+    """mysqlclient."""
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _number_of(self, connection: Any) -> int:
+        return int(connection.thread_id())
+
+    def _streaming(self) -> Any:
+        from MySQLdb.cursors import SSCursor  # type: ignore[import-untyped]  # it has no types
+
+        return self._connection.cursor(SSCursor)
 
 
-_CURSORS: Mapping[str, Callable[[Any], AbstractContextManager[Any]]] = {
-    "psycopg": _postgres,
-    "psycopg2": _postgres,
-    "MySQLdb": _mysqlclient,
-    "mysql": _mysql_connector,
-    "sqlite3": _sqlite,
+_DRIVERS: Mapping[str, type[_Driver]] = {
+    "psycopg": _Postgres,
+    "psycopg2": _Postgres,
+    "MySQLdb": _MySQLClient,
+    "mysql": _MySQL,
+    "sqlite3": _Sqlite,
 }
-"""Package of a driver -> its cursor that streams."""
+"""By the package that they are in."""
 
 
 @contextmanager
-def _closing(thing: Any) -> Iterator[Any]:
+def _closing(thing: Any, close: Callable[[], None]) -> Iterator[Any]:
     """Close it in the end, which what a server has left may not let one do."""
     try:
         yield thing
     finally:
         with suppress(Exception):
-            getattr(thing, "disconnect", thing.close)()  # MySQL Connector's close reads on
+            close()
 
 
 def _describe(error: Exception, *, may_quote: bool) -> str:
@@ -153,6 +199,7 @@ def _describe(error: Exception, *, may_quote: bool) -> str:
     code = code or next((each for each in error.args if isinstance(each, int)), None)
     if code:
         text += f" {code}"
-    if is_about_the_statement or isinstance(error, sqlite3.Error) or not may_quote:
+    is_of_sqlite = getattr(error, "sqlite_errorname", None)  # not of its module, which quotes cells
+    if is_about_the_statement or is_of_sqlite or not may_quote:
         text += f": {next(iter(str(error).splitlines()), '')}"
     return f"{text}."
