@@ -25,12 +25,14 @@ RULES: Mapping[str, str] = MappingProxyType(
         "unknown": "is not a field of a patient; rename it with `columns`, or drop it with None",
         "twice": "is given twice (`birthdate` is another name of `birth_date`); drop one",
         "record": "must be a mapping of field names to values, in a file a JSON object a line",
-        "cells": "must have as many cells as the header has",
+        "cells": "must have as many cells as the header has, each rightly quoted",
+        "lines": "has a cell of several lines, as where a quote is missing",
         "text": "must be text, in valid Unicode",
         "number": "must be text: a number may have lost its + or its first zeros",
         "code": "must be one line without control characters, and not `.` or `..`",
         "choice": "must be one of the documented values",
         "date": "must be a real day as YYYY-MM-DD, a date or a datetime",
+        "zone": "has a time and its zone, so that another day may be meant; cast it to a date",
         "future": "must not be in the future",
         "email": "must be a plausible e-mail address",
         "phone": "must be 7 to 15 digits, with spaces, dots, hyphens or brackets at most",
@@ -146,6 +148,8 @@ class Day(PatientField):
         day = _day_of(value)
         if day is None:
             raise ValidationError("date")
+        if isinstance(value, dt.datetime) and value.tzinfo and value.time() != dt.time():
+            raise ValidationError("zone")
         if day > dt.datetime.now(dt.UTC).date():
             raise ValidationError("future")
         return day.isoformat()

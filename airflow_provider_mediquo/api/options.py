@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.patients import MAX_PATIENTS
-from airflow_provider_mediquo.api.schema import PATIENT_FIELDS, REQUIRED
+from airflow_provider_mediquo.api.schema import PATIENT_FIELDS
 
 NOT_ALL: Final = "not all"
 MAX_IN_FLIGHT = 64
@@ -67,41 +65,6 @@ class UploadOptions:
                 problems[target] = "twice"
             renamed[target] = value
         return renamed, problems
-
-    def check_header(self, names: Sequence[str], source: str) -> None:
-        """Raise InvalidPatientsError where records of these columns cannot be patients.
-
-        Columns are named only if `code` and `first_name` are among them: the first line of a file
-        without a header is a patient.
-
-        :param source: what has these columns, for the error.
-        """
-        columns = self.columns or {}
-        fields = [columns.get(name, name) for name in names]
-        fields = ["birth_date" if field == "birthdate" else field for field in fields]
-        if lost := sorted(map(str, {*columns} - {*names})):
-            raise InvalidPatientsError(
-                f"{source} has no column {', '.join(lost)}, which `columns` maps. Names are "
-                "compared exactly, capitals and spaces too."
-            )
-        if lost := sorted(REQUIRED.difference(filter(None, fields))):
-            raise InvalidPatientsError(
-                f"{source} has {len(names):,} columns, and none of them is {' or '.join(lost)}, "
-                "written just so. A header has to name the columns; where it does so in words of "
-                "its own, map them: columns={'its name': 'code'}."
-            )
-        if twice := sorted({name for name, n in Counter(filter(None, fields)).items() if n > 1}):
-            raise InvalidPatientsError(
-                f"{source} has more than one column for {', '.join(twice)}: drop all but one, in "
-                "the source or with None in `columns`."
-            )
-        known = {None, *PATIENT_FIELDS}
-        if unknown := [n for n, field in zip(names, fields, strict=True) if field not in known]:
-            raise InvalidPatientsError(
-                f"{source} has columns that are no field of a patient: {', '.join(name or '(no name)' for name in unknown)}. "
-                "Map each in `columns`, to a field or to None, which drops it. The fields are "
-                f"{', '.join(PATIENT_FIELDS)}."
-            )
 
 
 def is_within(limit: float | None, count: int, of: int) -> bool:

@@ -9,9 +9,11 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, Self
 from uuid import uuid4
 
@@ -24,6 +26,9 @@ log = logging.getLogger(__name__)
 SHOWN = 20
 """Rejected records that are logged where there is no file."""
 
+_STORE_TIMEOUT = 60.0  # seconds, to write a part
+_LAST_WORDS = 3.0  # seconds, once the task is being killed
+_LOOK_UP = 0.1  # seconds
 _MOST_KINDS = 500  # of problems that are counted: names of unknown fields are the source's own
 
 
@@ -37,6 +42,8 @@ class RejectsFile(ABC):
 
     def __init__(self, path: Any) -> None:
         self.path = path
+        self.is_late = Event()
+        """Set when the task is being killed."""
 
     @abstractmethod
     def check(self) -> None:
@@ -72,13 +79,14 @@ class StoredParts(RejectsFile):
 
     def __init__(self, path: Any) -> None:
         super().__init__(path)
+        # Under a name that nobody else gives, so that nobody has to look what is there.
         self._names = (f"part-{uuid4().hex[:8]}-{number:05}.jsonl" for number in count(1))
 
     def check(self) -> None:
         """Look whether the store answers; what may not be listed may still be written."""
         problem = None
         try:
-            self.path.exists()
+            self._bounded(self.path.exists)
         except PermissionError:
             pass
         except Exception as error:  # noqa: BLE001  # each store has errors of its own
@@ -87,9 +95,29 @@ class StoredParts(RejectsFile):
             raise _nothing_can_be_written(self.path, problem)
 
     def write(self, lines: str) -> None:
-        """Write them to a part of their own, under a name that nobody else gives."""
-        with (self.path / next(self._names)).open("wb") as file:
-            file.write(lines.encode())
+        """Write them to a part of their own."""
+        self._bounded(partial(_put, self.path / next(self._names), lines.encode()))
+
+    def _bounded(self, act: Callable[[], object]) -> None:
+        """Do it in a thread that is left behind if it takes too long: a store may hang."""
+        failures: list[Exception] = []
+
+        def try_it() -> None:
+            try:
+                act()
+            except Exception as error:  # noqa: BLE001  # raised in the thread that waits
+                failures.append(error)
+
+        trying = Thread(target=try_it, name="mediquo-store", daemon=True)
+        trying.start()
+        left = _STORE_TIMEOUT
+        while trying.is_alive() and left > 0:
+            trying.join(_LOOK_UP)
+            left = min(left, _LAST_WORDS if self.is_late.is_set() else left) - _LOOK_UP
+        if trying.is_alive():
+            failures.append(TimeoutError("no answer"))
+        if failures:
+            raise failures[0]
 
 
 class RejectLog:
@@ -114,6 +142,11 @@ class RejectLog:
 
     def __exit__(self, *failure: object) -> None:
         self.flush()
+
+    def hurry(self) -> None:
+        """Take little time from now on: the task is being killed."""
+        if self._file:
+            self._file.is_late.set()
 
     @property
     def written_to(self) -> str | None:
@@ -167,6 +200,11 @@ class RejectLog:
             log.warning("Rejected: %s", json.dumps(rejection.as_dict()))
             if not self._left_to_log:
                 log.warning("More rejects are only counted: set `rejects_path` to keep them all.")
+
+
+def _put(part: Any, content: bytes) -> None:
+    with part.open("wb") as file:
+        file.write(content)
 
 
 def _nothing_can_be_written(where: object, why: str = "") -> MediquoError:

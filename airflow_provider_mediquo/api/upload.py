@@ -100,6 +100,7 @@ class Upload:
         """End every wait, because the task is being killed; a signal handler may call it."""
         self._halt(StoppedError("the task was killed."))
         self._client.stop(abort=True)
+        self._rejects.hurry()
         if self._reader == threading.get_ident():
             self._reader = None  # once: what is closed then shall be closed to its end
             raise _Halted  # a source that waits for a database would go on waiting

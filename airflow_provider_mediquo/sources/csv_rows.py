@@ -8,7 +8,7 @@ from itertools import chain, repeat
 from typing import Any, TextIO
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
-from airflow_provider_mediquo.api.options import UploadOptions
+from airflow_provider_mediquo.api.header import Header
 from airflow_provider_mediquo.api.placed import Place, Placed, Unreadable
 from airflow_provider_mediquo.api.schema import REQUIRED
 from airflow_provider_mediquo.sources.text_lines import Lines
@@ -16,34 +16,38 @@ from airflow_provider_mediquo.sources.text_lines import Lines
 _DELIMITERS = (",", ";", "\t", "|")
 
 
-def read_csv(
-    text: TextIO, name: str, options: UploadOptions, delimiter: str | None
-) -> Iterator[Placed]:
+def read_csv(text: TextIO, name: str, header: Header, delimiter: str | None) -> Iterator[Placed]:
     """Yield each row as a mapping of the header's names to cells; blank lines are skipped.
 
     A row with more or fewer cells than the header is Unreadable: read as blanks, those that were
     cut off would empty what a patient has. Raises SourceError where rows cannot be told apart.
 
     :param name: of the file.
-    :param options: whose `columns` say which columns are fields of a patient.
+    :param header: checks the columns, and says which are fields of a patient.
     :param delimiter: None: the one that fits the header.
     """
-    rows = _rows(Lines(text), name, options, delimiter)
-    header = next((row for _, row in rows if row != []), None) or []
-    _check(header, name, options)
+    rows = _rows(Lines(text), name, header, delimiter)
+    names = next((row for _, row in rows if row != []), None) or []
+    _check(names, name, header)
+    one_line = [at for at, field in enumerate(header.fields(names)) if field not in (None, "meta")]
     for line, row in rows:
-        if row and len(row) == len(header):
-            yield Placed(dict(zip(header, row)), Place(name, line))  # noqa: B905  # just compared
-        elif row != []:
-            yield Placed(Unreadable("cells"), Place(name, line))
+        place = Place(name, line)
+        if row == []:
+            continue
+        if not row or len(row) != len(names):
+            yield Placed(Unreadable("cells"), place)
+        elif any("\n" in row[at] or "\r" in row[at] for at in one_line):
+            yield Placed(Unreadable("lines"), place)  # two quotes too few join the rows between
+        else:
+            yield Placed(dict(zip(names, row)), place)  # noqa: B905  # just compared
 
 
 def _rows(
-    lines: Lines, name: str, options: UploadOptions, delimiter: str | None
+    lines: Lines, name: str, header: Header, delimiter: str | None
 ) -> Iterator[tuple[int, list[str] | None]]:
     """Yield the line that each row begins on, and its cells; None where its quotes are wrong."""
     blank, first = _first(lines)
-    delimiter = delimiter or _fitting(first, options)
+    delimiter = delimiter or _fitting(first, header)
     every: Iterable[Any] = chain(repeat("\n", blank), [first], lines)
     # Strict, because what `"Ada "Bo" Day"` was meant to be is a guess.
     reader = csv.reader(every, delimiter=delimiter, strict=True)
@@ -67,22 +71,21 @@ def _first(lines: Iterable[str | None]) -> tuple[int, str | None]:
     return next(((n, line) for n, line in every if line is None or not line.isspace()), (0, ""))
 
 
-def _fitting(header: str | None, options: UploadOptions) -> str:
-    """Return the delimiter that fits a header, or else the one with the most columns."""
-    columns = options.columns or {}
-    names = {each: next(csv.reader([header or ""], delimiter=each), []) for each in _DELIMITERS}
+def _fitting(first: str | None, header: Header) -> str:
+    """Return the delimiter that fits a first line, or else the one with the most columns."""
+    names = {each: next(csv.reader([first or ""], delimiter=each), []) for each in _DELIMITERS}
     for each in _DELIMITERS:
-        if {columns.get(name, name) for name in names[each]} >= REQUIRED:
+        if {*header.fields(names[each])} >= REQUIRED:
             return each
     return max(_DELIMITERS, key=lambda each: len(names[each]))
 
 
-def _check(header: Sequence[str], name: str, options: UploadOptions) -> None:
-    if any("\ud800" <= character <= "\udfff" for character in "".join(header)):
+def _check(names: Sequence[str], name: str, header: Header) -> None:
+    if any("\ud800" <= character <= "\udfff" for character in "".join(names)):
         raise InvalidPatientsError(
             f"The header of {name} is in another encoding than it is read with: set `encoding`."
         )
-    options.check_header(header, name)
+    header.check(names, name)
 
 
 def _ends(line: str | None, delimiter: str) -> bool:

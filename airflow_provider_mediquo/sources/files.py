@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -72,13 +73,16 @@ def _keys(storage: Any, path: str) -> Iterator[str]:
 def _matching(storage: Any, pattern: str) -> Iterator[str]:
     if not {*"*?["} & {*pattern}:
         return
+    known = len(re.split(r"[*?\[]", pattern)[0].rpartition("/")[0])  # characters before a glob's
+    shows = any(map(_is_hidden, pattern[known:].split("/")))
     for key, info in storage.glob(pattern, detail=True).items():
-        if _is_hidden(pattern) or not _is_hidden(key):
+        if shows or not any(map(_is_hidden, key[known:].split("/"))):
             yield from _within(storage, key, info)
 
 
 def _within(storage: Any, key: str, info: dict[str, Any]) -> Iterator[str]:
-    if info["type"] == "directory":
+    is_link = info["type"] not in ("file", "directory")
+    if info["type"] == "directory" or (is_link and storage.isdir(key)):
         yield from _below(storage, key)
     elif not key.endswith("/"):  # which is how the console of a store makes a folder
         yield key

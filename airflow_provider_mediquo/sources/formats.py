@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
-from airflow_provider_mediquo.api.options import UploadOptions
+from airflow_provider_mediquo.api.header import Header
 from airflow_provider_mediquo.api.placed import Placed
 from airflow_provider_mediquo.sources.csv_rows import read_csv
 from airflow_provider_mediquo.sources.files import StoredFile, find_files
@@ -47,12 +47,12 @@ _JSON_ARRAY = re.compile(r"\[\s*[{\]]")
 class Reading:
     """How files are read. Raises ValueError for what makes no sense.
 
-    :param options: whose `columns` say which columns are fields of a patient.
+    :param header: checks the columns, and says which are fields of a patient.
     :param encoding: of text without a byte order mark.
     :param delimiter: of CSV; None: the one that fits the header.
     """
 
-    options: UploadOptions
+    header: Header
     encoding: str = "utf-8"
     delimiter: str | None = None
 
@@ -111,7 +111,7 @@ def _plain_records(
     if not head:
         log.warning("%s is empty.", name)
     elif head.startswith(PARQUET):
-        yield from read_parquet(raw, name, reading.options)
+        yield from read_parquet(raw, name, reading.header)
     else:
         yield from _text_records(stream, head, name, reading)
 
@@ -131,7 +131,7 @@ def _text_records(
         if is_json:
             yield from read_json_lines(text, name)
         else:
-            yield from read_csv(text, name, reading.options, reading.delimiter)
+            yield from read_csv(text, name, reading.header, reading.delimiter)
 
 
 def _head(stream: io.BufferedReader[Any]) -> bytes:

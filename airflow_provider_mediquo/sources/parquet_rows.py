@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from airflow_provider_mediquo.api.errors import SourceError
-from airflow_provider_mediquo.api.options import UploadOptions
+from airflow_provider_mediquo.api.header import Header
 from airflow_provider_mediquo.api.placed import Place, Placed, Unreadable
 
 MAGIC = b"PAR1"
@@ -16,18 +16,17 @@ _AT_ONCE = 1000  # rows
 _BUFFER = 1 << 20  # bytes of each column; without it pyarrow takes in a whole row group
 
 
-def read_parquet(raw: Any, name: str, options: UploadOptions) -> Iterator[Placed]:
+def read_parquet(raw: Any, name: str, header: Header) -> Iterator[Placed]:
     """Yield each row as a mapping of columns to Python's own values; its line is its number.
 
     :param raw: the file, a stream of bytes that can seek.
     :param name: of the file.
-    :param options: whose `columns` say which columns are fields of a patient.
+    :param header: checks the columns, and says which are fields of a patient.
     """
     with _open(raw, name) as file:
         names = file.schema_arrow.names
-        options.check_header(names, name)
-        columns = options.columns or {}
-        wanted = [each for each in names if columns.get(each, each) is not None]
+        header.check(names, name)
+        wanted = [name for name, field in zip(names, header.fields(names), strict=True) if field]
         batches = file.iter_batches(_AT_ONCE, columns=wanted, use_threads=False)
         rows = (row for batch in batches for row in _rows(batch))
         for number, row in enumerate(rows, 1):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mediquo.api.errors import MediquoError, SourceError
+from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
 from airflow_provider_mediquo.sources.ahead import ReadAhead
 
 if TYPE_CHECKING:
@@ -18,6 +18,20 @@ log = logging.getLogger(__name__)
 Row = Mapping[str, Any]
 
 _AT_ONCE = 1000  # rows
+_MEANINGS: Mapping[Any, str] = {
+    "42601": "a syntax error",
+    "42703": "a column is not there",
+    "42P01": "a table is not there",
+    "42501": "this user may not read that",
+    "42000": "a syntax error, or this user may not read that",
+    "42S02": "a table is not there",
+    "42S22": "a column is not there",
+    "SQLITE_ERROR": "a syntax error, or a table or column is not there",
+    1054: "a column is not there",
+    1064: "a syntax error",
+    1142: "this user may not read that",
+    1146: "a table is not there",
+}
 _PATIENCE = 3600  # seconds that MariaDB waits for its client; a pause for a 429 takes minutes
 
 
@@ -39,6 +53,7 @@ class Rows:
         self._parameters = parameters
         self._check_header = check_header
         self._is_connected = False
+        self._read = 0
         self._cancel: Callable[[DbApiHook], None] = lambda hook: None
 
     def __iter__(self) -> Iterator[Row]:
@@ -52,8 +67,7 @@ class Rows:
         except MediquoError:
             raise
         except Exception as error:  # noqa: BLE001  # each driver has errors of its own
-            # Before there is a connection, there is no row that it could quote.
-            problem = _describe(error, may_quote=self._is_connected)
+            problem = self._describe(error)
         if problem:  # out here, because a driver's error may quote a row
             raise SourceError(problem)
 
@@ -69,11 +83,32 @@ class Rows:
             names = [column[0] for column in cursor.description or ()]
             self._check_header(names)
             while rows:
+                self._read += len(rows)
                 yield [
                     row if isinstance(row, Mapping) else dict(zip(names, row, strict=True))
                     for row in rows
                 ]
                 rows = cursor.fetchmany(_AT_ONCE)
+            if driver.has_more(cursor):
+                raise InvalidPatientsError(
+                    "`sql` gives more than one result, of which only the first was read: it must "
+                    "be one SELECT."
+                )
+
+    def _describe(self, error: Exception) -> str:
+        """Say what went wrong, without the database's own words: they may quote a row."""
+        kind = type(error)
+        code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        code = code or getattr(error, "sqlite_errorname", None)
+        code = code or next((each for each in error.args if isinstance(each, int)), "")
+        text = f"{kind.__module__}.{kind.__qualname__} {code}".strip()
+        if not self._is_connected:  # and there is no row yet
+            words = next(iter(str(error).splitlines()), "").rstrip(".")
+            return f"There is no connection to the database: {text}: {words}."
+        if meaning := _MEANINGS.get(code):
+            text += f", {meaning}"
+        where = f"after row {self._read:,}" if self._read else "from its first rows on"
+        return f"The database could not be read {where}: {text}. Its own words may quote a patient."
 
     def _hang_up(self) -> None:
         """End a wait for the database, from another thread."""
@@ -97,6 +132,10 @@ class _Driver:
 
     def cancel(self, hook: DbApiHook) -> None:
         """End a statement, from another thread."""
+
+    def has_more(self, cursor: Any) -> bool:
+        """Return whether there is another result after this one."""
+        return False
 
     def close(self) -> None:
         """Close the connection, whatever is left to read."""
@@ -145,6 +184,9 @@ class _MySQL(_Driver):
         with closing(hook.get_conn()) as another, closing(another.cursor()) as cursor:
             cursor.execute(f"KILL {self._number}")
 
+    def has_more(self, cursor: Any) -> bool:
+        return bool(cursor.nextset())
+
     def close(self) -> None:
         self._connection.disconnect()
 
@@ -188,18 +230,3 @@ def _closing(thing: Any, close: Callable[[], None]) -> Iterator[Any]:
     finally:
         with suppress(Exception):
             close()
-
-
-def _describe(error: Exception, *, may_quote: bool) -> str:
-    """Say what the database said, unless it may quote a row."""
-    kind = type(error)
-    is_about_the_statement = "ProgrammingError" in {base.__name__ for base in kind.__mro__}
-    text = f"The database could not be read: {kind.__module__}.{kind.__qualname__}"
-    code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-    code = code or next((each for each in error.args if isinstance(each, int)), None)
-    if code:
-        text += f" {code}"
-    is_of_sqlite = getattr(error, "sqlite_errorname", None)  # not of its module, which quotes cells
-    if is_about_the_statement or is_of_sqlite or not may_quote:
-        text += f": {next(iter(str(error).splitlines()), '')}"
-    return f"{text}."

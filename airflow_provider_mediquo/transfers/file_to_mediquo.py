@@ -70,11 +70,10 @@ class FileToMediquoOperator(MediquoUpsertBaseOperator):
         return [Dataset(f"{scheme}://{bucket.rpartition('@')[2]}", key)]
 
     def _reading(self) -> Reading:
-        from airflow_provider_mediquo.api.options import UploadOptions
+        from airflow_provider_mediquo.api.header import Header
         from airflow_provider_mediquo.sources.formats import Reading
 
-        header = UploadOptions(columns=self.columns)
         try:
-            return Reading(header, self.encoding, self.delimiter)
+            return Reading(Header(self.columns), self.encoding, self.delimiter)
         except ValueError as error:
             raise AirflowFailException(str(error)) from None

@@ -52,15 +52,15 @@ class SqlToMediquoOperator(MediquoUpsertBaseOperator):
 
     def read_patients(self, context: Context) -> Iterable[Any]:
         """Return the rows."""
-        from airflow_provider_mediquo.api.options import UploadOptions
+        from airflow_provider_mediquo.api.header import Header
         from airflow_provider_mediquo.sources.rows import Rows
 
-        header = UploadOptions(columns=self.columns)
+        header = Header(self.columns)
         return Rows(
             self._database,
             self.sql,
             self.parameters,
-            lambda names: header.check_header(names, "The statement"),
+            lambda names: header.check(names, "The statement"),
         )
 
     def lineage_inputs(self) -> list[Dataset]:

@@ -200,3 +200,25 @@ def test_what_is_sent_is_json_as_documented(serve, answer, connect):
 def test_each_exchange_is_counted_under_its_own_endpoint():
     exchanges = get("m-1"), get("m-2"), patients.authenticate("m-1"), upsert([])
     assert len({exchange.endpoint for exchange in exchanges}) == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"message": "The patients.37.email field is wrong."},
+        {"errors": {"patients.37.email": ["is wrong"]}},
+        {"message": "no", "errors": {"patients.37.email": 1, "patients.37": 2}},
+        {"errors": ["patients.37.email is wrong"]},
+        {"data": [{"message": "See:\npatients.37.email"}]},
+        {"message": "patients.37.email and patients.37.shoe_size"},
+    ],
+)
+def test_a_refusal_may_name_a_record_anywhere(answer):
+    assert patients._read_blame(answer) == {37: {"email"}}
+
+
+@pytest.mark.parametrize(
+    "answer", [None, [], "patients", {}, {"message": None}, {"message": "patients.1234567.email"}]
+)
+def test_a_refusal_may_name_nobody(answer):
+    assert patients._read_blame(answer) == {}

@@ -1,5 +1,8 @@
 import json
 import logging
+import re
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,12 +112,12 @@ def store() -> Iterator[UPath]:
     folder.fs.store.clear()
 
 
-def parts(folder: UPath) -> dict[str, list[int]]:
-    """Name of each part -> rows in it."""
-    return {
-        part.name: [json.loads(line)["row"] for line in part.read_text().splitlines()]
-        for part in sorted(folder.iterdir(), key=str)
-    }
+def parts(folder: UPath) -> list[list[int]]:
+    """The rows in each part."""
+    return sorted(
+        [json.loads(line)["row"] for line in part.read_text().splitlines()]
+        for part in folder.iterdir()
+    )
 
 
 def test_in_a_store_a_part_is_closed_every_1000_lines_and_at_the_end(store):
@@ -122,11 +125,9 @@ def test_in_a_store_a_part_is_closed_every_1000_lines_and_at_the_end(store):
         for row in range(1, 2501):
             rejects.add(rejection(row))
             assert len(parts(store) if store.exists() else ()) == row // 1000
-    assert parts(store) == {
-        "part-00001.jsonl": [*range(1, 1001)],
-        "part-00002.jsonl": [*range(1001, 2001)],
-        "part-00003.jsonl": [*range(2001, 2501)],
-    }
+    assert parts(store) == [[*range(1, 1001)], [*range(1001, 2001)], [*range(2001, 2501)]]
+    names = sorted(part.name for part in store.iterdir())
+    assert all(re.fullmatch(r"part-[0-9a-f]{8}-0000[123]\.jsonl", name) for name in names)
     assert rejects.written_to == str(store)
 
 
@@ -136,14 +137,14 @@ def test_in_a_store_a_part_is_closed_when_time_is_up(store):
         assert not store.exists(), "there is no part without a line"
         rejects.add(rejection(1))
         rejects.flush()
-        assert parts(store) == {"part-00001.jsonl": [1]}
+        assert parts(store) == [[1]]
 
 
 def test_in_a_store_nothing_is_overwritten(store):
     for row in (1, 2):
         with RejectLog(StoredParts(store)) as rejects:
             rejects.add(rejection(row))
-    assert parts(store) == {"part-00001.jsonl": [1], "part-00002.jsonl": [2]}
+    assert parts(store) == [[1], [2]]
 
 
 def test_what_a_store_does_not_take_is_logged_all_of_it(store, caplog, monkeypatch):
@@ -186,3 +187,59 @@ def test_a_line_has_its_place():
         "problems": {"tax_id": "refused"},
         "status": 422,
     }
+
+
+def test_where_nothing_may_be_looked_at_it_is_written_all_the_same(store, monkeypatch):
+    def refuse(*args: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(type(store), "exists", refuse)
+    with RejectLog(StoredParts(store)) as rejects:
+        rejects.add(rejection(1))
+    assert rejects.written_to == str(store)
+    assert parts(store) == [[1]]
+
+
+def test_what_was_written_before_a_store_failed_is_told(store, monkeypatch):
+    with RejectLog(StoredParts(store)) as rejects:
+        rejects.add(rejection(1))
+        rejects.flush()
+        monkeypatch.setattr(type(store.fs), "_open", lambda *args, **options: 1 / 0)
+        rejects.add(rejection(2))
+    assert rejects.written_to == str(store)
+
+
+class Hanging(StoredParts):
+    """A store that does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__(UPath("memory://rejects"))
+        self.is_asked, self.answers = threading.Event(), threading.Event()
+
+    def write(self, lines: str) -> None:
+        self._bounded(self._hang)
+
+    def _hang(self) -> None:
+        self.is_asked.set()
+        self.answers.wait(60)
+
+
+def test_a_store_that_hangs_holds_up_none_that_adds_and_no_kill(caplog):
+    file = Hanging()
+    rejects = RejectLog(file)
+    rejects.add(rejection(1))
+    flushing = threading.Thread(target=rejects.flush)
+    flushing.start()
+    assert file.is_asked.wait(10)
+    rejects.add(rejection(2))  # would wait for a minute
+    assert flushing.is_alive()
+    started = time.monotonic()
+    rejects.hurry()
+    flushing.join(20)
+    assert not flushing.is_alive()
+    assert time.monotonic() - started < 20
+    file.answers.set()
+    rejects.flush()
+    assert "cannot be written (TimeoutError)" in caplog.text
+    assert '"m-1"' in caplog.text
+    assert '"m-2"' in caplog.text

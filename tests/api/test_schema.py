@@ -194,7 +194,7 @@ def test_gender_and_locale_come_from_their_lists(name):
         dt.datetime(1980, 2, 29, 23, 59),
         dt.datetime(1980, 2, 29, tzinfo=dt.timezone(dt.timedelta(hours=14))),
         pendulum.date(1980, 2, 29),
-        pendulum.datetime(1980, 2, 29, 12),
+        pendulum.datetime(1980, 2, 29),
     ],
 )
 def test_a_birth_date_is_text_a_date_or_a_datetime(day):
@@ -550,3 +550,10 @@ def test_the_short_way_for_good_records_says_what_the_schema_says(least, others)
         assert problems
     else:
         assert (patient, problems) == (loaded, {})
+
+
+@pytest.mark.parametrize("hour", [1, 12, 23])
+def test_a_time_with_a_zone_may_mean_another_day(hour):
+    assert rule("birth_date", pendulum.datetime(1980, 2, 29, hour)) == "zone"
+    madrid = dt.datetime(1980, 2, 29, hour, tzinfo=dt.timezone(dt.timedelta(hours=1)))
+    assert rule("birth_date", madrid) == "zone"

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
-from airflow_provider_mediquo.api.options import UploadOptions
+from airflow_provider_mediquo.api.header import Header
 from airflow_provider_mediquo.api.placed import Unreadable
 from airflow_provider_mediquo.api.schema import check_patient
 from airflow_provider_mediquo.sources import text_lines
@@ -38,7 +38,7 @@ class Folder:
         self.path = path
 
     def stream(self, name="", *, columns=None, **text):
-        reading = Reading(UploadOptions(columns=columns), **text)
+        reading = Reading(Header(columns), **text)
         return read_files(str(self.path / name), None, reading)
 
     def read(self, content, **options):
@@ -114,7 +114,7 @@ def test_another_delimiter_can_be_given(folder):
 @pytest.mark.parametrize("delimiter", ["", ";;", "\\t", "\n", '"'])
 def test_what_cannot_be_a_delimiter(delimiter):
     with pytest.raises(ValueError, match="`delimiter` must be one character"):
-        Reading(UploadOptions(), delimiter=delimiter)
+        Reading(Header(), delimiter=delimiter)
 
 
 @pytest.mark.parametrize(
@@ -156,14 +156,27 @@ def test_where_broken_bytes_cannot_be_told_apart_the_file_cannot_be_read(folder)
 @pytest.mark.parametrize("encoding", ["utf-9", "base64", "rot13", ""])
 def test_what_is_no_encoding(encoding):
     with pytest.raises(ValueError, match="`encoding`: Python knows no"):
-        Reading(UploadOptions(), encoding=encoding)
+        Reading(Header(), encoding=encoding)
 
 
 def test_quoted_cells_may_hold_anything(folder):
-    text = f'{HEADER}\nm-1,"A ""B"",\n\r\n;C",basic\nm-2,Bo,basic\n'
+    text = f'{HEADER},meta\nm-1,"A ""B"",;C",basic,"{{\n\r\n}}"\nm-2,Bo,basic,\n'
     records, lines = folder.read(text)
-    assert [record["first_name"] for record in records] == ['A "B",\n\r\n;C', "Bo"]
+    assert [record["first_name"] for record in records] == ['A "B",;C', "Bo"]
+    assert [record["meta"] for record in records] == ["{\n\r\n}", ""]
     assert lines == [2, 5], "not where the row before begins"
+
+
+def test_rows_between_two_quotes_too_few_are_not_one_patient(folder):
+    text = f'{HEADER}\nm-1,"{SECRET},b\nm-2,Bo,b\nm-3,Cy",b\nm-4,Di,b\n'
+    records, lines = folder.read(text)
+    assert records == [Unreadable("lines"), ada(code="m-4", first_name="Di", plan="b")]
+    assert lines == [2, 5]
+
+
+def test_a_column_that_is_dropped_may_hold_lines(folder):
+    text = 'code,first_name,note\nm-1,Ada,"a\nb"\n'
+    assert [record["code"] for record in folder.records(text, columns={"note": None})] == ["m-1"]
 
 
 def test_a_quote_inside_a_cell_is_one(folder):
@@ -496,7 +509,9 @@ def test_files_of_all_kinds_may_lie_in_one_folder(files):
     (files.path / "a.parquet").write_text(f"{HEADER}\nm-1,Ada,basic\n")
     (files.path / "b.csv").write_text(json.dumps(ada(code="m-2")))
     (files.path / "sub").mkdir()
-    (files.path / "sub" / "c.json").write_bytes(parquet({"code": ["m-3"], "first_name": ["Cy"]}))
+    (files.path / "sub" / "c.json").write_bytes(
+        parquet({"code": ["m-3"], "first_name": ["Cy"], "plan": ["b"]})
+    )
     places = [
         (record["code"], place.file.removeprefix(f"{files.path}/"), place.line)
         for record, place in files.stream()
@@ -506,7 +521,7 @@ def test_files_of_all_kinds_may_lie_in_one_folder(files):
 
 def test_each_file_has_a_header_of_its_own(files):
     (files.path / "a.csv").write_text(f"{HEADER}\nm-1,Ada,basic\n")
-    (files.path / "b.csv").write_text("first_name;code\nBo;m-2\n")
+    (files.path / "b.csv").write_text("plan;first_name;code\nb;Bo;m-2\n")
     (files.path / "c.csv").write_text(f"m-3,{SECRET},basic\n")
     rows = files.stream()
     assert [next(rows).record["code"] for _ in range(2)] == ["m-1", "m-2"]
@@ -561,7 +576,10 @@ def test_csv(folder, rows, delimiter, encoding, end, quoting, pack):
     writer.writerows([COLUMNS, *rows])
     content = text.getvalue().encode(encoding)
     records = folder.records(gzip.compress(content) if pack else content, encoding=encoding)
-    assert [tuple(record.values()) for record in records] == rows
+    whole = [not any("\n" in cell or "\r" in cell for cell in row) for row in rows]
+    assert [record == Unreadable("lines") for record in records] == [not each for each in whole]
+    read = [tuple(record.values()) for record in records if isinstance(record, dict)]
+    assert read == [row for row, is_whole in zip(rows, whole, strict=True) if is_whole]
 
 
 @many
