@@ -32,6 +32,7 @@ _MEANINGS: Mapping[Any, str] = {
     1142: "this user may not read that",
     1146: "a table is not there",
 }
+_MOST_CODE = 1 << 16  # of an error; what is more may be a value
 _PATIENCE = 3600  # seconds that MariaDB waits for its client; a pause for a 429 takes minutes
 
 
@@ -100,7 +101,7 @@ class Rows:
         kind = type(error)
         code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
         code = code or getattr(error, "sqlite_errorname", None)
-        code = code or next((each for each in error.args if isinstance(each, int)), "")
+        code = code or next((n for n in error.args if isinstance(n, int) and n < _MOST_CODE), "")
         text = f"{kind.__module__}.{kind.__qualname__} {code}".strip()
         if not self._is_connected:  # and there is no row yet
             words = next(iter(str(error).splitlines()), "").rstrip(".")

@@ -2,9 +2,13 @@ import re
 import threading
 import time
 
+from upath import UPath
+
 from airflow_provider_mediquo.api import upload as upload_module
 from airflow_provider_mediquo.api.ledger import Tally, UploadReport
+from airflow_provider_mediquo.api.options import UploadOptions
 from airflow_provider_mediquo.api.progress import BEAT, Progress, every
+from airflow_provider_mediquo.api.rejects import RejectLog, StoredParts
 
 
 def test_something_is_done_again_and_again_and_then_no_more():
@@ -82,3 +86,39 @@ def test_the_end_is_a_block_that_can_be_read(box, client, upload, people, caplog
     assert "  upserted                  1,200\n" in block
     assert "  rejects_path      /" in block
     assert "sample" not in block
+
+
+def test_a_list_knows_how_long_it_will_take(box, client, people, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(upload_module, "BEAT", 0.02)
+    box.settings.latency = 0.1
+    options = UploadOptions(max_in_flight=1)
+    upload_module.Upload(client, options, RejectLog()).run(people(1500))
+    assert any(re.search(r"about \d+ s left", line) for line in caplog.messages)
+
+
+def test_what_was_rejected_reaches_a_store_while_the_upload_goes_on(client, people, monkeypatch):
+    monkeypatch.setattr(upload_module, "BEAT", 0.05)
+    folder = UPath("memory://progress/rejects.jsonl")
+
+    def source():
+        yield {"code": "bad"}
+        deadline = time.monotonic() + 10
+        while not folder.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert folder.exists()
+        yield from people(1)
+
+    rejects = RejectLog(StoredParts(folder))
+    report = upload_module.Upload(client, UploadOptions(max_rejects=1), rejects).run(source())
+    assert report.rejects_path == str(folder)
+    folder.fs.store.clear()
+
+
+def test_rejects_that_could_not_be_written_have_no_path(client, people, monkeypatch):
+    folder = UPath("memory://progress/rejects.jsonl")
+    rejects = RejectLog(StoredParts(folder))
+    monkeypatch.setattr(type(folder.fs), "_open", lambda *args, **options: 1 / 0)
+    records = [*people(1), {"code": "bad"}]
+    report = upload_module.Upload(client, UploadOptions(max_rejects=1), rejects).run(records)
+    assert (report.rejected, report.rejects_path) == (1, None)
