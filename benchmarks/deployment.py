@@ -64,8 +64,10 @@ class Deployment:
     def _until_ended(self, url: str, patience: float) -> dict[str, Any]:
         deadline = time.monotonic() + patience
         while True:
-            run: dict[str, Any] = ask(url)
-            if run["state"] in ("success", "failed"):
+            run: dict[str, Any] = {}
+            with contextlib.suppress(OSError):  # Airflow may be too busy to answer
+                run = ask(url)
+            if run.get("state") in ("success", "failed"):
                 return run
             if time.monotonic() > deadline:
                 ask(url, "PATCH", {"state": "failed"})
