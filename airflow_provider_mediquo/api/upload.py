@@ -1,6 +1,6 @@
 """A stream of records -> checked -> chunks of 100 -> sent -> a ledger that adds up.
 
-One thread reads and checks, `max_in_flight` threads send, and search what mediQuo refuses. What is in memory at a time is the
+One thread reads and checks, `max_in_flight` threads send. What is in memory at a time is the
 first 1,000 records, then a chunk per thread, and less than 100 bytes for each code.
 """
 
@@ -9,39 +9,29 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from operator import length_hint
-from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_mediquo.api.broken import CHUNKS, RefusedChunks
 from airflow_provider_mediquo.api.client import MediquoClient
 from airflow_provider_mediquo.api.errors import (
     MediquoError,
-    RejectedRequestError,
-    ServerError,
     StoppedError,
-    UnreachableError,
     UnsubscribeLimitError,
 )
 from airflow_provider_mediquo.api.intake import Intake, Item, iterate
-from airflow_provider_mediquo.api.isolation import Search, isolate
-from airflow_provider_mediquo.api.ledger import Rejection, Tally, UploadReport
+from airflow_provider_mediquo.api.ledger import UploadReport
 from airflow_provider_mediquo.api.options import UploadOptions
-from airflow_provider_mediquo.api.patients import upsert
 from airflow_provider_mediquo.api.plans import PlanGuard
 from airflow_provider_mediquo.api.progress import BEAT, Progress, every
 from airflow_provider_mediquo.api.rejects import RejectLog
-from airflow_provider_mediquo.api.sample import Sample
+from airflow_provider_mediquo.api.sending import Sender
 from airflow_provider_mediquo.api.verdict import AGAIN, Ending, verdict
 
 log = logging.getLogger(__name__)
 
-_UNANSWERED_IN_A_ROW = 3  # chunks after which mediQuo counts as down
 _LOOK_UP = 0.5  # seconds
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class _Halted(BaseException):
@@ -59,20 +49,13 @@ class Upload:
         self._client = client
         self._options = options
         self._rejects = rejects
-        self._tally = Tally()
         self._slots = threading.BoundedSemaphore(options.max_in_flight)
-        self._lock = threading.Lock()
-        # Held while nothing of a chunk is accepted: where that is so for all there is, the fewest
-        # requests are spent to know it.
-        self._doubt = threading.BoundedSemaphore(CHUNKS)
-        self._refused = RefusedChunks(options.chunk_size)
-        self._refused_with: int | None = None  # status
         self._reader: int | None = None  # the thread that is inside the source right now
         self._intake = Intake(options, rejects, self.report)
         self._plans = PlanGuard(options.max_without_plan, self.report)
-        self._sample = Sample(client.settings.secret_key)
-        self._unanswered_chunks = self._unanswered_in_a_row = 0
-        self._unanswered: MediquoError | None = None
+        self._sender = Sender(
+            client, options.chunk_size, self._intake, rejects, self.report, self._halt
+        )
         self._stopped_by: MediquoError | None = None
         self._broken: Exception | None = None
 
@@ -84,7 +67,7 @@ class Upload:
         """
         started = time.monotonic()
         source = iterate(patients)
-        progress = Progress(self.report, self._tally, _total(patients))
+        progress = Progress(self.report, self._sender.tally, _total(patients))
         with self._rejects, every(BEAT, progress.log, self._rejects.flush):
             try:
                 self._send_all(source)
@@ -175,8 +158,7 @@ class Upload:
 
     def _send(self, number: int, chunk: list[Item]) -> None:
         try:
-            if self._settle(chunk) == len(chunk):
-                self._count_refused(number, len(chunk))
+            self._sender.send(number, chunk)
         except StoppedError:
             pass  # what stopped it is known, and the records are still unsettled
         except MediquoError as error:
@@ -186,99 +168,6 @@ class Upload:
             self._halt(MediquoError(f"{type(error).__name__}."))
         finally:
             self._slots.release()
-
-    def _settle(self, chunk: list[Item]) -> int:
-        """Send them, the good without the bad; return how many were refused alone."""
-        refusal = self._try(chunk)
-        if not refusal or len(chunk) == 1:
-            return int(refusal is not None)
-        if refusal.status == 413:
-            middle = len(chunk) // 2
-            return self._settle(chunk[:middle]) + self._settle(chunk[middle:])
-        return self._isolate(chunk, refusal)
-
-    def _isolate(self, chunk: list[Item], refusal: RejectedRequestError) -> int:
-        alone = 0
-        with ExitStack() as doubt:
-            doubt.enter_context(self._doubt)
-            search = isolate(chunk, refusal.named)
-            group = next(search, None)
-            while group:
-                answer = self._try(group)
-                if answer is None:
-                    doubt.close()
-                alone += bool(answer) and len(group) == 1
-                group = _next(search, answer)
-        return alone
-
-    def _try(self, items: list[Item]) -> RejectedRequestError | None:
-        """Send them; return the refusal, if they were refused."""
-        try:
-            answer = self._client.send(upsert(item.encoded for item in items), self._tally)
-        except (RejectedRequestError, ServerError, UnreachableError) as error:
-            # Its frames hold the records, in a circle that only the garbage collector would end.
-            error.__traceback__ = None
-            if not isinstance(error, RejectedRequestError):
-                self._leave(items, error)
-                return None
-            if len(items) == 1:
-                self._refuse(items[0], error)
-            return error
-        self._accept(items, answer.sent_at)
-        return None
-
-    def _accept(self, chunk: list[Item], sent_at: int | None) -> None:
-        with self._lock:
-            self._unanswered_in_a_row = 0
-            for item in chunk:
-                self.report.upserted += 1
-                self.report.without_plan += not item.has_plan
-                self._sample.consider(item, sent_at)
-                del self._intake.unsettled[item.row]
-
-    def _refuse(self, item: Item, error: RejectedRequestError) -> None:
-        fields = {name for names in error.named.values() for name in names}
-        self._write_down([item], "mediquo", error.status, dict.fromkeys(fields, "refused"))
-        with self._lock:
-            self._unanswered_in_a_row = 0
-            self._refused_with = error.status
-            self.report.refused += 1
-
-    def _count_refused(self, number: int, size: int) -> None:
-        with self._lock:
-            if not (count := self._refused.add(number, size)):
-                return
-            status = self._refused_with
-            what = (
-                f"mediQuo refused {count:,} records in a row, each of them sent alone too, with "
-                f"status {status}. Has a column changed its meaning, or is a quota of the account "
-                "used up? Ask mediQuo about one of them."
-            )
-            self._halt(RejectedRequestError(what, status=status))
-
-    def _leave(self, chunk: list[Item], error: MediquoError) -> None:
-        self._write_down(chunk, "unsettled", error.status)
-        with self._lock:
-            self._unanswered = error
-            self._unanswered_chunks += 1
-            self._unanswered_in_a_row += 1
-            if self._unanswered_in_a_row >= _UNANSWERED_IN_A_ROW:
-                host = self._client.settings.host
-                what = f"{_UNANSWERED_IN_A_ROW} chunks in a row got no answer from {host}: {error}"
-                self._halt(type(error)(what, status=error.status))
-
-    def _write_down(
-        self,
-        items: Collection[Item],
-        refused_by: str,
-        status: int | None = None,
-        problems: Mapping[str, str] = _NOTHING,
-    ) -> None:
-        self._rejects.add(
-            *(Rejection(i.row, i.code, refused_by, problems, status, i.place) for i in items)
-        )
-        for item in items:
-            del self._intake.unsettled[item.row]
 
     def _halt(self, error: MediquoError) -> None:
         """End the run early; the first reason counts."""
@@ -291,12 +180,13 @@ class Upload:
 
     def _complete_ledger(self, seconds: float) -> None:
         report = self.report
-        self._write_down([*self._intake.unsettled.values()], "unsettled")
+        self._sender.write_down([*self._intake.unsettled.values()], "unsettled")
         self._rejects.flush()
-        report.seconds, report.throttled_seconds = seconds, self._tally.seconds_throttled()
-        report.requests, report.retries = self._tally.requests, self._tally.retries
+        report.seconds, report.throttled_seconds = seconds, self._sender.tally.seconds_throttled()
+        report.requests = self._sender.tally.requests
+        report.retries = self._sender.tally.retries
         report.rejects_path = self._rejects.written_to
-        report.sample = self._sample.as_dict()
+        report.sample = self._sender.sample.as_dict()
         if self._stopped_by:
             report.stopped_because = str(self._stopped_by)
         log.info("Ledger\n%s", report.as_text())
@@ -309,12 +199,12 @@ class Upload:
                 report=self.report,
                 max_rejects=self._options.max_rejects,
                 stopped_by=self._stopped_by,
-                unanswered=self._unanswered,
-                unanswered_chunks=self._unanswered_chunks,
+                unanswered=self._sender.unanswered,
+                unanswered_chunks=self._sender.unanswered_chunks,
                 lost_plans=self._intake.lost_plans,
                 lost_plan_count=self._intake.lost_plan_count,
                 kinds=self._rejects.kinds,
-                last_status=self._tally.last_bad_status,
+                last_status=self._sender.tally.last_bad_status,
             )
         )
         if problem:
@@ -325,13 +215,6 @@ def _total(patients: Any) -> int:
     """Return how many there are, if that is known without asking anybody."""
     is_known = isinstance(patients, list | tuple) or hasattr(patients, "__length_hint__")
     return length_hint(patients) if is_known else 0
-
-
-def _next(search: Search[Item], answer: RejectedRequestError | None) -> list[Item] | None:
-    try:
-        return search.send(None if answer is None else answer.named)
-    except StopIteration:
-        return None
 
 
 def _chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
