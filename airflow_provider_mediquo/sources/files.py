@@ -82,6 +82,8 @@ def _matching(storage: Any, pattern: str) -> Iterator[str]:
 
 def _within(storage: Any, key: str, info: dict[str, Any]) -> Iterator[str]:
     is_link = info["type"] not in ("file", "directory")
+    if is_link and key.startswith(f"{os.path.realpath(key)}/"):
+        raise RecursionError  # a link to a folder that it is in
     if info["type"] == "directory" or (is_link and storage.isdir(key)):
         yield from _below(storage, key)
     elif not key.endswith("/"):  # which is how the console of a store makes a folder

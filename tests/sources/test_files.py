@@ -64,6 +64,28 @@ def test_a_glob_is_what_it_matches_each_once(make, tmp_path, pattern, names):
     assert found(tmp_path / pattern, tmp_path) == names
 
 
+@pytest.mark.parametrize("pattern", ["**/*.csv", "**", "*/*.csv"])
+def test_a_glob_leaves_out_what_a_folder_leaves_out(make, tmp_path, pattern):
+    make("day/a.csv", "day/_temporary/0/b.csv", ".snap/c.csv")
+    assert found(f"{tmp_path}/{pattern}", tmp_path) == ["day/a.csv"]
+    assert found(f"{tmp_path}/.snap/*.csv", tmp_path) == [".snap/c.csv"]
+    assert found(f"{tmp_path}/*/_temporary/*/*", tmp_path) == ["day/_temporary/0/b.csv"]
+
+
+def test_links_to_folders_are_read(make, tmp_path):
+    make("in/a.csv", "2026-11-22/b.csv")
+    os.symlink(tmp_path / "2026-11-22", tmp_path / "in" / "current")
+    assert found(tmp_path / "in", tmp_path) == ["in/a.csv", "in/current/b.csv"]
+    assert found(tmp_path / "in" / "cur*", tmp_path) == ["in/current/b.csv"]
+
+
+def test_a_folder_within_itself_has_no_end_and_says_so(make, tmp_path):
+    make("in/a.csv")
+    os.symlink(tmp_path / "in", tmp_path / "in" / "again")
+    with pytest.raises(SourceError, match="RecursionError"):
+        find_files(str(tmp_path / "in"))
+
+
 @pytest.mark.parametrize("name", ["a[1].csv", "what?.csv", "a*b.csv", "a b#1@c.csv", "ñ.csv"])
 def test_what_is_there_under_a_name_is_no_glob(make, tmp_path, name):
     make(name, "a1.csv", "whatx.csv", "axb.csv")
