@@ -1,0 +1,269 @@
+"""An Airflow on this machine: started, used through its REST API, and ended with all it started."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil  # Airflow brings it
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "example_dags"
+PATIENCE = 240  # seconds for anything, on a slow machine
+LOOK = 0.5  # seconds
+COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+
+
+class Failed(Exception):
+    """It did not start, or did not do what was waited for."""
+
+
+class Airflow:
+    """The processes of an Airflow, each with a log in `home`, and its REST API.
+
+    :param settings: environment variables, over those that `local_settings` returns.
+    """
+
+    def __init__(self, home: Path, port: int, settings: Mapping[str, str]) -> None:
+        self.home = home
+        self.page = f"http://127.0.0.1:{port}"
+        self.env = os.environ | local_settings(home, port) | settings
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start `airflow NAME ARGUMENTS` as a process group of its own."""
+        with (self.home / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "airflow", *(arguments or [name])],
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.env,
+                start_new_session=True,
+            )
+
+    def kill(self, name: str) -> None:
+        """End a process and all it has started as a power cut would."""
+        process = self.processes.pop(name)
+        _kill(_family(process))
+        process.wait()
+
+    def stop(self) -> None:
+        """End all that was started, as Ctrl-C would, and kill what does not end."""
+        families = [_family(process) for process in self.processes.values()]
+        for process in self.processes.values():
+            # On SIGTERM `standalone` would leave its children behind.
+            process.send_signal(signal.SIGINT)
+        patience = time.monotonic() + 20
+        for process in self.processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, patience - time.monotonic()))
+            families.append(_family(process))
+        for family in families:
+            _kill(family)
+        for process in self.processes.values():
+            process.wait()
+
+    def run(self, *arguments: str) -> str:
+        """Run `airflow ARGUMENTS` and return what it prints."""
+        command = [sys.executable, "-m", "airflow", *arguments]
+        done = subprocess.run(
+            command, env=self.env, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        if done.returncode:
+            raise Failed(f"airflow {' '.join(arguments[:2])}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def wait_until_ready(self, *dag_ids: str) -> None:
+        """Return when every component is healthy and the DAGs are there."""
+        self.wait_for("Airflow's components", self._is_healthy)
+        for dag_id in dag_ids:
+            self.wait_for(f"the DAG {dag_id}", lambda dag_id=dag_id: self.ask(f"dags/{dag_id}"))
+
+    def trigger(self, dag_id: str, **conf: Any) -> DagRun:
+        """Start a run."""
+        started = self.ask(f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
+        return DagRun(self, dag_id, str(started["dag_run_id"]))
+
+    def ask(self, path: str, body: Any = None, method: str | None = None) -> Any:
+        """Send a request to the REST API and return the JSON of its answer."""
+        return ask(f"{self.page}/api/v2/{path}", body, method)
+
+    def wait_for(self, what: str, condition: Callable[[], Any], patience: float = PATIENCE) -> Any:
+        """Return what is true of it at last; an answer that does not come is asked for again."""
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            for name, process in self.processes.items():
+                if process.poll() is not None:
+                    raise Failed(f"Airflow's {name} ended; see {self.home / name}.log")
+            with contextlib.suppress(OSError, ValueError):
+                if found := condition():
+                    return found
+            time.sleep(LOOK)
+        raise Failed(f"Waited {patience:.0f} s for {what}; see the logs in {self.home}")
+
+    def _is_healthy(self) -> bool:
+        parts = self.ask("monitor/health")
+        return all((parts.get(name) or {}).get("status") == "healthy" for name in COMPONENTS)
+
+
+class DagRun:
+    """One run of a DAG."""
+
+    def __init__(self, airflow: Airflow, dag_id: str, run_id: str) -> None:
+        self._airflow = airflow
+        self.dag_id = dag_id
+        self.run_id = run_id
+        self._path = f"dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id, safe='')}"
+        self.page = f"{airflow.page}/dags/{dag_id}/runs/{run_id}"
+
+    def tasks(self, task_id: str | None = None) -> list[dict[str, Any]]:
+        """Return the task instances as they are now."""
+        found = self._airflow.ask(f"{self._path}/taskInstances")["task_instances"]
+        return [each for each in found if task_id in (None, each["task_id"])]
+
+    def state(self) -> str:
+        """Return the run's own state."""
+        return str(self._airflow.ask(self._path)["state"])
+
+    def progress(self) -> str:
+        """Say how far each task is."""
+        counts: dict[str, int] = {}
+        for task in self.tasks():
+            state = f"{task['task_id']}: {task['state'] or 'waiting'}"
+            counts[state] = counts.get(state, 0) + 1
+        return ", ".join(
+            state if count == 1 else f"{state} ({count})" for state, count in counts.items()
+        )
+
+    def wait_for(self, what: str, condition: Callable[[], Any]) -> Any:
+        """Return what is true of it at last; fail if the run does so before."""
+
+        def holds() -> Any:
+            if found := condition():
+                return found
+            if self.state() == "failed":
+                raise Failed(f"{self.dag_id} failed before {what}")
+            return None
+
+        return self._airflow.wait_for(what, holds)
+
+    def follow(
+        self, beside: Callable[[], str] = str, say: Callable[[str], Any] | None = None
+    ) -> str:
+        """Say what the tasks do until the run has ended; return its state."""
+        shown = ""
+
+        def has_ended() -> str | None:
+            nonlocal shown
+            if (line := f"   {self.progress()}{beside()}") != shown:
+                shown = line
+                (say or _print)(line)
+            return state if (state := self.state()) in ("success", "failed") else None
+
+        return str(self._airflow.wait_for(f"the end of {self.dag_id}", has_ended))
+
+    def xcom(self, task_id: str, map_index: int = -1) -> Any:
+        """Return what a task returned."""
+        path = f"{self._path}/taskInstances/{task_id}/xcomEntries/return_value"
+        value = self._airflow.ask(f"{path}?map_index={map_index}")["value"]
+        return json.loads(value) if isinstance(value, str) else value
+
+    def log(self, task_id: str, try_number: int, map_index: int = -1) -> str:
+        """Return the log of a try, as the UI shows it."""
+        path = f"{self._path}/taskInstances/{task_id}/logs/{try_number}?map_index={map_index}"
+        return json.dumps(self._airflow.ask(path)["content"], ensure_ascii=False)
+
+
+@contextlib.contextmanager
+def running_standalone(
+    home: Path, settings: Mapping[str, str], port: int | None = None
+) -> Iterator[Airflow]:
+    """Start scheduler, triggerer, DAG processor and API server in one, on SQLite."""
+    airflow = Airflow(home, port or free_port(), settings)
+    airflow.start("standalone")
+    try:
+        yield airflow
+    finally:
+        airflow.stop()
+
+
+def local_settings(home: Path, port: int) -> dict[str, str]:
+    """Return the environment of an Airflow with the example DAGs, for whoever is on this machine."""
+    url = f"http://127.0.0.1:{port}"
+    return {
+        "AIRFLOW_HOME": str(home / "airflow"),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        # A DAG shall run when it is told to, and not because it is past two in the morning.
+        # Where scheduler and triggerer show their logs: others may run on this machine.
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        # Airflow finds itself on the PATH.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Return a process and all below it: tasks and triggers are process groups of their own."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(process.pid)
+        return [root, *root.children(recursive=True)]
+    return []
+
+
+def _kill(family: list[psutil.Process]) -> None:
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+
+
+def ask(url: str, body: Any = None, method: str | None = None) -> Any:
+    """Send a request and return the JSON of its answer; None where there is none."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        text = answer.read()
+    return json.loads(text) if text else None
+
+
+def free_port(wanted: int = 0) -> int:
+    """Return a port that nobody listens on: the wanted one, if it is free."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return free_port()
+        return int(probe.getsockname()[1])
+
+
+def say(text: str) -> None:
+    """Print a headline at once."""
+    print(f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() else f"\n== {text}", flush=True)
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,81 @@
+"""A whole deployment: each part of Airflow a process of its own, on PostgreSQL."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from scripts.local_airflow import EXAMPLES, Airflow, free_port
+from tests.services.fixtures import Database
+
+PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+
+
+@contextmanager
+def running_deployment(
+    home: Path,
+    database: Database,
+    connections: Mapping[str, Mapping[str, object]],
+    settings: Mapping[str, str],
+    *parts: tuple[str, ...],
+) -> Iterator[Airflow]:
+    """Start it with the DAGs in `home / "dags"`, and end it.
+
+    :param connections: by their ids, in every process's environment.
+    :param parts: what runs beside the usual ones: `("worker-1", "celery", "worker", ...)`.
+    """
+    airflow = Airflow(
+        home,
+        free_port(),
+        {
+            "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": sqlalchemy_url(database),
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            # Whoever is gone shall be missed within seconds, not minutes.
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+            **{
+                f"AIRFLOW_CONN_{name.upper()}": json.dumps(connection)
+                for name, connection in connections.items()
+            },
+            **settings,
+        },
+    )
+    try:
+        airflow.run("db", "migrate")
+        for part in [*((name,) for name in PARTS), *parts]:
+            airflow.start(*part)
+        yield airflow
+    finally:
+        airflow.stop()
+
+
+def copy_examples(home: Path) -> Path:
+    """Copy the example DAGs to where a deployment looks for its DAGs."""
+    return Path(shutil.copytree(EXAMPLES, home / "dags", ignore=shutil.ignore_patterns("__*")))
+
+
+def variant(folder: Path, example: str, name: str, **changes: str) -> None:
+    """Write a copy of an example under another name, with options changed wherever they are set.
+
+    `variant(folder, "mediquo_nightly", "hasty", retry_delay="duration(seconds=1)")`
+    """
+    text = (folder / f"{example}.py").read_text()
+    text = re.sub(rf"^(def )?{example}\(", rf"\g<1>{name}(", text, flags=re.MULTILINE)
+    for option, value in changes.items():
+        text, count = re.subn(rf"^( +{option}=).*,$", rf"\g<1>{value},", text, flags=re.MULTILINE)
+        assert count, f"{example} does not set `{option}`"
+    (folder / f"{name}.py").write_text(text)
+
+
+def sqlalchemy_url(database: Database) -> str:
+    user, password = quote(database.user, safe=""), quote(database.password, safe="")
+    return (
+        f"postgresql+psycopg2://{user}:{password}@{database.host}:{database.port}/{database.dbname}"
+    )
