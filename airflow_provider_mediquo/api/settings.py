@@ -36,8 +36,7 @@ class Settings:
     allow_http: bool = False
 
     def __post_init__(self) -> None:
-        _check_key(self.api_key, "API key (Login)")
-        _check_key(self.secret_key, "Secret key (Password)")
+        _check_keys({"API key (Login)": self.api_key, "Secret key (Password)": self.secret_key})
         object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
         _check_base_url(self.base_url, allow_http=self.allow_http)
         _require(self.requests_per_minute >= 1, "`requests_per_minute` must be 1 or more")
@@ -66,13 +65,16 @@ def _require(holds: bool, otherwise: str) -> None:
         raise ConnectionSettingsError(f"The mediQuo connection cannot work: {otherwise}.")
 
 
-def _check_key(key: str, name: str) -> None:
-    _require(bool(key), f"the {name} is missing; copy it from mediQuo's dashboard")
-    _require(
-        key.isascii() and key.isprintable() and key == key.strip(),
-        f"the {name} has white space around it or characters that no HTTP header can carry; "
-        "copy it again",
-    )
+def _check_keys(keys: dict[str, str]) -> None:
+    advice = "copy keys from mediQuo's dashboard, and percent-encode them in a URI"
+    missing = " and the ".join(name for name, key in keys.items() if not key)
+    _require(not missing, f"it lacks the {missing}; {advice}")
+    for name, key in keys.items():
+        _require(
+            key.isascii() and key.isprintable() and key == key.strip(),
+            f"the {name} has white space around it or characters that no HTTP header can carry; "
+            f"{advice}",
+        )
 
 
 def _check_base_url(url: str, *, allow_http: bool) -> None:

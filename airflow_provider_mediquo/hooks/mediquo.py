@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import math
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowNotFoundException,
+    BaseHook,
+)
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
+from airflow_provider_mediquo.hooks.connection import ENCODE, settings_of
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Connection
-
     from airflow_provider_mediquo.api.client import MediquoClient
     from airflow_provider_mediquo.api.ledger import UploadReport
     from airflow_provider_mediquo.api.patients import AccessToken
@@ -121,7 +121,14 @@ class MediquoHook(BaseHook):
     @cached_property
     def settings(self) -> Settings:
         """The connection, checked; raises ConnectionSettingsError for what cannot work."""
-        return settings_of(self.get_connection(self.mediquo_conn_id))
+        try:
+            connection = self.get_connection(self.mediquo_conn_id)
+        except AirflowNotFoundException as error:
+            # Airflow says the same of a connection that it cannot read.
+            raise AirflowNotFoundException(
+                f"{error}, or Airflow cannot read it: check its JSON; {ENCODE}."
+            ) from None
+        return settings_of(connection)
 
     @cached_property
     def _client(self) -> MediquoClient:
@@ -151,31 +158,6 @@ class MediquoHook(BaseHook):
         }
 
 
-def settings_of(connection: Connection) -> Settings:
-    """Return what a connection says; raises ConnectionSettingsError for what cannot work."""
-    from airflow_provider_mediquo.api.errors import ConnectionSettingsError
-    from airflow_provider_mediquo.api.settings import (
-        DEFAULT_REQUESTS_PER_MINUTE,
-        DEFAULT_TIMEOUT,
-        Settings,
-    )
-
-    for key in filter(None, (connection.login, connection.password)):
-        mask_secret(key)
-    extra = connection.extra_dejson
-    if not isinstance(extra, dict) or (connection.extra and not _is_json(connection.extra)):
-        raise ConnectionSettingsError("The connection's extra must be a JSON object.")
-    return Settings(
-        api_key=connection.login or "",
-        secret_key=connection.password or "",
-        base_url=_base_url(connection),
-        requests_per_minute=int(_number(extra, "requests_per_minute", DEFAULT_REQUESTS_PER_MINUTE)),
-        timeout=_number(extra, "timeout", DEFAULT_TIMEOUT),
-        verify=_truth_or_path(extra),
-        allow_http=_truth(extra, "allow_http", default=False),
-    )
-
-
 @contextmanager
 def failing_for_good() -> Iterator[None]:
     """Turn an error that a retry cannot heal into Airflow's own that ends the retries."""
@@ -187,71 +169,6 @@ def failing_for_good() -> Iterator[None]:
         if error.can_retry:
             raise
         raise AirflowFailException(str(error)) from error
-
-
-def _base_url(connection: Connection) -> str:
-    """Put the URL together: a path may come in the host or, from a URI, in the schema."""
-    from airflow_provider_mediquo.api.errors import ConnectionSettingsError
-    from airflow_provider_mediquo.api.settings import DEFAULT_BASE_URL
-
-    host = (connection.host or "").strip() or DEFAULT_BASE_URL
-    url = host if "://" in host else f"https://{host}"
-    path = (connection.schema or "").strip().strip("/")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return url  # Settings says what is wrong with it
-    if connection.port and port not in (None, connection.port):
-        raise ConnectionSettingsError("The Base URL (Host) and Port name different ports.")
-    if connection.port and not port:
-        parts = parts._replace(netloc=f"{parts.netloc}:{connection.port}")
-    if path and (not connection.host or not parts.path.strip("/")):
-        parts = parts._replace(path=f"/{path}")
-    return parts.geturl()
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _number(extra: Mapping[str, Any], name: str, default: float) -> float:
-    from airflow_provider_mediquo.api.errors import ConnectionSettingsError
-
-    value = extra.get(name)
-    if value is None or value == "":
-        return default
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if math.isfinite(number):
-        return number
-    raise ConnectionSettingsError(f"`{name}` in the connection's extra must be a number.")
-
-
-def _truth_or_path(extra: Mapping[str, Any]) -> bool | str:
-    value = extra.get("verify")
-    if isinstance(value, str) and value.strip().lower() not in ("", "true", "false"):
-        return value.strip()
-    return _truth(extra, "verify", default=True)
-
-
-def _truth(extra: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    from airflow_provider_mediquo.api.errors import ConnectionSettingsError
-
-    value = extra.get(name)
-    if value is None or value == "":
-        return default
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-        return value.strip().lower() == "true"
-    raise ConnectionSettingsError(f"`{name}` in the connection's extra must be true or false.")
 
 
 def _rejects_file(folder: str | None, name: str | None) -> RejectsFile | None:

@@ -1,4 +1,4 @@
-"""The hook: what a connection may say, what "Test" answers, and what it does with mediQuo."""
+"""The hook: what "Test" answers, and what it does with mediQuo."""
 
 import http.server
 import json
@@ -6,18 +6,15 @@ import pickle
 import socket
 import ssl
 import threading
-import urllib.parse
 from contextlib import contextmanager
 
 import pytest
 import trustme
 from airflow.models import Connection
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.sdk.log import redact
 
 from airflow_provider_mediquo.api.errors import (
     AuthenticationError,
-    ConnectionSettingsError,
     InvalidPatientsError,
     MediquoError,
     PatientNotFoundError,
@@ -25,205 +22,6 @@ from airflow_provider_mediquo.api.errors import (
     TooManyRejectsError,
 )
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
-
-KEYS = {"login": "an-api-key", "password": "a-secret-key"}
-
-
-@pytest.fixture
-def settings(monkeypatch):
-    """What the hook reads from a connection: its fields, or a URI."""
-
-    def settings(uri=None, **fields):
-        connection = uri or json.dumps({"conn_type": "mediquo", **KEYS, **fields})
-        monkeypatch.setenv("AIRFLOW_CONN_MEDIQUO_TESTED", connection)
-        return MediquoHook("mediquo_tested").settings
-
-    return settings
-
-
-# --- the keys -------------------------------------------------------------------------------------
-
-
-def test_login_and_password_are_the_keys(settings):
-    read = settings()
-    assert (read.api_key, read.secret_key) == ("an-api-key", "a-secret-key")
-
-
-@pytest.mark.parametrize(
-    "key", ["with/slash", "with@at", "with%25percent", "with:colon", "+and=&?#"]
-)
-@pytest.mark.parametrize("way", ["JSON", "URI"])
-def test_keys_may_hold_any_printable_character(settings, key, way):
-    if way == "JSON":
-        read = settings(login=key, password=key)
-    else:
-        quoted = urllib.parse.quote(key, safe="")
-        read = settings(f"mediquo://{quoted}:{quoted}@sdk.mediquo.com/v1")
-    assert (read.api_key, read.secret_key) == (key, key)
-
-
-@pytest.mark.parametrize(
-    ("field", "name"), [("login", "API key (Login)"), ("password", "Secret key (Password)")]
-)
-@pytest.mark.parametrize("value", [None, ""])
-def test_a_key_that_is_missing_is_named(settings, field, name, value):
-    with pytest.raises(ConnectionSettingsError) as error:
-        settings(**{field: value})
-    assert name in str(error.value)
-
-
-def test_a_key_with_white_space_around_it_is_not_shown(settings):
-    with pytest.raises(ConnectionSettingsError) as error:
-        settings(password="a-pasted-key\n")
-    assert "Secret key (Password) has white space" in str(error.value)
-    assert "a-pasted-key" not in str(error.value)
-
-
-def test_the_keys_are_in_no_text_of_the_settings(settings):
-    assert "key" not in repr(settings()).replace("api_key", "").replace("secret_key", "")
-
-
-def test_both_keys_are_masked_in_logs(settings):
-    keys = {"login": "a-login-to-be-masked", "password": "a-password-to-be-masked"}
-    settings(**keys)
-    assert redact("a-login-to-be-masked and a-password-to-be-masked") == "*** and ***"
-
-
-# --- the URL --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("fields", "url"),
-    [
-        ({}, "https://sdk.mediquo.com/v1"),
-        ({"host": ""}, "https://sdk.mediquo.com/v1"),
-        ({"host": "  "}, "https://sdk.mediquo.com/v1"),
-        ({"host": "https://sdk.mediquo.com/v1/"}, "https://sdk.mediquo.com/v1"),
-        ({"host": " https://sdk.mediquo.com/v1 "}, "https://sdk.mediquo.com/v1"),
-        ({"host": "sdk.mediquo.com/v1"}, "https://sdk.mediquo.com/v1"),
-        ({"host": "sdk.mediquo.com", "schema": "v1"}, "https://sdk.mediquo.com/v1"),
-        ({"host": "sdk.mediquo.com", "schema": "/v1/"}, "https://sdk.mediquo.com/v1"),
-        ({"host": "https://proxy.example.com/mediquo/v1"}, "https://proxy.example.com/mediquo/v1"),
-        ({"host": "https://proxy.example.com/v1", "schema": "v2"}, "https://proxy.example.com/v1"),
-        ({"host": "proxy.example.com/v1", "port": 8443}, "https://proxy.example.com:8443/v1"),
-        ({"host": "proxy.example.com:8443/v1"}, "https://proxy.example.com:8443/v1"),
-        (
-            {"host": "https://proxy.example.com:8443/v1", "port": 8443},
-            "https://proxy.example.com:8443/v1",
-        ),
-        ({"port": 443}, "https://sdk.mediquo.com:443/v1"),
-        ({"port": 0}, "https://sdk.mediquo.com/v1"),
-        ({"host": "http://127.0.0.1:8484/v1"}, "http://127.0.0.1:8484/v1"),
-        ({"host": "http://localhost/v1"}, "http://localhost/v1"),
-        ({"host": "http://[::1]:8484/v1"}, "http://[::1]:8484/v1"),
-        ({"host": "http://box/v1", "extra": {"allow_http": True}}, "http://box/v1"),
-        ({"host": "http://box/v1", "extra": {"allow_http": "true"}}, "http://box/v1"),
-    ],
-)
-def test_the_base_url_comes_from_host_port_and_schema(settings, fields, url):
-    assert settings(**fields).base_url == url
-
-
-@pytest.mark.parametrize(
-    ("uri", "url"),
-    [
-        ("mediquo://k:s@", "https://sdk.mediquo.com/v1"),
-        ("mediquo://k:s@sdk.mediquo.com/v1", "https://sdk.mediquo.com/v1"),
-        ("mediquo://k:s@proxy.example.com:8443/v1", "https://proxy.example.com:8443/v1"),
-        ("mediquo://k:s@https%3A%2F%2Fsdk.mediquo.com%2Fv1", "https://sdk.mediquo.com/v1"),
-        ("mediquo://k:s@proxy.example.com/mediquo%2Fv1", "https://proxy.example.com/mediquo/v1"),
-    ],
-)
-def test_a_uri_leads_there_too(settings, uri, url):
-    assert settings(uri).base_url == url
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"host": "http://sdk.mediquo.com/v1"}, "unencrypted"),
-        ({"host": "http://127.0.0.1.example.com/v1"}, "unencrypted"),
-        ({"host": "http://box/v1", "extra": {"allow_http": False}}, "unencrypted"),
-        ({"host": "http://box/v1", "extra": {"allow_http": "false"}}, "unencrypted"),
-        ({"host": "ftp://sdk.mediquo.com/v1"}, "must begin with https://"),
-        ({"host": "https://a:b@sdk.mediquo.com/v1"}, "must not hold a user"),
-        ({"host": "https://sdk.mediquo.com:port/v1"}, "is not a URL"),
-        ({"host": "https://"}, "is not a URL"),
-        ({"host": "https://sdk.mediquo.com:443/v1", "port": 8443}, "different ports"),
-        ({"extra": {"allow_http": "perhaps"}}, "`allow_http`"),
-    ],
-)
-def test_a_url_that_cannot_work_is_refused(settings, fields, words):
-    with pytest.raises(ConnectionSettingsError, match=words):
-        settings(**fields)
-
-
-# --- the extra ------------------------------------------------------------------------------------
-
-
-def test_without_an_extra_the_defaults_hold(settings):
-    read = settings()
-    assert (read.requests_per_minute, read.timeout) == (600, 30)
-    assert (read.verify, read.allow_http) == (True, False)
-
-
-@pytest.mark.parametrize("blank", [None, ""])
-def test_what_is_left_blank_in_the_form_is_the_default(settings, blank):
-    names = ("requests_per_minute", "timeout", "verify", "allow_http")
-    read = settings(extra=dict.fromkeys(names, blank))
-    assert (read.requests_per_minute, read.timeout) == (600, 30)
-    assert (read.verify, read.allow_http) == (True, False)
-
-
-@pytest.mark.parametrize("way", ["JSON", "JSON as text", "URI"])
-def test_numbers_and_truths_may_be_text_as_they_are_from_a_uri(settings, way):
-    extra = {"requests_per_minute": 12, "timeout": 2.5, "verify": False, "allow_http": True}
-    if way == "JSON":
-        read = settings(extra=extra)
-    elif way == "JSON as text":
-        read = settings(extra=json.dumps({name: str(value) for name, value in extra.items()}))
-    else:
-        read = settings("mediquo://k:s@sdk.mediquo.com/v1?" + urllib.parse.urlencode(extra).lower())
-    assert (read.requests_per_minute, read.timeout) == (12, 2.5)
-    assert (read.verify, read.allow_http) == (False, True)
-
-
-@pytest.mark.parametrize("name", ["requests_per_minute", "timeout"])
-@pytest.mark.parametrize("value", ["soon", True, [1], {}, "nan", "inf", 0, -1, "1e999"])
-def test_a_number_that_is_none_is_named_and_not_shown(settings, name, value):
-    with pytest.raises(ConnectionSettingsError) as error:
-        settings(extra={name: value})
-    assert f"`{name}`" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("given", "read"),
-    [(True, True), ("true", True), ("True", True), (False, False), ("false", False)],
-)
-def test_the_certificate_is_verified_or_not(settings, given, read):
-    assert settings(extra={"verify": given}).verify is read
-
-
-def test_it_may_be_verified_with_a_file(settings, tmp_path):
-    file = tmp_path / "ca.pem"
-    file.touch()
-    assert settings(extra={"verify": str(file)}).verify == str(file)
-
-
-def test_a_file_that_is_not_there_is_said_to_be_missing(settings, tmp_path):
-    with pytest.raises(ConnectionSettingsError, match="existing CA file"):
-        settings(extra={"verify": str(tmp_path / "none.pem")})
-
-
-@pytest.mark.parametrize("value", [1, [], {"a": 1}])
-def test_nothing_else_says_how_to_verify(settings, value):
-    with pytest.raises(ConnectionSettingsError, match="`verify`"):
-        settings(extra={"verify": value})
-
-
-def test_a_connection_that_is_not_there_is_airflows_own_error():
-    with pytest.raises(AirflowNotFoundException, match="there_is_none"):
-        MediquoHook("there_is_none").get_conn()
 
 
 def test_nothing_is_looked_up_until_it_is_needed():
@@ -459,12 +257,6 @@ def test_errors_survive_the_way_between_processes(box):
     copy = pickle.loads(pickle.dumps(error.value))
     assert str(copy) == str(error.value)
     assert copy.report.upserted == 1
-
-
-@pytest.mark.parametrize("extra", ["[1]", "7", "not JSON"])
-def test_an_extra_that_is_no_object_is_an_error(settings, extra):
-    with pytest.raises(ConnectionSettingsError, match="extra must be a JSON object"):
-        settings(extra=extra)
 
 
 def test_what_stays_on_this_machine_goes_through_no_proxy(box, monkeypatch):
