@@ -23,6 +23,9 @@ REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
     catchup=False,
     # Two runs at once would write the same patients, in an order that nobody chose.
     max_active_runs=1,
+    # For workers, servers and networks that fail. What a retry cannot heal (keys, settings, bad
+    # members, a wait that took too long) fails at once all the same.
+    default_args={"retries": 3, "retry_delay": duration(minutes=5)},
     params={
         "path": Param(str(MEMBERS), type="string", description="A file, a folder or a glob"),
         "rejects": Param(str(REJECTS), type="string", description="A folder on the worker"),
@@ -42,7 +45,7 @@ def mediquo_files():
         max_rejects=10,
         # Each with its file and line.
         rejects_path="{{ params.rejects }}",
-        # Files that are late are waited for; bad members or wrong keys fail at once all the same.
+        # Files that are late are waited for.
         retries=6,
         retry_delay=duration(minutes=10),
     )

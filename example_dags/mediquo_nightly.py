@@ -23,6 +23,9 @@ REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
     catchup=False,
     # Two runs at once would write the same patients, in an order that nobody chose.
     max_active_runs=1,
+    # For workers, servers and networks that fail. What a retry cannot heal (keys, settings, bad
+    # members, a wait that took too long) fails at once all the same.
+    default_args={"retries": 3, "retry_delay": duration(minutes=5)},
     params={
         "members": Param(str(MEMBERS), type="string", description="A CSV file, with a header"),
         "rejects": Param(str(REJECTS), type="string", description="A folder on the worker"),
@@ -39,9 +42,6 @@ def mediquo_nightly():
         # Good members are sent in any case; this many bad ones are no reason to wake somebody.
         max_rejects=10,
         rejects_path="{{ params.rejects }}",
-        # What a retry cannot heal (keys, settings, bad members) fails at once all the same.
-        retries=3,
-        retry_delay=duration(minutes=5),
     )
     def upsert(params: dict) -> Iterator[dict]:
         import csv

@@ -30,6 +30,9 @@ REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
     start_date=datetime(2026, 1, 1, tz="Europe/Madrid"),
     catchup=False,
     max_active_runs=1,
+    # For workers, servers and networks that fail. What a retry cannot heal (keys, settings, bad
+    # members, a wait that took too long) fails at once all the same.
+    default_args={"retries": 3, "retry_delay": duration(minutes=5)},
     params={
         # A smaller shard is not worth a task of its own.
         "size": Param(50_000, type="integer", minimum=1, description="Members of a shard"),
@@ -73,8 +76,6 @@ def mediquo_sharded():
         mediquo_conn_id="mediquo_quarter",
         max_rejects=0.001,
         rejects_path="{{ params.rejects }}",
-        retries=3,
-        retry_delay=duration(minutes=5),
     ).expand(parameters=shards())
 
     # One sensor for the ledgers of them all: 20 members of each shard.

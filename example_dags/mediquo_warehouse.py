@@ -23,6 +23,9 @@ REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
     catchup=False,
     # Two runs at once would write the same patients, in an order that nobody chose.
     max_active_runs=1,
+    # For workers, servers and networks that fail. What a retry cannot heal (keys, settings, bad
+    # members, a wait that took too long) fails at once all the same.
+    default_args={"retries": 3, "retry_delay": duration(minutes=5)},
     params={
         "rejects": Param(
             str(REJECTS), type="string", description="A folder, or s3://conn_id@bucket/folder"
@@ -45,9 +48,6 @@ def mediquo_warehouse():
         # Good members are sent in any case; one bad one in a thousand is no reason to wake somebody.
         max_rejects=0.001,
         rejects_path="{{ params.rejects }}",
-        # What a retry cannot heal (keys, settings, bad members) fails at once all the same.
-        retries=3,
-        retry_delay=duration(minutes=5),
         # Who schedules on this asset finds the counts in `extra` of its event.
         outlets=[Asset("mediquo://patients")],
     )

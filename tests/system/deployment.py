@@ -64,7 +64,7 @@ def copy_examples(home: Path) -> Path:
 def variant(folder: Path, example: str, name: str, **changes: str) -> None:
     """Write a copy of an example under another name, with options changed wherever they are set.
 
-    `variant(folder, "mediquo_nightly", "hasty", retry_delay="duration(seconds=1)")`
+    `variant(folder, "mediquo_nightly", "hasty", poke_interval="1")`
     """
     text = (folder / f"{example}.py").read_text()
     text = re.sub(rf"^(def )?{example}\(", rf"\g<1>{name}(", text, flags=re.MULTILINE)

@@ -58,7 +58,7 @@ def airflow(tmp_path_factory, box, postgres, warehouse, say, nothing_left):
         dags,
         "mediquo_sharded",
         "sharded_with_quick_retries",
-        retry_delay="duration(seconds=1)",
+        default_args='{"retries": 3, "retry_delay": duration(seconds=1)}',
         mediquo_conn_id='"mediquo_default"',
     )
     connections = {"mediquo_default": box.connection, "warehouse": warehouse.connection}

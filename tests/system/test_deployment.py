@@ -51,7 +51,7 @@ def home(tmp_path_factory):
         dags,
         "mediquo_nightly",
         "nightly_with_quick_retries",
-        retry_delay="duration(seconds=1)",
+        default_args='{"retries": 3, "retry_delay": duration(seconds=1)}',
         poke_interval="2",
     )
     (dags / "waits_for_nobody.py").write_text(NOBODY.replace("TIMEOUT", str(TIMEOUT)))
