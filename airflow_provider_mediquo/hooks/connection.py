@@ -64,7 +64,6 @@ def _extra(connection: Connection) -> dict[str, Any]:
         raise ConnectionSettingsError(
             'The connection\'s extra must be a JSON object, such as {"timeout": 30}.'
         )
-    mask_secret(extra)
     return extra
 
 

@@ -1,0 +1,235 @@
+"""The docs say what the code does: what is named in one is in the other."""
+
+import ast
+import re
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import airflow_provider_mediquo
+from airflow_provider_mediquo.api import errors
+from airflow_provider_mediquo.api.fields import RULES
+from airflow_provider_mediquo.api.ledger import UploadReport
+from airflow_provider_mediquo.api.options import UploadOptions
+from airflow_provider_mediquo.api.schema import PATIENT_FIELDS
+from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
+from airflow_provider_mediquo.sandbox import Settings
+from airflow_provider_mediquo.sandbox.faults import OUTCOMES
+
+PROJECT = Path(__file__).parents[1]
+DOCS = PROJECT / "docs"
+SOURCE = Path(airflow_provider_mediquo.__file__).parent
+EXAMPLES = sorted((PROJECT / "example_dags").glob("*.py"))
+PAGES = sorted([*PROJECT.glob("*.md"), *DOCS.glob("*.md")])
+ERRORS = [
+    error
+    for error in vars(errors).values()
+    if isinstance(error, type)
+    and issubclass(error, errors.MediquoError)
+    and error is not errors.MediquoError
+]
+
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="a source distribution has no docs")
+
+# --- helpers --------------------------------------------------------------------------------------
+
+
+def read(name):
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def without_code(text):
+    return re.sub(r"^( *)(```+).*?^\1\2 *$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def section(text, heading):
+    """The text below a heading, up to the next of its level or above."""
+    level, _, _ = heading.partition(" ")
+    _, found, below = text.partition(f"\n{heading}\n")
+    assert found, heading
+    return re.split(rf"^#{{1,{len(level)}}} ", below, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(text):
+    """The tables' rows: each name in code in a first cell -> the other cells; the first counts."""
+    found = {}
+    for line in text.splitlines():
+        first, *others = (cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1] or [""])
+        found = dict.fromkeys(re.findall(r"(?<!`)`([^`]+)`(?!`)", first), others) | found
+    return found
+
+
+def anchors(page):
+    """The anchors of its headings, as GitHub and Sphinx make them."""
+    headings = re.findall(
+        r"^#+ (.+)$", without_code(page.read_text(encoding="utf-8")), re.MULTILINE
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links(page):
+    found = re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text(encoding="utf-8")))
+    return [link for link in found if not re.match(r"[a-z]+:", link)]
+
+
+def template(node):
+    """A text of the source with … for what is put in; None where there is no text."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.sub(r"%[rs]", "…", node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(template(part) or "…" for part in node.values)
+    return None
+
+
+@cache
+def trees():
+    paths = [path for path in SOURCE.rglob("*.py") if path.parent.name != "sandbox"]
+    return [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+
+
+@cache
+def texts():
+    """Every text in the package."""
+    return {text for tree in trees() for node in ast.walk(tree) if (text := template(node))}
+
+
+SPEAKERS = {error.__name__ for error in ERRORS} | {
+    "MediquoError",
+    "ValueError",
+    "AirflowFailException",
+    "AirflowNotFoundException",
+    "_require",
+    "_no_records",
+    "_too_many",
+}
+
+
+def raised():
+    """The texts that errors are made of, but for those that only join others."""
+    for tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in SPEAKERS:
+                every = [text for arg in node.args if (text := template(arg))]
+                yield from (text for text in every if re.search(r"[\w' ]{8}", text))
+
+
+def quoted():
+    """The messages of ours that troubleshooting quotes: those between two backticks or more."""
+    ours, _, _ = read("troubleshooting.md").partition("\n## What Airflow says\n")
+    return [text.strip() for _, text in re.findall(r"(?<!`)(``+)(?!`)(.+?)(?<!`)\1(?!`)", ours)]
+
+
+def pieces(message):
+    return [piece.strip() for piece in message.split("…")]
+
+
+# --- links ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_leads_to_a_file_and_a_heading(page):
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_no_page_is_orphaned():
+    listed = re.findall(r"```\{toctree\}\n(.*?)```", read("index.md"), re.DOTALL)
+    names = {f"{name}.md" for block in listed for name in block.split()}
+    assert {page.name for page in DOCS.glob("*.md")} - names == {"index.md"}
+
+
+# --- examples -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
+def test_an_example_is_quoted_as_a_whole(example):
+    (part,) = re.findall(r"# \[START (\w+)\]", example.read_text(encoding="utf-8"))
+    assert (
+        f"```{{literalinclude}} ../example_dags/{example.name}\n:language: python\n"
+        f':start-after: "[START {part}]"\n:end-before: "[END {part}]"\n'
+    ) in read("examples.md")
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_what_is_quoted_in_part_is_there(page):
+    quotes = re.findall(
+        r"```\{literalinclude\} (\S+)\n(.*?)```", page.read_text("utf-8"), re.DOTALL
+    )
+    for path, options in quotes:
+        text = (DOCS / path).read_text(encoding="utf-8")
+        for mark in re.findall(r':(?:start|end)-\w+: "(.+)"', options):
+            assert mark in text, f"{path}: {mark}"
+
+
+# --- what has a place on a page -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", fields(UploadOptions), ids=lambda option: option.name)
+def test_an_option_is_told_with_its_default(option):
+    *_, default = rows(section(read("operators.md"), "## The options of an upsert"))[option.name]
+    shown = {None: "none", "not all": "not all"}.get(option.default, str(option.default))
+    assert default.startswith(shown)
+
+
+def test_the_rules_are_told():
+    assert set(rows(section(read("operators.md"), "### Rules"))) == {*RULES}
+
+
+def test_the_ledger_is_told():
+    assert set(rows(section(read("operators.md"), "## The ledger"))) == {*UploadReport().as_dict()}
+
+
+def test_the_fields_of_a_patient_are_told():
+    assert set(rows(section(read("operators.md"), "## A patient"))) == {*PATIENT_FIELDS}
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+def test_an_error_is_told(error):
+    also, _, can_retry = rows(section(read("hook.md"), "## Errors"))[error.__name__]
+    assert can_retry == ("yes" if error.can_retry else "no")
+    other = [base.__name__ for base in error.__bases__ if base is not errors.MediquoError]
+    assert also == "".join(f"`{name}`" for name in other)
+    assert f"`{error.__name__}`" in read("troubleshooting.md")
+
+
+@pytest.mark.parametrize("name", CONNECTION_TYPE["conn-fields"])
+def test_an_extra_of_the_connection_is_told_with_its_default(name):
+    default = CONNECTION_TYPE["conn-fields"][name]["schema"]["default"]
+    assert rows(read("connection.md"))[name][-1] == f"`{str(default).lower()}`"
+
+
+@pytest.mark.parametrize("label", CONNECTION_TYPE["ui-field-behaviour"]["relabeling"].values())
+def test_a_field_of_the_connection_is_told(label):
+    assert f"| {label} (" in read("connection.md")
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_a_setting_of_the_sandbox_is_told_with_its_default(name):
+    default = Settings.model_fields[name].default
+    told = rows(section(read("sandbox.md"), "## Settings"))[name][-1]
+    assert told == (f"`{default}`" if default != "" else "empty")
+
+
+def test_the_outcomes_of_the_sandbox_are_told():
+    assert {*OUTCOMES} < set(rows(section(read("sandbox.md"), "### Outcomes")))
+
+
+# --- troubleshooting ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", quoted() if DOCS.is_dir() else [])
+def test_a_message_that_is_quoted_is_one_of_ours(message):
+    every = texts()
+    for piece in pieces(message):
+        assert any(piece in text for text in every), piece
+
+
+@pytest.mark.parametrize("text", sorted({*raised()}))
+def test_a_message_of_ours_is_quoted(text):
+    told = [piece for message in quoted() for piece in pieces(message) if len(piece) >= 8]
+    assert any(piece in text for piece in told)
