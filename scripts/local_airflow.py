@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -37,7 +38,7 @@ class Airflow:
     def __init__(self, home: Path, port: int, settings: Mapping[str, str]) -> None:
         self.home = home
         self.page = f"http://127.0.0.1:{port}"
-        self.env = os.environ | local_settings(home, port) | settings
+        self.env = {**os.environ, **local_settings(home, port), **settings}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *arguments: str) -> None:
@@ -89,7 +90,7 @@ class Airflow:
         """Return when every component is healthy and the DAGs are there."""
         self.wait_for("Airflow's components", self._is_healthy)
         for dag_id in dag_ids:
-            self.wait_for(f"the DAG {dag_id}", lambda dag_id=dag_id: self.ask(f"dags/{dag_id}"))
+            self.wait_for(f"the DAG {dag_id}", functools.partial(self.ask, f"dags/{dag_id}"))
 
     def trigger(self, dag_id: str, **conf: Any) -> DagRun:
         """Start a run."""

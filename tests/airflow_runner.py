@@ -2,7 +2,8 @@
 
 `run_task` goes through Airflow's own task runner without any database: an `httpx.MockTransport`
 stands in for the API server, so it sees every byte that leaves the worker. That interface is
-private and moves between versions: it is used here and nowhere else.
+private and moves between versions: it is used here and nowhere else, and what 3.1 has elsewhere is
+imported from there in an `except ImportError`.
 """
 
 import asyncio
@@ -25,10 +26,19 @@ from uuid import uuid4
 import httpx
 import structlog
 from airflow.sdk.api.client import Client
-from airflow.sdk.api.datamodels._generated import TaskInstance
-from airflow.sdk.execution_time.supervisor import run_task_in_process
+from airflow.sdk.api.datamodels._generated import DagRun, TaskInstance
+from airflow.sdk.execution_time.supervisor import InProcessTestSupervisor
 from airflow.sdk.log import configure_logging, reset_logging
-from airflow.sdk.serde import deserialize, serialize
+
+try:
+    from airflow.sdk.serde import deserialize, serialize
+    from airflow.serialization.definitions.dag import SerializedDAG
+    from airflow.serialization.serialized_objects import DagSerialization
+except ImportError:
+    from airflow.serialization.serialized_objects import BaseSerialization, SerializedDAG
+
+    deserialize, serialize = BaseSerialization.deserialize, BaseSerialization.serialize
+    DagSerialization = SerializedDAG
 
 RUN_ID = "manual__2026-01-02"
 LOGICAL_DATE = "2026-01-02T00:00:00Z"
@@ -126,7 +136,7 @@ def run_task(
         _process_kept(),
         _log_of_a_worker() as log,
     ):
-        done = run_task_in_process(ti, task, client)
+        done = supervisor_with(client).start(what=ti, task=task)
     # A worker does not log the requests to its supervisor: only this runner does.
     lines = [
         line for line in log.getvalue().decode().splitlines() if '"Sending request"' not in line
@@ -157,6 +167,17 @@ def run_dag(dag: Any, **conf: Any) -> dict[str, tuple[str, Any]]:
     }
 
 
+def supervisor_with(client: Client) -> type[InProcessTestSupervisor]:
+    """Return Airflow's own, but for its API server."""
+
+    class Supervisor(InProcessTestSupervisor):
+        @staticmethod
+        def _api_client(dag: Any = None) -> Client:
+            return client
+
+    return Supervisor
+
+
 class ApiServer:
     """Stands in for Airflow's API server, and keeps all that is sent to it."""
 
@@ -180,7 +201,7 @@ class ApiServer:
                 "state": "running",
                 "conf": dict(conf or {}),
                 "consumed_asset_events": [],
-                "partition_key": None,
+                **({"partition_key": None} if "partition_key" in DagRun.model_fields else {}),
             },
             "max_tries": 1,
             "should_retry": True,
@@ -229,8 +250,7 @@ class ApiServer:
 def _write_to_database(dag: Any) -> None:
     from airflow.models.dagbundle import DagBundleModel
     from airflow.models.serialized_dag import SerializedDagModel
-    from airflow.serialization.definitions.dag import SerializedDAG
-    from airflow.serialization.serialized_objects import DagSerialization, LazyDeserializedDAG
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
     from airflow.utils.session import create_session
 
     written = LazyDeserializedDAG(data=DagSerialization.to_dict(dag))
@@ -245,7 +265,8 @@ def _write_to_database(dag: Any) -> None:
 def _log_of_a_worker() -> Iterator[io.BytesIO]:
     """Take the place of the stream that a worker logs to, all levels."""
     root, was, show = logging.getLogger(), structlog.get_config(), warnings.showwarning
-    handlers, level, hook = root.handlers[:], root.level, sys.excepthook
+    handlers, hook = root.handlers[:], sys.excepthook
+    levels = {logger: logger.level for logger in (root, logging.getLogger("airflow"))}
     log = io.BytesIO()
     reset_logging()
     configure_logging(json_output=True, log_level="DEBUG", output=log)
@@ -255,7 +276,8 @@ def _log_of_a_worker() -> Iterator[io.BytesIO]:
         reset_logging()
         structlog.configure(**was)
         root.handlers[:] = handlers
-        root.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
         sys.excepthook, warnings.showwarning = hook, show
 
 

@@ -40,6 +40,10 @@ os.environ |= {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out what needs a database server")
+
+
 @pytest.fixture(scope="session")
 def airflow_database() -> None:
     """Airflow's database, which only whole DAGs need."""
@@ -142,7 +146,7 @@ def kill() -> Iterator[Callable[..., None]]:
     signal.signal(signal.SIGTERM, usual)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def python() -> Callable[..., str]:
     """Run code in a fresh interpreter, in which every warning is an error, and return its output."""
 

@@ -5,16 +5,21 @@ import gzip
 import json
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG, task
 
 from airflow_provider_mediquo.operators.patients import MediquoUpsertPatientsOperator
 from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
 from tests.conftest import EXAMPLES
 
+try:
+    from airflow.dag_processing.dagbag import DagBag
+except ImportError:  # 3.1
+    from airflow.models.dagbag import DagBag
+
 pytestmark = [
     # Airflow's own: how it reads an `.airflowignore`, and the API server inside `dag.test()`.
     pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:'HTTP_422_UNPROCESSABLE_ENTITY':DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`"),
 ]
 
@@ -128,7 +133,7 @@ def test_the_run_over_a_table(bag, start_box, run_dag, postgres_database, monkey
 
 def test_the_run_over_shards(bag, start_box, run_dag, postgres_database, monkeypatch):
     box = start_box(lag=1)
-    connection = json.dumps(box.connection | {"extra": {"requests_per_minute": 150}})
+    connection = json.dumps(box.connection | {"extra": {"requests_per_minute": 600}})
     monkeypatch.setenv("AIRFLOW_CONN_MEDIQUO_QUARTER", connection)
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres_database.json())
     fill(postgres_database, 250)

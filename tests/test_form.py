@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import jsonschema
 import pytest
+from airflow.api_fastapi.core_api.datamodels.connections import ConnectionHookMetaData
 from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
@@ -15,13 +16,20 @@ FIELDS = ("requests_per_minute", "timeout", "verify", "allow_http")
 STANDARD = ("login", "password", "host", "port", "url_schema")
 
 
-@pytest.fixture
-def served():
-    """What the API server tells the page, from the metadata."""
-    (form,) = [
-        meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "mediquo"
-    ]
-    return form
+SERVE = """
+from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+(form,) = [meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "mediquo"]
+print(form.model_dump_json())
+"""
+
+
+@pytest.fixture(scope="module")
+def served(python):
+    """What the API server tells the page, from the metadata.
+
+    In a process of its own, for the one of 3.1 has to be the first there to ask for the hooks.
+    """
+    return ConnectionHookMetaData.model_validate_json(python(SERVE).splitlines()[-1])
 
 
 @pytest.fixture

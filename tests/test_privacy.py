@@ -20,7 +20,6 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG, task
-from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from airflow_provider_mediquo.operators.patients import (
@@ -31,6 +30,7 @@ from airflow_provider_mediquo.operators.patients import (
 from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
 from airflow_provider_mediquo.transfers.file_to_mediquo import FileToMediquoOperator
 from airflow_provider_mediquo.transfers.sql_to_mediquo import SqlToMediquoOperator
+from tests.airflow_runner import DagSerialization
 
 pytestmark = pytest.mark.usefixtures("dag")
 

@@ -26,9 +26,9 @@ IMPORTED_WHEN_USED = tuple(
 NAMES_FROM_AIRFLOW = """
 from airflow.providers.common.compat.sdk import (
     AirflowFailException, AirflowSensorTimeout, AirflowSkipException, BaseHook, BaseOperator,
-    BaseSensorOperator, DecoratedOperator, XComArg, conf, determine_kwargs, mask_secret,
-    task_decorator_factory,
+    BaseSensorOperator, DecoratedOperator, XComArg, conf, determine_kwargs, task_decorator_factory,
 )
+from airflow.sdk.log import mask_secret
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 """

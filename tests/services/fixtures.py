@@ -15,11 +15,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, NoReturn
 
 import pytest
@@ -28,6 +29,13 @@ HOST = "127.0.0.1"
 USER = "tester"
 PASSWORD = "p@ss/w:rd%"  # all that a URL has to escape
 names = (f"test_{number}" for number in count(1))
+
+
+@pytest.fixture(scope="session")
+def database_servers(request: pytest.FixtureRequest) -> None:
+    """What a quick run goes without."""
+    if request.config.getoption("quick"):
+        pytest.skip("a quick run starts no database server")
 
 
 def missing(what: str) -> NoReturn:
@@ -53,9 +61,12 @@ def modules(*wanted: str) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        return int(listener.getsockname()[1])
+    """A port below those that Linux gives to whoever asks for any: it stays free until it is used."""
+    while True:
+        port = SystemRandom().randrange(10_000, 30_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind((HOST, port))
+            return port
 
 
 def as_nobody() -> list[str]:
@@ -212,7 +223,7 @@ class MariaDB(Database):
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def postgres(database_servers: None) -> Iterator[Postgres]:
     """A PostgreSQL server."""
     modules("psycopg2", "airflow.providers.postgres")
     # Debian keeps the programs of each version apart, out of PATH.
@@ -250,7 +261,7 @@ def postgres_database(postgres: Postgres) -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def mariadb() -> Iterator[MariaDB]:
+def mariadb(database_servers: None) -> Iterator[MariaDB]:
     """A MariaDB server."""
     modules("MySQLdb", "mysql.connector", "airflow.providers.mysql")
     install, server = program("mariadb-install-db"), program("mariadbd")
@@ -266,7 +277,8 @@ def mariadb() -> Iterator[MariaDB]:
         "--innodb-flush-method=nosync",
     ]
     with folder() as home:
-        settings.append(f"--datadir={home / 'data'}")
+        # A server that starts clears away what it takes for left over in a folder that all share.
+        settings += [f"--datadir={home / 'data'}", f"--tmpdir={home}"]
         make = as_nobody() + [install, *settings, "--skip-test-db"]
         prepare(make + ["--auth-root-authentication-method=normal"], home)
         start = home / "start.sql"

@@ -1,5 +1,6 @@
 """What the tests with a whole Airflow share: they tell what they do, and leave no process behind."""
 
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,12 @@ from pathlib import Path
 import pytest
 
 PATIENCE = 20  # seconds, for a process that was told to end
+
+
+@pytest.fixture(scope="session", autouse=True)
+def orderly_end() -> None:
+    """Take being told to end for Ctrl-C, so that what was started is stopped then too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

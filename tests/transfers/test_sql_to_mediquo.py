@@ -6,7 +6,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,7 @@ def transfer(dag: Any) -> Callable[..., SqlToMediquoOperator]:
     return make
 
 
-def read(operator: SqlToMediquoOperator) -> Iterator[Any]:
+def read(operator: SqlToMediquoOperator) -> Generator[Any]:
     return iter(operator.read_patients({}))  # type: ignore[typeddict-item]  # it needs nothing of it
 
 
@@ -170,15 +171,16 @@ def test_values_of_postgres(warehouse, transfer):
 
 
 @pytest.mark.parametrize("warehouse", POSTGRES, indirect=True)
-def test_postgres_keeps_the_result(warehouse, transfer):
-    rows = read(transfer(warehouse.many))
-    assert next(rows)["code"] == 1
-    ((query,),) = warehouse.run(
+def test_postgres_keeps_the_result(warehouse, transfer, eventually):
+    # It may still be at the rows that are read ahead.
+    waiting = (
         "SELECT query FROM pg_stat_activity WHERE state = 'idle in transaction' "
         "AND datname = current_database()"
     )
+    with closing(read(transfer(warehouse.many))) as rows:
+        assert next(rows)["code"] == 1
+        ((query,),) = eventually(lambda: warehouse.run(waiting))
     assert query.startswith("FETCH FORWARD 1000")
-    rows.close()
 
 
 @pytest.mark.parametrize("warehouse", MARIADB, indirect=True)
@@ -187,10 +189,9 @@ def test_mariadb_goes_on_sending_while_rows_are_read(warehouse, transfer):
         "SELECT count(*) FROM information_schema.processlist "
         "WHERE db = database() AND info LIKE '%repeat%' AND id <> connection_id()"
     )
-    rows = read(transfer(warehouse.many))
-    assert next(rows)["code"] == 1
-    assert warehouse.run(sending) == [(1,)]
-    rows.close()
+    with closing(read(transfer(warehouse.many))) as rows:
+        assert next(rows)["code"] == 1
+        assert warehouse.run(sending) == [(1,)]
 
 
 @every_server

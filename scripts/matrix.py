@@ -1,0 +1,281 @@
+"""Run the tests on every Airflow, Python and marshmallow that is supported.
+
+A cell is one of each, written as 3.1/3.11/3. It has a virtual environment of its own, into which
+the built wheel is installed, and runs the tests in a copy of the project from which the package's
+source is gone: what they import can only be the wheel's.
+
+Usage: matrix.py [--corners] [--quick] [CELL...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parents[1]
+HOME = ROOT / ".venv-matrix"
+UV = (
+    shutil.which("uv", path=os.pathsep.join([str(HOME / "uv" / "bin"), *os.get_exec_path()]))
+    or "uv"
+)
+PACKAGE, DISTRIBUTION = "airflow_provider_mediquo", "airflow-provider-mediquo"
+DISTRIBUTIONS = ["apache-airflow", "marshmallow", "apache-airflow-providers-common-compat"]
+PYTEST = ["-n", "2", "--ignore=tests/system"]
+
+# An Airflow that others have come after gets the packages that were newest when its last patch came
+# out: today's pydantic breaks 3.1 and 3.2. A date does what Airflow's constraint files do, and
+# needs no other host than PyPI.
+AIRFLOWS = {"3.1": "2026-03-20", "3.2": "2026-06-10", "3.3": None}
+PYTHONS = ["3.11", "3.12", "3.13"]
+MARSHMALLOWS = ["3", "4"]
+TIMEOUT = 45 * 60  # seconds, for the tests of one cell
+
+
+@dataclass(frozen=True)
+class Cell:
+    airflow: str
+    python: str
+    marshmallow: str
+
+    def __str__(self) -> str:
+        return f"{self.airflow}/{self.python}/{self.marshmallow}"
+
+    @property
+    def home(self) -> Path:
+        return HOME / str(self).replace("/", "-")
+
+    @property
+    def interpreter(self) -> Path:
+        return self.home / "bin" / "python"
+
+    @property
+    def log(self) -> Path:
+        return HOME / f"{self.home.name}.log"
+
+
+CELLS = [Cell(*parts) for parts in product(AIRFLOWS, PYTHONS, MARSHMALLOWS)]
+# The oldest of everything, the newest of everything, and one between: each version occurs, and
+# what breaks does so at an end before it does so between. `make test` adds one more cell.
+CORNERS = [Cell("3.1", "3.11", "3"), Cell("3.2", "3.12", "4"), Cell("3.3", "3.13", "4")]
+
+
+@dataclass
+class Result:
+    """What became of a cell: a remark, and where its tests ran, what was installed and counted."""
+
+    cell: Cell
+    remark: str
+    good: bool = False
+    installed: tuple[str, ...] = ("",) * 4
+    counts: tuple[int | str, ...] = ("",) * 3
+    seconds: float = 0
+
+    @property
+    def row(self) -> list[str]:
+        seconds = f"{self.seconds:.0f}" if self.seconds else ""
+        return [str(self.cell), *self.installed, *map(str, self.counts), seconds, self.remark]
+
+
+def main() -> None:
+    """Run the cells, print a table, and end with an error if a cell failed or none ran."""
+    options = read_options()
+    cells = corners() if options.corners else chosen(options.cells)
+    with tempfile.TemporaryDirectory(prefix="mediquo-matrix-") as folder:
+        tree, dist = Path(folder, "tree"), Path(folder, "dist")
+        copy_project(tree)
+        build(tree, dist)
+        shutil.rmtree(tree / PACKAGE)
+        results = [run(cell, tree, dist, options.quick) for cell in cells]
+    print_table(results)
+    if not all(result.good for result in results if result.seconds):
+        sys.exit("There are failures. Their logs: .venv-matrix/*.log")
+    if not any(result.seconds for result in results):
+        sys.exit("Nothing was run.")
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make matrix ARGS=...",
+        description="Run the tests on every Airflow, Python and marshmallow that is supported.",
+    )
+    parser.add_argument("cells", nargs="*", metavar="CELL", help="such as 3.1/3.11/3 or '3.1/*'")
+    parser.add_argument("--corners", action="store_true", help="only the cells that CI runs")
+    parser.add_argument("--quick", action="store_true", help="leave out database servers")
+    return parser.parse_args()
+
+
+def chosen(patterns: list[str]) -> list[Cell]:
+    """Return the cells that one of the patterns matches; all, if there are no patterns."""
+    if unknown := [p for p in patterns if not fnmatch.filter(map(str, CELLS), p)]:
+        sys.exit(f"No such cell: {', '.join(unknown)}. There are: {', '.join(map(str, CELLS))}")
+    return [
+        cell
+        for cell in CELLS
+        if not patterns or any(fnmatch.fnmatch(str(cell), pattern) for pattern in patterns)
+    ]
+
+
+def corners() -> list[Cell]:
+    """Return the corners; where a Python is not here, with one more that this Python stands in."""
+    here = "{}.{}".format(*sys.version_info)
+    cells = list(CORNERS)
+    for corner in CORNERS:
+        stand_in = Cell(corner.airflow, here, corner.marshmallow)
+        if not find_python(corner.python) and stand_in not in cells:
+            cells.append(stand_in)
+    return cells
+
+
+@cache
+def find_python(version: str) -> str | None:
+    """Return an interpreter that runs: from PATH, pyenv or uv.
+
+    On PATH may be a stand-in of pyenv's, which fails where another version is chosen.
+    """
+    name = f"python{version}"
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    folders = [*os.get_exec_path(), *map(str, sorted(pyenv.glob(f"versions/{version}.*/bin")))]
+    candidates = [
+        sys.executable,
+        *(found for f in folders if (found := shutil.which(name, path=f))),
+    ]
+    by_uv = output(UV, "python", "find", "--no-project", "--no-python-downloads", version)
+    for candidate in [*candidates, by_uv]:
+        if candidate and output(candidate, "-c", "import sys; print(sys.version)").startswith(
+            f"{version}."
+        ):
+            return candidate
+    return None
+
+
+def output(*command: str) -> str:
+    """Return what a command prints; nothing, if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return "" if done.returncode else done.stdout.strip()
+
+
+def copy_project(tree: Path) -> None:
+    """Copy what git has or would add."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():  # it may have been deleted
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tree / name)
+
+
+def build(tree: Path, dist: Path) -> None:
+    """Build the sdist and the wheel; and the wheel from the sdist, to compare them."""
+    print("Building the wheel ...", flush=True)
+    HOME.mkdir(exist_ok=True)
+    uv = [UV, "build", "--quiet", "--python", sys.executable]
+    subprocess.run([*uv, "--out-dir", dist, tree], check=True)
+    (wheel,) = dist.glob("*.whl")
+    (dist / "from_sdist").mkdir()
+    wheel.rename(dist / "from_sdist" / wheel.name)
+    subprocess.run([*uv, "--wheel", "--out-dir", dist, tree], check=True)
+    # Whether PyPI can show the README.
+    archives = [wheel, *dist.glob("*.tar.gz")]
+    twine = [UV, "tool", "run", "--quiet", "twine>=6", "check", "--strict", *archives]
+    subprocess.run(twine, stdout=subprocess.DEVNULL, check=True)
+
+
+def run(cell: Cell, tree: Path, dist: Path, quick: bool) -> Result:
+    python = find_python(cell.python)
+    if not python:
+        return Result(cell, f"not run: no Python {cell.python} here")
+    print(f"{cell} ... ", end="", flush=True)
+    started = time.monotonic()
+    with cell.log.open("w") as log:
+        try:
+            install(cell, python, tree, dist, log)
+        except subprocess.CalledProcessError:
+            result = Result(cell, "not installed")
+        else:
+            result = test(cell, tree, dist, quick, log)
+    result.seconds = time.monotonic() - started
+    print(result.remark, flush=True)
+    return result
+
+
+def install(cell: Cell, python: str, tree: Path, dist: Path, log: IO[str]) -> None:
+    (wheel,) = dist.glob("*.whl")
+    before = AIRFLOWS[cell.airflow]
+    # Its drivers have to be compiled, with what `make services` installs.
+    groups = ["test", *(["mysql"] if shutil.which("mariadb_config") else [])]
+    for command in (
+        ["venv", "--clear", "--python", python, cell.home],
+        [
+            *("pip", "install", "--python", cell.interpreter, "--reinstall-package", DISTRIBUTION),
+            *(["--exclude-newer", before] if before else []),
+            *(part for group in groups for part in ("--group", f"{tree}/pyproject.toml:{group}")),
+            *(wheel, f"apache-airflow=={cell.airflow}.*", f"marshmallow=={cell.marshmallow}.*"),
+        ],
+    ):
+        subprocess.run([UV, *command], stdout=log, stderr=log, check=True)
+
+
+def test(cell: Cell, tree: Path, dist: Path, quick: bool, log: IO[str]) -> Result:
+    report = cell.home / "report.xml"
+    command = [cell.interpreter, "-m", "pytest", *PYTEST, f"--junitxml={report}"]
+    environment = os.environ | {"MEDIQUO_TEST_DIST": str(dist)}
+    for name in ("PYTHONPATH", "VIRTUAL_ENV"):
+        environment.pop(name, None)
+    command += ["--quick"] if quick else []
+    try:
+        done = subprocess.run(
+            command, cwd=tree, env=environment, stdout=log, stderr=log, timeout=TIMEOUT
+        )
+        code: int | str = done.returncode
+    except subprocess.TimeoutExpired:
+        code = "time is over"
+    result = Result(cell, f"failed ({code})" if code else "passed", good=not code)
+    result.installed = installed(cell)
+    if report.exists():
+        suite = xml.etree.ElementTree.parse(report).getroot()[0]
+        total, failures, errors, skipped = (
+            int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")
+        )
+        failed = failures + errors
+        result.counts = (total - failed - skipped, failed, skipped)
+    return result
+
+
+def installed(cell: Cell) -> tuple[str, ...]:
+    """Return the versions of what the cell really has."""
+    code = (
+        "import json, platform, sys; from importlib.metadata import version; "
+        "print(json.dumps([platform.python_version(), *map(version, sys.argv[1:])]))"
+    )
+    python, *others = json.loads(output(str(cell.interpreter), "-c", code, *DISTRIBUTIONS))
+    return others[0], python, *others[1:]
+
+
+def print_table(results: list[Result]) -> None:
+    heads = ["cell", "airflow", "python", "marshmallow", "common-compat"]
+    heads += ["passed", "failed", "skipped", "seconds", ""]
+    rows = [heads, *(result.row for result in results)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print()
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+if __name__ == "__main__":
+    main()

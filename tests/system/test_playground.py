@@ -1,0 +1,119 @@
+"""`make playground`, from its first line to its last."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from urllib.parse import urlsplit
+
+import pytest
+
+from scripts.local_airflow import Airflow
+from scripts.playground import HOME, LEFT_OUT
+
+START = 300  # seconds, at most
+STOP = 60
+
+
+class Playground:
+    """A playground in a session of its own, as in a terminal."""
+
+    def __init__(self, output, say):
+        self._output, self._say, self._said = output, say, 0
+        with output.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "scripts.playground"],
+                cwd=HOME.parent,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+    def output(self):
+        """Return all that it has printed, and say what is new of it."""
+        text = self._output.read_text()
+        for line in text[self._said :].splitlines():
+            self._say(line) if line.strip() else None
+        self._said = len(text)
+        return text
+
+    def wait_for(self, text):
+        deadline = time.monotonic() + START
+        while text not in self.output():
+            assert self.process.poll() is None, "It ended before."
+            assert time.monotonic() < deadline, f"It did not say {text!r}."
+            time.sleep(0.1)
+
+    def press_ctrl_c(self):
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def ends_cleanly(self):
+        assert self.process.wait(STOP) == 0
+        assert "Traceback" not in self.output()
+        return "Stopped." in self.output()
+
+
+@pytest.fixture
+def playground(tmp_path, say, nothing_left):
+    started = Playground(tmp_path / "output", say)
+    yield started
+    if started.process.poll() is None:
+        started.press_ctrl_c()
+        started.process.wait(STOP)
+    nothing_left(HOME)
+
+
+def test_where_it_says_to_click_there_is_something_and_ctrl_c_ends_it_during_a_run(playground, say):
+    playground.wait_for("Ctrl-C stops it all")
+    urls = re.findall(r"http://\S+", playground.output())
+    assert len(urls) >= 5
+    for url in urls:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            assert answer.status == 200
+    airflow = Airflow(HOME, urlsplit(next(url for url in urls if "/dags" in url)).port, {})
+
+    say("Testing the connection, as the button in its row does")
+    connection = airflow.ask("connections/mediquo_default")
+    tested = airflow.ask("connections/test", {**connection, "schema": ""})
+    assert tested["status"], tested["message"]
+
+    offered = {dag["dag_id"] for dag in airflow.ask("dags")["dags"]}
+    assert "mediquo_nightly" in offered
+    assert LEFT_OUT not in offered
+    say("Running mediquo_warehouse")
+    run = airflow.trigger("mediquo_warehouse")
+    assert run.follow(say=say) == "success"
+    assert run.xcom("upsert")["upserted"] == 2500
+
+    nightly = airflow.trigger("mediquo_nightly")
+    airflow.wait_for("its upsert", lambda: nightly.tasks("upsert")[0]["state"] == "running")
+    say("Pressing Ctrl-C while mediquo_nightly runs")
+    playground.press_ctrl_c()
+    assert playground.ends_cleanly()
+
+
+@pytest.mark.parametrize("moment", ["A mediQuo of your own", "Starting Airflow"])
+def test_ctrl_c_ends_it_while_it_starts(playground, moment, say):
+    playground.wait_for(moment)
+    say("Pressing Ctrl-C twice")
+    playground.press_ctrl_c()
+    playground.wait_for("Stopping")
+    playground.press_ctrl_c()
+    assert playground.ends_cleanly()
+
+
+def test_a_second_one_leaves_the_first_alone(playground):
+    playground.wait_for("A mediQuo of your own")
+    second = subprocess.run(
+        [sys.executable, "-m", "scripts.playground"],
+        cwd=HOME.parent,
+        capture_output=True,
+        text=True,
+        timeout=STOP,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert second.stderr == "A playground is running here already.\n"
