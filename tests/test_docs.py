@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import airflow_provider_mediquo
-from airflow_provider_mediquo.api import errors
+from airflow_provider_mediquo.api import errors, settings
 from airflow_provider_mediquo.api.fields import RULES
 from airflow_provider_mediquo.api.ledger import UploadReport
 from airflow_provider_mediquo.api.options import UploadOptions
@@ -199,7 +199,8 @@ def test_an_error_is_told(error):
 
 @pytest.mark.parametrize("name", CONNECTION_TYPE["conn-fields"])
 def test_an_extra_of_the_connection_is_told_with_its_default(name):
-    default = CONNECTION_TYPE["conn-fields"][name]["schema"]["default"]
+    default = settings.Settings.__dataclass_fields__[name].default
+    default = f"{default:g}" if isinstance(default, float) else default
     assert rows(read("connection.md"))[name][-1] == f"`{str(default).lower()}`"
 
 

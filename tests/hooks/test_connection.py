@@ -21,6 +21,19 @@ from airflow_provider_mediquo.sandbox import Sandbox
 KEYS = {"login": "an-api-key", "password": "a-secret-key"}
 
 
+@pytest.fixture(autouse=True)
+def usual_log(caplog):
+    """At INFO, whatever a test before this one has set: at DEBUG, Airflow logs pieces of a URI."""
+    caplog.set_level("INFO")
+
+
+def warnings(caplog):
+    """What the package has warned of."""
+    return [
+        record for record in caplog.records if record.name.startswith("airflow_provider_mediquo")
+    ]
+
+
 @pytest.fixture
 def settings(monkeypatch):
     """What the hook reads from a connection: its fields, or a URI."""
@@ -287,7 +300,7 @@ def test_a_connection_that_airflow_cannot_read_is_told_to_be_checked(settings, c
 @pytest.mark.parametrize("conn_type", ["mediquo", "generic", None])
 def test_a_type_that_airflow_may_give_it_is_its_own(settings, caplog, conn_type):
     assert settings(conn_type=conn_type, host=HOST).base_url == f"https://{HOST}"
-    assert not caplog.records
+    assert not warnings(caplog)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +314,7 @@ def test_a_type_that_airflow_may_give_it_is_its_own(settings, caplog, conn_type)
 )
 def test_a_connection_of_another_type_works_with_a_warning(settings, caplog, fields, url):
     assert settings(**fields).base_url == url
-    (warning,) = caplog.records
+    (warning,) = warnings(caplog)
     assert warning.levelno == logging.WARNING
     expected = "A connection of the type 'http' is read as one of the type 'mediquo'."
     assert warning.getMessage() == expected
@@ -480,7 +493,7 @@ def test_what_is_misspelt_in_the_extra_is_named_but_not_its_value(settings, capl
     else:
         read = settings("mediquo://k:s@/?" + urllib.parse.urlencode(extra))
     assert (read.requests_per_minute, read.timeout) == (600, 5)
-    (warning,) = caplog.records
+    (warning,) = warnings(caplog)
     assert warning.levelno == logging.WARNING
     assert warning.getMessage() == (
         "In the connection's extra, this has no effect: 'api_key', 'request_per_minute'. "
@@ -491,7 +504,7 @@ def test_what_is_misspelt_in_the_extra_is_named_but_not_its_value(settings, capl
 def test_an_extra_that_is_known_throughout_is_no_reason_to_warn(settings, caplog):
     settings(extra=EXTRA)
     settings("mediquo://k:s@/?" + urllib.parse.urlencode({"__extra__": json.dumps(EXTRA)}))
-    assert not caplog.records
+    assert not warnings(caplog)
 
 
 def test_what_may_be_the_rest_of_a_key_is_not_named(settings, caplog):

@@ -262,7 +262,7 @@ def test_wrong_keys_are_no_reason_to_retry(box, connect, run_task, people):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"password": ""}, "Secret key (Password) is missing"),
+        ({"password": ""}, "lacks the Secret key (Password)"),
         ({"host": "ftp://sdk.mediquo.com/v1"}, "must begin with https://"),
         ({"extra": {"timeout": "soon"}}, "`timeout`"),
     ],

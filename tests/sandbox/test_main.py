@@ -42,7 +42,7 @@ def test_it_prints_where_it_is_serves_and_stops_cleanly(stop):
         home = re.search(r"http://127\.0\.0\.1:\d+", printed)[0]
         settings = requests.get(f"{home}/sandbox/settings", timeout=10).json()
         process.send_signal(stop)
-        rest, errors = process.communicate(timeout=10)
+        rest, errors = process.communicate(timeout=60)
     assert (settings["lag"], settings["quote_values"]) == (0, False)
     assert f"{home}/docs" in printed
     (assignment,) = shlex.split(next(line for line in printed.splitlines() if "AIRFLOW_" in line))
@@ -62,14 +62,14 @@ def test_it_prints_where_it_is_serves_and_stops_cleanly(stop):
 def test_a_taken_port_is_one_clear_line(client):
     port = client.box.home.rpartition(":")[2]
     with start("--port", port) as process:
-        printed, errors = process.communicate(timeout=10)
+        printed, errors = process.communicate(timeout=60)
     assert (process.returncode, printed) == (1, "")
     assert re.fullmatch(r"Cannot listen: .*in use.* Choose another --port or --host\.\n", errors)
 
 
 def test_a_wrong_value_names_its_flag():
     with start("--error-rate", "2") as process:
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "--error-rate: Input should be less than or equal to 1" in errors
 

@@ -85,4 +85,6 @@ def test_an_answer_does_not_wait_for_the_clients_delayed_acknowledgement(client)
         start = time.monotonic()
         client.get()
         seconds.append(time.monotonic() - start)
-    assert sorted(seconds)[15] < 0.03
+    # It takes 40 ms, and the first of a connection go without: how fast the best of the others is
+    # tells, whatever else the machine does.
+    assert min(seconds[16:]) < 0.03

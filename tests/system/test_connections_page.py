@@ -147,7 +147,7 @@ def test_the_form_shows_what_was_declared(visit, box, pictures, say):
         if isinstance(default, bool):
             expect(shown).to_be_checked(checked=default)
         else:
-            expect(shown).to_have_value(str(default))
+            expect(shown).to_have_value("" if default is None else str(default))
     form.screenshot(path=pictures / "connection-options.png")
 
 
@@ -246,6 +246,7 @@ def test_a_finished_run_shows_counts_and_no_patient(visit, airflow, box, picture
     table = page.get_by_role("table")
     table.get_by_role("link", name="upsert", exact=True).click()
     ledger = page.locator("code, pre").filter(has_text="Ledger").first
+    expect(page.get_by_text("WARNING")).to_have_count(0)
     expect(ledger).to_contain_text(re.compile(r"read\s+300\s+upserted\s+292\s+rejected\s+8"))
     page.set_viewport_size({"width": 1280, "height": 680})
     page.screenshot(path=pictures / "finished-run.png")

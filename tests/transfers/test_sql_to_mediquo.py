@@ -41,7 +41,9 @@ class Warehouse:
 
 
 @pytest.fixture
-def warehouse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Warehouse:
+def warehouse(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Generator[Warehouse]:
     driver = request.param
     if driver == "sqlite":
         file = request.getfixturevalue("tmp_path") / "warehouse.db"
@@ -49,8 +51,9 @@ def warehouse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(connection))
         numbers = f"WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s LIMIT {MANY})"
         many = f"{numbers} SELECT n AS code, printf('%0200d', n) AS first_name FROM s"
-        return Warehouse(sqlite3.connect(file, isolation_level=None).execute, "?", many, "")
-    if driver in POSTGRES:
+        with closing(sqlite3.connect(file, isolation_level=None)) as database:
+            yield Warehouse(database.execute, "?", many, "")
+    elif driver in POSTGRES:
         from airflow.providers.postgres.hooks import postgres
 
         if driver == "psycopg2":  # which older versions of the hook use
@@ -58,11 +61,12 @@ def warehouse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         database = request.getfixturevalue("postgres_database")
         monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.json())
         many = f"SELECT n AS code, repeat('x', 200) AS first_name FROM generate_series(1, {MANY}) n"
-        return Warehouse(database.run, "%s", many, "SELECT pg_sleep(60), 1 AS code")
-    database = request.getfixturevalue("mariadb_database")
-    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.json(extra={"client": driver}))
-    many = f"SELECT seq AS code, repeat('x', 200) AS first_name FROM seq_1_to_{MANY}"
-    return Warehouse(database.run, "%s", many, "SELECT sleep(60), 1 AS code")
+        yield Warehouse(database.run, "%s", many, "SELECT pg_sleep(60), 1 AS code")
+    else:
+        database = request.getfixturevalue("mariadb_database")
+        monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.json(extra={"client": driver}))
+        many = f"SELECT seq AS code, repeat('x', 200) AS first_name FROM seq_1_to_{MANY}"
+        yield Warehouse(database.run, "%s", many, "SELECT sleep(60), 1 AS code")
 
 
 every_driver = pytest.mark.parametrize("warehouse", ["sqlite", *POSTGRES, *MARIADB], indirect=True)
