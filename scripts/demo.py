@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_mediquo.sandbox import Sandbox
-from scripts.local_airflow import Airflow, DagRun, Failed, running_standalone, say
+from scripts.local_airflow import (
+    Airflow,
+    DagRun,
+    Failed,
+    end_in_order,
+    end_leftovers,
+    running_standalone,
+    say,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".demo"
@@ -26,6 +33,7 @@ NIGHTLY, READ = "mediquo_nightly", "mediquo_read_patient"
 def main() -> None:
     """Run it all."""
     started = time.monotonic()
+    end_leftovers(HOME)
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir()
     with Sandbox() as box:
@@ -78,8 +86,10 @@ def show_patient(airflow: Airflow, box: Sandbox) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    end_in_order()
     try:
         main()
     except Failed as failure:
-        raise SystemExit(str(failure)) from None
+        sys.exit(str(failure))
+    except KeyboardInterrupt:
+        sys.exit(130)

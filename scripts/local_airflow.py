@@ -22,11 +22,23 @@ import psutil  # Airflow brings it
 EXAMPLES = Path(__file__).resolve().parents[1] / "example_dags"
 PATIENCE = 240  # seconds for anything, on a slow machine
 LOOK = 0.5  # seconds
+ENDS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
 class Failed(Exception):
     """It did not start, or did not do what was waited for."""
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Heed none of them: whoever is impatient shall not cut the end short."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Airflow:
@@ -37,8 +49,15 @@ class Airflow:
 
     def __init__(self, home: Path, port: int, settings: Mapping[str, str]) -> None:
         self.home = home
+        self.port = port
         self.page = f"http://127.0.0.1:{port}"
-        self.env = {**os.environ, **local_settings(home, port), **settings}
+        # Of whoever starts it nothing: neither their database nor their connection to mediQuo.
+        own = {
+            name: value
+            for name, value in os.environ.items()
+            if "AIRFLOW" not in name and "MEDIQUO" not in name
+        }
+        self.env = {**own, **local_settings(home, port), **settings}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *arguments: str) -> None:
@@ -60,6 +79,7 @@ class Airflow:
         _kill(_family(process))
         process.wait()
 
+    @undisturbed()
     def stop(self) -> None:
         """End all that was started, as Ctrl-C would, and kill what does not end."""
         families = [_family(process) for process in self.processes.values()]
@@ -75,6 +95,16 @@ class Airflow:
             _kill(family)
         for process in self.processes.values():
             process.wait()
+
+    def _processes(self) -> Iterator[psutil.Process]:
+        for process in self.processes.values():
+            yield from _family(process)
+
+    def _listens(self, process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error):
+            listening = (c for c in process.net_connections("tcp") if c.status == "LISTEN")
+            return any(connection.laddr.port == self.port for connection in listening)
+        return False
 
     def run(self, *arguments: str) -> str:
         """Run `airflow ARGUMENTS` and return what it prints."""
@@ -115,6 +145,10 @@ class Airflow:
         raise Failed(f"Waited {patience:.0f} s for {what}; see the logs in {self.home}")
 
     def _is_healthy(self) -> bool:
+        with socket.socket() as probe:
+            answers = probe.connect_ex(("127.0.0.1", self.port)) == 0
+        if answers and not any(map(self._listens, self._processes())):
+            raise Failed(f"Another program has taken the port {self.port}: start again.")
         parts = self.ask("monitor/health")
         return all((parts.get(name) or {}).get("status") == "healthy" for name in COMPONENTS)
 
@@ -216,10 +250,10 @@ def local_settings(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        # A DAG shall run when it is told to, and not because it is past two in the morning.
         # Where scheduler and triggerer show their logs: others may run on this machine.
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+        # A DAG shall run when it is told to, and not because it is past two in the morning.
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         # Airflow finds itself on the PATH.
@@ -239,6 +273,30 @@ def _kill(family: list[psutil.Process]) -> None:
     for member in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             member.kill()
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    """Return what works in a folder, or in one below it, as all that `Airflow` starts does.
+
+    Airflow's processes rename themselves, which blots out their environment.
+    """
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if Path(process.cwd()).is_relative_to(home):
+                found.append(process)
+    return found
+
+
+def end_leftovers(home: Path) -> None:
+    """Kill what an earlier one has left in a folder: it was killed before it could."""
+    _kill(processes_of(home))
+
+
+def end_in_order() -> None:
+    """Take being told to end, and the terminal's end, for Ctrl-C: what was started is stopped."""
+    for number in ENDS:
+        signal.signal(number, signal.default_int_handler)
 
 
 def ask(url: str, body: Any = None, method: str | None = None) -> Any:

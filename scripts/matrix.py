@@ -263,7 +263,8 @@ def installed(cell: Cell) -> tuple[str, ...]:
         "import json, platform, sys; from importlib.metadata import version; "
         "print(json.dumps([platform.python_version(), *map(version, sys.argv[1:])]))"
     )
-    python, *others = json.loads(output(str(cell.interpreter), "-c", code, *DISTRIBUTIONS))
+    found = output(str(cell.interpreter), "-c", code, *DISTRIBUTIONS)
+    python, *others = json.loads(found) if found else ["?"] * 4
     return others[0], python, *others[1:]
 
 

@@ -19,7 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from scripts.local_airflow import EXAMPLES, Airflow, Failed, free_port, running_standalone, say
+from scripts.local_airflow import (
+    ENDS,
+    EXAMPLES,
+    Airflow,
+    Failed,
+    end_in_order,
+    end_leftovers,
+    free_port,
+    running_standalone,
+    say,
+    undisturbed,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_mediquo.sandbox import Sandbox
@@ -28,7 +39,6 @@ ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".playground"
 DAGS, REJECTS, WAREHOUSE = HOME / "dags", HOME / "rejects", HOME / "warehouse.db"
 AIRFLOW_PORT, SANDBOX_PORT = 8080, 8484
-ENDS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 # Its SQL is PostgreSQL's.
 LEFT_OUT = "mediquo_sharded"
 
@@ -64,9 +74,9 @@ def main() -> None:
         try:
             play(running)
         except KeyboardInterrupt:
-            for number in ENDS:  # whoever is impatient shall not cut the end short
-                signal.signal(number, signal.SIG_IGN)
-            say("Stopping Airflow and the sandbox, in 20 seconds at most")
+            with undisturbed():
+                say("Stopping Airflow and the sandbox, in 20 seconds at most")
+                running.close()
     say(f"Stopped. Logs, database and rejects: {HOME.name}/")
 
 
@@ -96,6 +106,7 @@ def clear_home() -> None:
         fcntl.flock(os.open(HOME, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise Failed("A playground is running here already.") from None
+    end_leftovers(HOME)
     for path in HOME.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     shutil.copytree(EXAMPLES, DAGS, ignore=shutil.ignore_patterns("__*", f"{LEFT_OUT}.py"))
@@ -146,19 +157,13 @@ def held_back() -> Iterator[None]:
     for number in ENDS:
         signal.signal(number, lambda number, _: came.append(number))
     yield
-    heed()
+    end_in_order()
     if came:
         raise KeyboardInterrupt
 
 
-def heed() -> None:
-    """Take the end of the terminal, and being told to end, for Ctrl-C."""
-    for number in ENDS:
-        signal.signal(number, signal.default_int_handler)
-
-
 if __name__ == "__main__":
-    heed()
+    end_in_order()
     try:
         main()
     except Failed as failure:

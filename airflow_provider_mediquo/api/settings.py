@@ -45,7 +45,7 @@ class Settings:
             f"`timeout` must be seconds above 0, and {MAX_TIMEOUT} at most",
         )
         _require(
-            isinstance(self.verify, bool) or (bool(self.verify) and Path(self.verify).exists()),
+            isinstance(self.verify, bool) or _exists(self.verify),
             "`verify` must be true, false or the path of an existing CA file on this worker",
         )
 
@@ -86,7 +86,7 @@ def _check_base_url(url: str, *, allow_http: bool) -> None:
         parts, port = urlsplit(""), None
     _require(port != 0 and bool(parts.hostname), f"the Base URL (Host) is not a URL; {example}")
     _require(
-        url.isascii() and url.isprintable() and " " not in url,
+        url.isascii() and url.isprintable() and not set(url) & set(" \\"),
         f"the Base URL (Host) has characters that no URL has; {example}",
     )
     _require(parts.scheme in ("https", "http"), f"the Base URL must begin with https://; {example}")
@@ -99,6 +99,13 @@ def _check_base_url(url: str, *, allow_http: bool) -> None:
         "http:// would send the keys and the patients unencrypted; use https://, or set "
         "`allow_http` if this is a sandbox",
     )
+
+
+def _exists(path: str) -> bool:
+    try:
+        return bool(path) and Path(path).exists()
+    except OSError:  # it may not be looked at, or is a certificate instead of its path
+        return False
 
 
 def _is_loopback(host: str) -> bool:

@@ -58,7 +58,7 @@ def _extra(connection: Connection) -> dict[str, Any]:
     """Parse the extra here: Airflow takes one that is not JSON for an empty one."""
     try:
         extra = json.loads(connection.extra or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, dict):
         raise ConnectionSettingsError(
@@ -77,11 +77,13 @@ def _check_split(connection: Connection, extra: Mapping[str, Any]) -> None:
 
 def _base_url(connection: Connection) -> str:
     """Put the URL together: a path may come in the host or, from a URI, in the schema."""
+    url = (connection.host or "").strip() or DEFAULT_BASE_URL
     path = (connection.schema or "").strip().strip("/")
-    # The schema of Airflow's own HTTP connections is the scheme.
-    scheme, path = (path, "") if path in ("http", "https") else ("https", path)
-    host = (connection.host or "").strip() or DEFAULT_BASE_URL
-    url = host if "://" in host else f"{scheme}://{host}"
+    if path.lower() in ("http", "https"):  # as Airflow's own HTTP connections have it
+        url, path = url if "://" in url else f"{path}://{url}", ""
+    if "://" not in url:
+        _check_name(url.partition("/")[0])
+        url = f"https://{url}"
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -96,6 +98,15 @@ def _base_url(connection: Connection) -> str:
     if path and (not connection.host or not parts.path.strip("/")):
         parts = parts._replace(path=f"/{path}")
     return parts.geturl()
+
+
+def _check_name(host: str) -> None:
+    """Raise for a name without a dot: half a key, where a URI is not percent-encoded."""
+    if "." not in host and not host.startswith(("localhost", "[")):
+        raise ConnectionSettingsError(
+            "The mediQuo connection cannot work: its Base URL (Host) has no dot. If it is right, "
+            f"put https:// in front; if it is a piece of a key, {ENCODE}."
+        )
 
 
 def _number(extra: Mapping[str, Any], name: str, default: float) -> float:

@@ -230,6 +230,8 @@ HOST = "sdk.mediquo.com/v1"
         f"mediquo://key:wr?en@{HOST}",
         f"mediquo://key:wr@en/wren@{HOST}",
         f"mediquo://key:wr@en?wren@{HOST}",
+        f"mediquo://key:wr@en?wren=9@{HOST}",
+        f"mediquo://key:wr@en#wren@{HOST}",
         f"mediquo://key:wren%e9@{HOST}",
         f"mediquo://key:wren@https://{HOST}",
         f"key:wren@{HOST}",
@@ -334,6 +336,8 @@ def test_a_connection_of_another_type_works_with_a_warning(settings, caplog, fie
         ({"host": "sdk.mediquo.com/v1"}, "https://sdk.mediquo.com/v1"),
         ({"host": "sdk.mediquo.com", "schema": "v1"}, "https://sdk.mediquo.com/v1"),
         ({"host": "sdk.mediquo.com", "schema": "/v1/"}, "https://sdk.mediquo.com/v1"),
+        ({"host": "sdk.mediquo.com/v1", "schema": "HTTPS"}, "https://sdk.mediquo.com/v1"),
+        ({"host": "https://mediquo/v1"}, "https://mediquo/v1"),
         ({"host": "https://proxy.example.com/mediquo/v1"}, "https://proxy.example.com/mediquo/v1"),
         ({"host": "https://proxy.example.com/v1", "schema": "v2"}, "https://proxy.example.com/v1"),
         ({"host": "proxy.example.com/v1", "port": 8443}, "https://proxy.example.com:8443/v1"),
@@ -446,6 +450,12 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(settings, tmp_path):
         settings(extra={"verify": str(tmp_path / "none.pem")})
 
 
+def test_a_certificate_in_the_place_of_its_file_is_said_to_be_no_file(settings):
+    with pytest.raises(ConnectionSettingsError, match="existing CA file") as error:
+        settings(extra={"verify": "-----BEGIN CERTIFICATE-----" + "wren" * 2000})
+    assert "wren" not in str(error.value)
+
+
 @pytest.mark.parametrize("value", [1, [], {"a": 1}])
 def test_nothing_else_says_how_to_verify(settings, value):
     with pytest.raises(ConnectionSettingsError, match="`verify`"):
@@ -468,7 +478,7 @@ def test_an_extra_that_is_wrong_is_told_what_it_must_be(settings, extra, words):
         settings(extra=extra)
 
 
-@pytest.mark.parametrize("extra", ["[1]", "7", "null", "not JSON", '{"timeout": 30'])
+@pytest.mark.parametrize("extra", ["[1]", "7", "null", "not JSON", '{"timeout": 30', '{"a":' * 5000])
 def test_an_extra_that_is_no_object_is_an_error(extra):
     connection = Connection(conn_id="x", login="key", password="secret", extra=extra)
     with pytest.raises(ConnectionSettingsError) as error:

@@ -1,5 +1,6 @@
 """`make playground`, from its first line to its last."""
 
+import json
 import os
 import re
 import signal
@@ -11,7 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from scripts.local_airflow import Airflow
+from airflow_provider_mediquo.sandbox import Sandbox
+from scripts.local_airflow import Airflow, processes_of
 from scripts.playground import HOME, LEFT_OUT
 
 START = 300  # seconds, at most
@@ -57,7 +59,19 @@ class Playground:
 
 
 @pytest.fixture
-def playground(tmp_path, say, nothing_left):
+def theirs(tmp_path, monkeypatch):
+    """What the user's own Airflow is set up with: a mediQuo and a database."""
+    with Sandbox() as box:
+        monkeypatch.setenv("AIRFLOW_CONN_MEDIQUO_DEFAULT", json.dumps(box.connection))
+        database = tmp_path / "theirs.db"
+        monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{database}")
+        yield box
+        assert box.counters.total == 0
+        assert not database.exists()
+
+
+@pytest.fixture
+def playground(tmp_path, say, nothing_left, theirs):
     started = Playground(tmp_path / "output", say)
     yield started
     if started.process.poll() is None:
@@ -117,3 +131,16 @@ def test_a_second_one_leaves_the_first_alone(playground):
     )
     assert second.returncode == 1
     assert second.stderr == "A playground is running here already.\n"
+
+
+def test_one_that_was_killed_is_cleared_away_by_the_next(playground, tmp_path, say):
+    playground.wait_for("Starting Airflow")
+    playground.process.kill()
+    playground.process.wait()
+    left = processes_of(HOME)
+    assert left
+    second = Playground(tmp_path / "second", say)
+    second.wait_for("A mediQuo of your own")
+    assert not [process for process in left if process.is_running()]
+    second.press_ctrl_c()
+    second.ends_cleanly()
