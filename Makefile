@@ -37,7 +37,7 @@ test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --ignore=tests/system
 
 test-system: $(VENV)/installed-system
-	$(BIN)/python -m pytest tests/system $(ARGS)
+	MEDIQUO_TEST_REQUIRE_SERVICES=1 $(BIN)/python -m pytest tests/system $(ARGS)
 
 # The pictures in the docs.
 screenshots: $(VENV)/installed-system

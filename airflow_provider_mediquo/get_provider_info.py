@@ -35,7 +35,12 @@ CONNECTION_TYPE: dict[str, Any] = {
         "timeout": {
             "label": "Timeout (seconds)",
             "description": "For one whole answer. Default: 30.",
-            "schema": {"type": ["integer", "null"], "default": 30, "minimum": 1},
+            "schema": {
+                "type": ["integer", "null"],
+                "default": 30,
+                "minimum": 1,
+                "maximum": 3600,
+            },
         },
         "verify": {
             "label": "Verify the certificate",

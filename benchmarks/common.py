@@ -158,7 +158,8 @@ def measured(
 
 def environment(folder: str) -> dict[str, str]:
     """Return what a measured process finds around it: nothing of its user's own."""
-    env = os.environ | {
+    own = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name}
+    env = own | {
         "AIRFLOW_HOME": f"{folder}/airflow",
         "HOME": folder,
         "NO_PROXY": "127.0.0.1",

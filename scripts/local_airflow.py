@@ -13,17 +13,23 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil  # Airflow brings it
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "example_dags"
-PATIENCE = 240  # seconds for anything, on a slow machine
+PATIENCE = 600  # seconds for anything, on a slow machine
+STOP = 20  # seconds, before what does not end is killed
+PIDS = "pids"  # the file that remembers what was started
 LOOK = 0.5  # seconds
 ENDS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+
+
+# Not through a proxy that the environment may name.
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Failed(Exception):
@@ -59,11 +65,12 @@ class Airflow:
         }
         self.env = {**own, **local_settings(home, port), **settings}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._seen: set[psutil.Process] = set()
 
     def start(self, name: str, *arguments: str) -> None:
         """Start `airflow NAME ARGUMENTS` as a process group of its own."""
         with (self.home / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
+            started = self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "airflow", *(arguments or [name])],
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
@@ -72,38 +79,43 @@ class Airflow:
                 env=self.env,
                 start_new_session=True,
             )
+        with (self.home / PIDS).open("a") as pids:
+            print(started.pid, psutil.Process(started.pid).create_time(), file=pids)
 
     def kill(self, name: str) -> None:
         """End a process and all it has started as a power cut would."""
         process = self.processes.pop(name)
-        _kill(_family(process))
+        _kill(_family(process.pid))
         process.wait()
 
     @undisturbed()
     def stop(self) -> None:
         """End all that was started, as Ctrl-C would, and kill what does not end."""
-        families = [_family(process) for process in self.processes.values()]
+        self._look()
         for process in self.processes.values():
             # On SIGTERM `standalone` would leave its children behind.
             process.send_signal(signal.SIGINT)
-        patience = time.monotonic() + 20
+        patience = time.monotonic() + STOP
         for process in self.processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, patience - time.monotonic()))
-            families.append(_family(process))
-        for family in families:
-            _kill(family)
+        self._look()
+        _kill(self._seen)
         for process in self.processes.values():
             process.wait()
 
-    def _processes(self) -> Iterator[psutil.Process]:
+    def _look(self) -> None:
+        """Note who is there: of a process that has ended, nobody can tell any more what it left."""
         for process in self.processes.values():
-            yield from _family(process)
+            if process.poll() is None:
+                self._seen |= _family(process.pid)
 
-    def _listens(self, process: psutil.Process) -> bool:
-        with contextlib.suppress(psutil.Error):
-            listening = (c for c in process.net_connections("tcp") if c.status == "LISTEN")
-            return any(connection.laddr.port == self.port for connection in listening)
+    def _listens(self) -> bool:
+        for process in self._seen:
+            with contextlib.suppress(psutil.Error):
+                for connection in process.net_connections("tcp"):
+                    if connection.status == "LISTEN" and connection.laddr.port == self.port:
+                        return True
         return False
 
     def run(self, *arguments: str) -> str:
@@ -135,6 +147,7 @@ class Airflow:
         """Return what is true of it at last; an answer that does not come is asked for again."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
+            self._look()
             for name, process in self.processes.items():
                 if process.poll() is not None:
                     raise Failed(f"Airflow's {name} ended; see {self.home / name}.log")
@@ -147,7 +160,8 @@ class Airflow:
     def _is_healthy(self) -> bool:
         with socket.socket() as probe:
             answers = probe.connect_ex(("127.0.0.1", self.port)) == 0
-        if answers and not any(map(self._listens, self._processes())):
+        self._look()
+        if answers and not self._listens():
             raise Failed(f"Another program has taken the port {self.port}: start again.")
         parts = self.ask("monitor/health")
         return all((parts.get(name) or {}).get("status") == "healthy" for name in COMPONENTS)
@@ -227,8 +241,8 @@ def running_standalone(
 ) -> Iterator[Airflow]:
     """Start scheduler, triggerer, DAG processor and API server in one, on SQLite."""
     airflow = Airflow(home, port or free_port(), settings)
-    airflow.start("standalone")
     try:
+        airflow.start("standalone")
         yield airflow
     finally:
         airflow.stop()
@@ -256,41 +270,37 @@ def local_settings(home: Path, port: int) -> dict[str, str]:
         # A DAG shall run when it is told to, and not because it is past two in the morning.
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        # Its parts ask each other; a proxy has nothing to do with it.
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
         # Airflow finds itself on the PATH.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
 
 
-def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+def _family(pid: int) -> set[psutil.Process]:
     """Return a process and all below it: tasks and triggers are process groups of their own."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(process.pid)
-        return [root, *root.children(recursive=True)]
-    return []
+        root = psutil.Process(pid)
+        return {root, *root.children(recursive=True)}
+    return set()
 
 
-def _kill(family: list[psutil.Process]) -> None:
-    for member in family:
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
-
-
-def processes_of(home: Path) -> list[psutil.Process]:
-    """Return what works in a folder, or in one below it, as all that `Airflow` starts does.
-
-    Airflow's processes rename themselves, which blots out their environment.
-    """
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if Path(process.cwd()).is_relative_to(home):
-                found.append(process)
-    return found
+            process.kill()
 
 
 def end_leftovers(home: Path) -> None:
     """Kill what an earlier one has left in a folder: it was killed before it could."""
-    _kill(processes_of(home))
+    with contextlib.suppress(FileNotFoundError):
+        for line in (home / PIDS).read_text().splitlines():
+            pid, created = line.split()
+            if psutil.pid_exists(int(pid)):
+                family = _family(int(pid))
+                if str(psutil.Process(int(pid)).create_time()) == created:
+                    _kill(family)
 
 
 def end_in_order() -> None:
@@ -303,7 +313,7 @@ def ask(url: str, body: Any = None, method: str | None = None) -> Any:
     """Send a request and return the JSON of its answer; None where there is none."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with _DIRECTLY.open(request, timeout=30) as answer:
         text = answer.read()
     return json.loads(text) if text else None
 

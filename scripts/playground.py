@@ -1,7 +1,8 @@
 """Airflow's UI and a mediQuo on this machine, to click around in: `make playground`.
 
-Starts the sandbox and an Airflow of its own (SQLite, in .playground/) with the example DAGs and the
-connections that they need, says where to click, and stops both on Ctrl-C.
+Starts the sandbox and an Airflow of its own (SQLite, in .playground/ or the folder that is given)
+with the example DAGs and the connections that they need, says where to click, and stops both on
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ import shutil
 import signal
 import sqlite3
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -29,15 +29,13 @@ from scripts.local_airflow import (
     free_port,
     running_standalone,
     say,
-    undisturbed,
 )
 
 if TYPE_CHECKING:
     from airflow_provider_mediquo.sandbox import Sandbox
 
-ROOT = Path(__file__).resolve().parents[1]
-HOME = ROOT / ".playground"
-DAGS, REJECTS, WAREHOUSE = HOME / "dags", HOME / "rejects", HOME / "warehouse.db"
+HOME = Path(".playground")
+WAREHOUSE = "warehouse.db"
 AIRFLOW_PORT, SANDBOX_PORT = 8080, 8484
 # Its SQL is PostgreSQL's.
 LEFT_OUT = "mediquo_sharded"
@@ -46,14 +44,15 @@ READY = """\
    Start here   {airflow}/dags/mediquo_nightly
                 Trigger, at the top right: 300 members go to mediQuo, and some are waited for.
    All DAGs     {airflow}/dags
-                Each of them can be triggered, and changed: they are copies, in {dags}
+                Each of them can be triggered, and changed until the next start: they are
+                copies, in {home}/dags
                 Left out is {left_out}, whose SQL is PostgreSQL's.
    Connections  {airflow}/connections
                 In the row of mediquo_default, the pulse tests it and the pencil opens its form.
    mediQuo      {box}/
                 What it was asked, and faults to switch on.
    Its API      {box}/docs
-   Rejects      {rejects}
+   Rejects      {home}/rejects
                 The members that were not sent: where, which, why.
 
 Nobody has to log in. Ctrl-C stops it all."""
@@ -68,50 +67,56 @@ FROM numbers
 """
 
 
-def main() -> None:
+def main(home: Path) -> None:
     """Play until Ctrl-C, whenever it comes."""
     with ExitStack() as running:
         try:
-            play(running)
+            play(home, running)
         except KeyboardInterrupt:
-            with undisturbed():
-                say("Stopping Airflow and the sandbox, in 20 seconds at most")
-                running.close()
-    say(f"Stopped. Logs, database and rejects: {HOME.name}/")
+            for number in ENDS:  # whoever is impatient shall not cut the end short
+                signal.signal(number, signal.SIG_IGN)
+            say("Stopping Airflow and the sandbox, in 20 seconds at most")
+    say(f"Stopped. Logs, database and rejects: {home}")
 
 
-def play(running: ExitStack) -> None:
+def play(home: Path, running: ExitStack) -> None:
     """Start both, say where to click, and wait."""
     # Takes a second, in which Ctrl-C may come.
     from airflow_provider_mediquo.sandbox import Sandbox
 
-    clear_home()
-    with held_back():
-        box = running.enter_context(Sandbox(port=free_port(SANDBOX_PORT)))
-        say(f"A mediQuo of your own is running at {box.home}")
-        say("Starting Airflow, which takes half a minute, and more on a busy machine")
-        settings = {"AIRFLOW__CORE__DAGS_FOLDER": str(DAGS), "MEDIQUO_REJECTS": str(REJECTS)}
-        airflow = running.enter_context(running_standalone(HOME, settings, free_port(AIRFLOW_PORT)))
-    airflow.wait_until_ready(*(path.stem for path in sorted(DAGS.glob("*.py"))))
+    clear(home)
+    box = running.enter_context(Sandbox(port=free_port(SANDBOX_PORT)))
+    say(f"A mediQuo of your own is running at {box.home}")
+    say("Starting Airflow, which takes half a minute, and more on a busy machine")
+    dags = home / "dags"
+    settings = {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "MEDIQUO_REJECTS": str(home / "rejects"),
+    }
+    airflow = running.enter_context(running_standalone(home, settings, free_port(AIRFLOW_PORT)))
+    airflow.wait_until_ready(*(path.stem for path in sorted(dags.glob("*.py"))))
     add_connections(airflow, box)
-    tell(airflow, box)
+    say("Ready")
+    print(
+        READY.format(airflow=airflow.page, box=box.home, home=home, left_out=LEFT_OUT), flush=True
+    )
     airflow.wait_for("Ctrl-C", lambda: None, patience=math.inf)
 
 
-def clear_home() -> None:
+def clear(home: Path) -> None:
     """Start with an empty Airflow each time: the sandbox has forgotten its patients as well."""
-    HOME.mkdir(exist_ok=True)
+    home.mkdir(exist_ok=True)
     try:
         # Held until this process ends, however it does.
-        fcntl.flock(os.open(HOME, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(os.open(home, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise Failed("A playground is running here already.") from None
-    end_leftovers(HOME)
-    for path in HOME.iterdir():
+    end_leftovers(home)
+    for path in home.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    shutil.copytree(EXAMPLES, DAGS, ignore=shutil.ignore_patterns("__*", f"{LEFT_OUT}.py"))
-    REJECTS.mkdir()
-    with closing(sqlite3.connect(WAREHOUSE)) as warehouse:
+    shutil.copytree(EXAMPLES, home / "dags", ignore=shutil.ignore_patterns("__*", f"{LEFT_OUT}.py"))
+    (home / "rejects").mkdir()
+    with closing(sqlite3.connect(home / WAREHOUSE)) as warehouse:
         warehouse.execute(FILL)
         warehouse.commit()
 
@@ -129,42 +134,15 @@ def add_connections(airflow: Airflow, box: Sandbox) -> None:
         "connection_id": "warehouse",
         "conn_type": "sqlite",
         "description": "Members, for mediquo_warehouse",
-        "host": str(WAREHOUSE),
+        "host": str(airflow.home / WAREHOUSE),
     }
     for connection in (sandbox, warehouse):
         airflow.ask("connections", connection)
 
 
-def tell(airflow: Airflow, box: Sandbox) -> None:
-    """Say where to click."""
-    say("Ready")
-    print(
-        READY.format(
-            airflow=airflow.page,
-            box=box.home,
-            dags=f"{DAGS.relative_to(ROOT)}/",
-            left_out=LEFT_OUT,
-            rejects=f"{REJECTS.relative_to(ROOT)}/",
-        ),
-        flush=True,
-    )
-
-
-@contextmanager
-def held_back() -> Iterator[None]:
-    """Hold Ctrl-C back: a process that is half started would be left behind."""
-    came: list[int] = []
-    for number in ENDS:
-        signal.signal(number, lambda number, _: came.append(number))
-    yield
-    end_in_order()
-    if came:
-        raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
     end_in_order()
     try:
-        main()
-    except Failed as failure:
+        main(Path(sys.argv[1] if sys.argv[1:] else HOME).resolve())
+    except (Failed, OSError) as failure:
         sys.exit(str(failure))

@@ -68,6 +68,10 @@ if [ -n "$packages" ]; then
         $as_root chmod +x "$policy"
     fi
     trap '$as_root rm -f $made' EXIT
+    # Ended by a signal, it would not come to that.
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
     $as_root apt-get update -qq
     $as_root env DEBIAN_FRONTEND=noninteractive $install -qq > /dev/null
 fi

@@ -31,8 +31,6 @@ ERRORS = [
     and error is not errors.MediquoError
 ]
 
-pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="a source distribution has no docs")
-
 # --- helpers --------------------------------------------------------------------------------------
 
 
@@ -223,7 +221,7 @@ def test_the_outcomes_of_the_sandbox_are_told():
 # --- troubleshooting ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("message", quoted() if DOCS.is_dir() else [])
+@pytest.mark.parametrize("message", quoted())
 def test_a_message_that_is_quoted_is_one_of_ours(message):
     every = texts()
     for piece in pieces(message):

@@ -50,6 +50,11 @@ def test_they_are_read_without_an_error(bag):
     assert bag.import_errors == {}
 
 
+@pytest.mark.parametrize("name", ["files", "nightly", "sharded", "warehouse"])
+def test_a_task_whose_worker_is_gone_is_tried_again(bag, name):
+    assert all(task.retries for task in bag.dags[f"mediquo_{name}"].tasks)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_two_runs_of_one_write_at_once(bag, name):
     assert bag.dags[name].max_active_runs == 1

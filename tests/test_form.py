@@ -55,6 +55,8 @@ def test_its_standard_fields_have_the_names_that_mediquo_gives_them(served):
     assert (fields.login.title, fields.password.title) == ("API key", "Secret key")
     assert fields.host.title == "Base URL"
     assert fields.host.placeholder == "https://sdk.mediquo.com/v1"
+    assert "X-API-Key" in fields.login.placeholder
+    assert "X-Secret-Key" in fields.password.placeholder
     assert fields.url_schema.hidden
 
 
@@ -96,8 +98,26 @@ def test_a_default_is_what_the_settings_take_it_for(name):
     field = CONNECTION_TYPE["conn-fields"][name]
     jsonschema.validate(field["schema"]["default"], field["schema"])
     default = str(Settings.__dataclass_fields__[name].default).lower().removesuffix(".0")
-    shown = str(field["schema"]["default"]).lower()
-    assert shown == default or (shown == "none" and f"Default: {default}." in field["description"])
+    assert str(field["schema"]["default"]).lower() == ("none" if name == "verify" else default)
+    assert name == "allow_http" or f" Default: {default}." in field["description"]
+
+
+@pytest.mark.parametrize("name", ["requests_per_minute", "timeout"])
+def test_a_number_is_taken_where_the_settings_take_it(name):
+    from airflow_provider_mediquo.api.errors import ConnectionSettingsError
+    from airflow_provider_mediquo.api.settings import Settings
+
+    schema = CONNECTION_TYPE["conn-fields"][name]["schema"]
+    for bound, step in (("minimum", -1), ("maximum", 1)):
+        if bound in schema:
+            assert Settings("key", "secret", **{name: schema[bound]})
+            with pytest.raises(ConnectionSettingsError):
+                Settings("key", "secret", **{name: schema[bound] + step})
+    assert "minimum" in schema
+
+
+def test_what_is_either_true_or_false_is_a_switch(served):
+    assert served.extra_fields["allow_http"]["schema"]["type"] == ["boolean", "null"]
 
 
 @pytest.mark.parametrize("name", FIELDS)

@@ -104,6 +104,4 @@ def test_the_sdist_has_the_tests_and_the_examples_too(dist):
         names = {name.partition("/")[2] for name in sdist.getnames()}
     wanted = {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "tests/conftest.py"}
     assert wanted | {"example_dags/mediquo_nightly.py"} <= names
-    assert not [
-        name for name in names if name.startswith(("benchmarks", "scripts", ".ci", ".venv"))
-    ]
+    assert not [name for name in names if name.startswith(("benchmarks", ".ci", ".venv"))]

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
-from scripts.local_airflow import end_in_order, processes_of
+from scripts.local_airflow import end_in_order
 
 PATIENCE = 20  # seconds, for a process that was told to end
 
@@ -40,3 +42,16 @@ def nothing_left() -> Callable[[Path], None]:
         assert not left, f"These processes were left behind: {left}"
 
     return check
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    """Return what works in a folder, or in one below it, as all does that `Airflow` starts.
+
+    Airflow's processes rename themselves, which blots out their environment.
+    """
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if Path(process.cwd()).is_relative_to(home):
+                found.append(process)
+    return found

@@ -109,6 +109,12 @@ def test_shards_on_two_workers_keep_to_the_rate_together(airflow, box, warehouse
     ledgers = [run.xcom("upsert", index) for index in range(MEMBERS // SHARD)]
     assert [ledger["upserted"] for ledger in ledgers] == [SHARD] * SHARES
     assert box.counters.requests["upsert"] == {"200": MEMBERS // 100}
+    starts, ends = (
+        [task[moment] for task in run.tasks("upsert")] for moment in ("start_date", "end_date")
+    )
+    assert max(starts) < min(ends), "They did not run at the same time."
+    for name in WORKERS:
+        assert "execute_workload" in (airflow.home / f"{name}.log").read_text()
     assert {*box.accepted.values()} == {1}
     assert_all_are_there(box, warehouse)
 

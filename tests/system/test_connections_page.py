@@ -275,9 +275,11 @@ def keys_of(box: Sandbox) -> dict[str, str]:
 
 
 def personal_values() -> list[str]:
-    """The e-mail addresses and phone numbers of the members."""
+    """What only a member would be known by, and is nowhere else by chance."""
     with (EXAMPLES / "data" / "members.csv").open(newline="", encoding="utf-8") as file:
-        values = [row[name] for row in csv.DictReader(file) for name in ("email", "phone")]
+        values = [
+            row[name] for row in csv.DictReader(file) for name in ("email", "phone", "birth_date")
+        ]
     return [value for value in values if len(value) > 5]
 
 

@@ -130,7 +130,6 @@ def test_the_nightly_example_defers_and_succeeds(airflow, box, home, say):
     ledger = run.xcom("upsert")
     assert (ledger["read"], ledger["upserted"], ledger["rejected"]) == (300, 292, 8)
     assert len(box.patients) == 292
-    assert "visible" in run.log("wait_until_visible", 1)
 
 
 def test_a_triggerer_that_is_killed_neither_loses_a_wait_nor_starts_its_time_anew(

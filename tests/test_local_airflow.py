@@ -1,0 +1,100 @@
+"""What starts an Airflow for demo, playground and system tests, tried without an Airflow."""
+
+import signal
+import socket
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from scripts import local_airflow
+from scripts.local_airflow import PIDS, Airflow, Failed, end_leftovers, free_port
+
+STUBBORN = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def airflow(tmp_path, monkeypatch, eventually):
+    """One whose only process, and what that has started, heed no Ctrl-C."""
+    monkeypatch.setattr(local_airflow, "STOP", 0.2)
+    popen = subprocess.Popen
+
+    def stubborn(command, **options):
+        return popen([sys.executable, "-c", STUBBORN], **options)
+
+    airflow = Airflow(tmp_path, free_port(), {})
+    monkeypatch.setattr(local_airflow.subprocess, "Popen", stubborn)
+    airflow.start("standalone")
+    monkeypatch.undo()
+    monkeypatch.setattr(local_airflow, "STOP", 0.2)
+    eventually(lambda: "ready" in (tmp_path / "standalone.log").read_text())
+    yield airflow
+    airflow.stop()
+
+
+def family(airflow):
+    root = psutil.Process(airflow.processes["standalone"].pid)
+    return [root, *root.children(recursive=True)]
+
+
+def are_gone(processes):
+    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+
+
+def test_nothing_of_the_users_own_airflow_gets_in(tmp_path, monkeypatch):
+    names = ["AIRFLOW_CONN_MEDIQUO_DEFAULT", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    names += ["AIRFLOW__SECRETS__BACKEND", "AIRFLOW_CONFIG", "_AIRFLOW_PROCESS_CONTEXT"]
+    for name in [*names, "MEDIQUO_REJECTS"]:
+        monkeypatch.setenv(name, "theirs")
+    env = Airflow(tmp_path, 1, {"MEDIQUO_REJECTS": "ours"}).env
+    assert "theirs" not in env.values()
+    assert env["MEDIQUO_REJECTS"] == "ours"
+
+
+def test_what_heeds_no_ctrl_c_is_killed_with_all_below_it(airflow, eventually):
+    processes = family(airflow)
+    assert len(processes) == 2
+    airflow.stop()
+    assert eventually(lambda: are_gone(processes))
+
+
+def test_what_a_process_that_died_has_left_is_killed(airflow, eventually):
+    processes = family(airflow)
+    with pytest.raises(Failed):
+        # It is noticed while something is waited for.
+        airflow.wait_for("its end", lambda: processes[0].kill())
+    airflow.stop()
+    assert eventually(lambda: are_gone(processes))
+
+
+def test_what_was_left_by_one_that_was_killed_is_ended_and_nobody_else(
+    airflow, tmp_path, eventually
+):
+    stranger = subprocess.Popen([sys.executable, "-c", STUBBORN], cwd=tmp_path)
+    try:
+        processes = family(airflow)
+        with (tmp_path / PIDS).open("a") as pids:
+            print(stranger.pid, 1.5, file=pids)
+        end_leftovers(tmp_path)
+        assert eventually(lambda: are_gone(processes))
+        assert stranger.poll() is None
+    finally:
+        for process in psutil.Process(stranger.pid).children():
+            process.kill()
+        stranger.send_signal(signal.SIGKILL)
+        stranger.wait()
+
+
+def test_a_port_that_another_program_has_taken_is_named(airflow):
+    with (
+        socket.create_server(("127.0.0.1", airflow.port)),
+        pytest.raises(Failed, match=f"has taken the port {airflow.port}"),
+    ):
+        airflow.wait_until_ready()
