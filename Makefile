@@ -34,7 +34,7 @@ playground: $(VENV)/installed-playground
 	@$(BIN)/python -m scripts.playground
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --ignore=tests/system
+	$(BIN)/python -m pytest -n 2 --dist loadscope --ignore=tests/system
 
 test-system: $(VENV)/installed-system
 	MEDIQUO_TEST_REQUIRE_SERVICES=1 $(BIN)/python -m pytest tests/system $(ARGS)

@@ -35,7 +35,7 @@ UV = (
 )
 PACKAGE, DISTRIBUTION = "airflow_provider_mediquo", "airflow-provider-mediquo"
 DISTRIBUTIONS = ["apache-airflow", "marshmallow", "apache-airflow-providers-common-compat"]
-PYTEST = ["-n", "2", "--ignore=tests/system"]
+PYTEST = ["-n", "2", "--dist", "loadscope", "--ignore=tests/system"]
 
 # An Airflow that others have come after gets the packages that were newest when its last patch came
 # out: today's pydantic breaks 3.1 and 3.2. A date does what Airflow's constraint files do, and

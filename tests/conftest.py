@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from airflow_provider_mediquo.sandbox import Sandbox
@@ -25,6 +26,10 @@ from airflow_provider_mediquo.sandbox import Sandbox
 pytest_plugins = ["tests.services.fixtures"]
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
 PLENTY = 1_000_000
+
+# How long an example takes says nothing on a machine that others use too.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 AIRFLOW_HOME = tempfile.mkdtemp(prefix="airflow-home-")
 atexit.register(shutil.rmtree, AIRFLOW_HOME, ignore_errors=True)

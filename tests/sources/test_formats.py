@@ -487,6 +487,17 @@ def zipped(text):
         (gzip.compress(gzip.compress(b"code")), "compressed twice"),
         (gzip.compress(parquet({"code": ["1"]})), "compressed twice"),
     ],
+    # Not the bytes, in which is the time.
+    ids=[
+        "zip",
+        "bzip2",
+        "xz",
+        "zstandard",
+        "excel",
+        "zip in gzip",
+        "gzip twice",
+        "parquet in gzip",
+    ],
 )
 def test_what_cannot_be_read_is_called_by_its_name(folder, content, what):
     said = folder.fails(content, InvalidPatientsError)
@@ -494,7 +505,7 @@ def test_what_cannot_be_read_is_called_by_its_name(folder, content, what):
     assert said.endswith("What can be read: CSV and JSON lines, plain or gzip, and Parquet.")
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", gzip.compress(b"")], ids=["plain", "gzip"])
 def test_an_empty_file_has_no_records_and_is_logged(folder, caplog, content):
     assert folder.read(content) == ([], [])
     assert f"{folder.path}/file is empty." in caplog.messages
