@@ -20,7 +20,7 @@ help:
 	@echo "make test-system  whole Airflows: its UI in a browser, Celery, parts that are killed (apt, as root)"
 	@echo "make services  what the rest of them needs: PostgreSQL, MariaDB (with apt, as root)"
 	@echo "make lint      ruff, ruff format and mypy"
-	@echo "make versions  the oldest, the newest and a combination between of Airflow, Python, marshmallow"
+	@echo "make versions  the oldest and the newest Airflow, Python and marshmallow together"
 	@echo "make matrix    all combinations, for some hours; or ARGS='3.1/3.11/3', --quick, --help"
 	@echo "make bench     all benchmarks, an hour and a half on a machine that does nothing else; one by one:"
 	@echo "               $(BENCHMARKS) [ARGS=--help]"

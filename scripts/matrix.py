@@ -69,9 +69,9 @@ class Cell:
 
 
 CELLS = [Cell(*parts) for parts in product(AIRFLOWS, PYTHONS, MARSHMALLOWS)]
-# The oldest of everything, the newest of everything, and one between: each version occurs, and
-# what breaks does so at an end before it does so between. `make test` adds one more cell.
-CORNERS = [Cell("3.1", "3.11", "3"), Cell("3.2", "3.12", "4"), Cell("3.3", "3.13", "4")]
+# The oldest of everything, and the newest: what breaks does so at an end before it does between.
+# `make test` adds one more cell.
+CORNERS = [Cell("3.1", "3.11", "3"), Cell("3.3", "3.13", "4")]
 
 
 @dataclass
