@@ -237,7 +237,7 @@ def test(cell: Cell, tree: Path, dist: Path, quick: bool, log: IO[str]) -> Resul
     report = cell.home / "report.xml"
     command = [cell.interpreter, "-m", "pytest", *PYTEST, f"--junitxml={report}"]
     environment = os.environ | {"MEDIQUO_TEST_DIST": str(dist)}
-    for name in ("PYTHONPATH", "VIRTUAL_ENV"):
+    for name in ("PYTEST_ADDOPTS", "PYTHONPATH", "VIRTUAL_ENV"):
         environment.pop(name, None)
     command += ["--quick"] if quick else []
     try:
