@@ -2,17 +2,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The newest Airflow that is supported; `make matrix` goes through all.
-AIRFLOW := apache-airflow==3.3.*
+# What all that is installed is named in, one by one and with hashes: the newest Airflow that is
+# supported, for one. `make matrix` goes through all, and takes the newest of what goes with them.
+LOCK := pyproject.toml uv.lock
 
-MATRIX := .venv-matrix
 # dlt apart from Airflow: where the two meet, dlt asks Airflow's variables for each of its settings.
 BENCH := .venv-bench
 BENCH_DLT := .venv-bench-dlt
 DOCS := .venv-docs
+AUDIT := .venv-audit
+UV := .venv-uv/bin
 BENCHMARKS := bench-check bench-memory bench-peers bench-limit bench-workers
 
-.PHONY: help demo playground test test-system screenshots services lint versions matrix bench $(BENCHMARKS) docs clean
+.PHONY: help demo playground test test-system screenshots services lint lock audit versions matrix bench $(BENCHMARKS) docs clean uv
 help:
 	@echo "make demo      the nightly example in a real Airflow, against a mediQuo on this machine"
 	@echo "make playground  Airflow's UI, the example DAGs and a mediQuo on this machine, until Ctrl-C"
@@ -25,6 +27,8 @@ help:
 	@echo "make bench     all benchmarks, an hour and a half on a machine that does nothing else; one by one:"
 	@echo "               $(BENCHMARKS) [ARGS=--help]"
 	@echo "make docs      these pages as a site: docs/_build/html/index.html"
+	@echo "make lock      the newest of all that is installed, into uv.lock"
+	@echo "make audit     whether anything in uv.lock is known to be vulnerable (asks PyPI)"
 	@echo "make clean     remove what the others made"
 
 demo: $(VENV)/installed
@@ -44,18 +48,26 @@ screenshots: $(VENV)/installed-system
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_connections_page.py
 
 services: $(VENV)/installed-test
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/services.sh "postgresql mariadb" $(PYTHON) $(VENV) "$(AIRFLOW)" -e . --group test --group mysql
+	@sh scripts/services.sh "postgresql mariadb" $(PYTHON) $(VENV) --group test --group mysql
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-versions: $(MATRIX)/uv/installed
-	@$(MATRIX)/uv/bin/python scripts/matrix.py --corners --quick $(ARGS)
+versions: uv
+	@$(UV)/python scripts/matrix.py --corners --quick $(ARGS)
 
-matrix: $(MATRIX)/uv/installed
-	@$(MATRIX)/uv/bin/python scripts/matrix.py $(ARGS)
+matrix: uv
+	@$(UV)/python scripts/matrix.py $(ARGS)
+
+lock: uv
+	@$(UV)/uv lock --upgrade
+
+# Strict: what could not be looked up is a failure, too.
+audit: $(AUDIT)/installed
+	@$(UV)/uv export --quiet --locked --all-groups --all-extras --no-emit-project --output-file $(AUDIT)/locked.txt
+	@$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off --requirement $(AUDIT)/locked.txt
 
 bench: $(BENCHMARKS)
 
@@ -70,36 +82,37 @@ docs: $(DOCS)/installed
 clean:
 	rm -rf docs/_build .venv .venv-* .demo .playground dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-$(VENV)/installed: pyproject.toml
-	@sh scripts/install.sh $(PYTHON) $(VENV) "$(AIRFLOW)" -e .
+$(VENV)/installed: $(LOCK)
+	@sh scripts/install.sh $(PYTHON) $(VENV)
 	@touch $@
 
-# With uv, wherever it comes from: pip takes longer than ten minutes over the AWS packages.
-$(VENV)/installed-test: pyproject.toml
-	@sh scripts/install.sh $(PYTHON) $(VENV) uv
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/install.sh $(PYTHON) $(VENV) "$(AIRFLOW)" -e . --group test --group lint
+$(VENV)/installed-test: $(LOCK)
+	@sh scripts/install.sh $(PYTHON) $(VENV) --group test --group lint
 	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-playground: $(VENV)/installed
-	@sh scripts/install.sh $(PYTHON) $(VENV) "$(AIRFLOW)" -e . --group playground
+	@sh scripts/install.sh $(PYTHON) $(VENV) --group playground
 	@touch $@
 
 $(VENV)/installed-system: $(VENV)/installed-test
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/services.sh "chromium postgresql redis" $(PYTHON) $(VENV) "$(AIRFLOW)" -e . --group test --group system
+	@sh scripts/services.sh "chromium postgresql redis" $(PYTHON) $(VENV) --group test --group system
 	@touch $@
 
-$(MATRIX)/uv/installed:
-	@sh scripts/install.sh $(PYTHON) $(@D) uv
+$(BENCH)/installed: $(LOCK)
+	@sh scripts/install.sh $(PYTHON) $(BENCH) --group bench
 	@touch $@
 
-$(BENCH)/installed: pyproject.toml
-	@sh scripts/install.sh $(PYTHON) $(BENCH) "$(AIRFLOW)" -e . --group bench
+$(BENCH_DLT)/installed: $(LOCK)
+	@sh scripts/install.sh $(PYTHON) $(BENCH_DLT) --only-group bench-dlt
 	@touch $@
 
-$(BENCH_DLT)/installed: pyproject.toml
-	@sh scripts/install.sh $(PYTHON) $(BENCH_DLT) --group bench-dlt
+$(DOCS)/installed: $(LOCK)
+	@sh scripts/install.sh $(PYTHON) $(DOCS) --only-group docs
 	@touch $@
 
-$(DOCS)/installed: pyproject.toml
-	@sh scripts/install.sh $(PYTHON) $(DOCS) --group docs
+$(AUDIT)/installed: $(LOCK)
+	@sh scripts/install.sh $(PYTHON) $(AUDIT) --only-group audit
 	@touch $@
+
+uv:
+	@sh scripts/install.sh $(PYTHON)

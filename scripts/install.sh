@@ -1,22 +1,24 @@
 #!/bin/sh
-# Install packages into a virtual environment, which is made if it is not there: with uv where
-# there is one, else with venv and pip.
-# Usage: install.sh PYTHON VENV PACKAGE...
+# Install what uv.lock names into a virtual environment, which is made if it is not there; and, into
+# one of its own, the uv that does so.
+# Usage: install.sh PYTHON [VENV [OPTION-OF-UV-SYNC...]]
 set -eu
-python=$1 venv=$2
-shift 2
+UV_VERSION=0.13.9
+python=$1
+shift
 "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || {
     echo "This needs Python 3.11, 3.12 or 3.13; '$python' is $("$python" --version 2>&1)." >&2
     echo "Name another one: make PYTHON=python3.12 ..." >&2
     exit 1
 }
-echo "Installing into $venv ..."
-if command -v uv > /dev/null; then
-    [ -d "$venv" ] || uv venv --quiet --python "$python" "$venv"
-    uv pip install --quiet --python "$venv/bin/python" "$@"
-else
-    [ -d "$venv" ] || "$python" -m venv "$venv"
-    # Dependency groups came with pip 25.1.
-    "$venv/bin/python" -m pip install -qq --disable-pip-version-check 'pip>=25.1'
-    "$venv/bin/python" -m pip install -qq --disable-pip-version-check "$@"
+tools=.venv-uv/bin
+if [ "$("$tools/uv" --version 2> /dev/null | cut -d' ' -f2)" != "$UV_VERSION" ]; then
+    "$python" -m venv --clear .venv-uv
+    "$tools/python" -m pip install -qq --disable-pip-version-check "uv==$UV_VERSION"
 fi
+[ $# -gt 0 ] || exit 0
+venv=$1
+shift
+echo "Installing into $venv ..."
+# Inexact: what other targets have put there stays.
+UV_PROJECT_ENVIRONMENT=$venv "$tools/uv" sync --quiet --locked --inexact --python "$python" "$@"

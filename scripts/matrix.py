@@ -4,6 +4,9 @@ A cell is one of each, written as 3.1/3.11/3. It has a virtual environment of it
 the built wheel is installed, and runs the tests in a copy of the project from which the package's
 source is gone: what they import can only be the wheel's.
 
+The newest Airflow goes with the newest of all it needs, so that what breaks with those shows; but
+for `--corners`, which must not fail of a sudden: there it goes with what uv.lock names.
+
 Usage: matrix.py [--corners] [--quick] [CELL...]
 """
 
@@ -29,10 +32,7 @@ from typing import IO
 
 ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".venv-matrix"
-UV = (
-    shutil.which("uv", path=os.pathsep.join([str(HOME / "uv" / "bin"), *os.get_exec_path()]))
-    or "uv"
-)
+UV = str(ROOT / ".venv-uv" / "bin" / "uv")
 PACKAGE, DISTRIBUTION = "airflow_provider_mediquo", "airflow-provider-mediquo"
 DISTRIBUTIONS = ["apache-airflow", "marshmallow", "apache-airflow-providers-common-compat"]
 PYTEST = ["-n", "2", "--dist", "loadscope", "--ignore=tests/system"]
@@ -98,9 +98,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mediquo-matrix-") as folder:
         tree, dist = Path(folder, "tree"), Path(folder, "dist")
         copy_project(tree)
-        build(tree, dist)
+        locked = export_lock()
+        build(tree, dist, locked)
         shutil.rmtree(tree / PACKAGE)
-        results = [run(cell, tree, dist, options.quick) for cell in cells]
+        constraints = locked if options.corners else None
+        results = [run(cell, tree, dist, options.quick, constraints) for cell in cells]
     print_table(results)
     if not all(result.good for result in results if result.seconds):
         sys.exit("There are failures. Their logs: .venv-matrix/*.log")
@@ -182,10 +184,19 @@ def copy_project(tree: Path) -> None:
             shutil.copy2(ROOT / name, tree / name)
 
 
-def build(tree: Path, dist: Path) -> None:
+def export_lock() -> Path:
+    """Return a file of the version and the hashes of each package in uv.lock."""
+    HOME.mkdir(exist_ok=True)
+    locked = HOME / "locked.txt"
+    command = [UV, "export", "--quiet", "--locked", "--all-groups", "--all-extras"]
+    command += ["--no-emit-project", "--output-file", str(locked)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return locked
+
+
+def build(tree: Path, dist: Path, locked: Path) -> None:
     """Build the sdist and the wheel; and the wheel from the sdist, to compare them."""
     print("Building the wheel ...", flush=True)
-    HOME.mkdir(exist_ok=True)
     uv = [UV, "build", "--quiet", "--python", sys.executable]
     subprocess.run([*uv, "--out-dir", dist, tree], check=True)
     (wheel,) = dist.glob("*.whl")
@@ -194,11 +205,11 @@ def build(tree: Path, dist: Path) -> None:
     subprocess.run([*uv, "--wheel", "--out-dir", dist, tree], check=True)
     # Whether PyPI can show the README.
     archives = [wheel, *dist.glob("*.tar.gz")]
-    twine = [UV, "tool", "run", "--quiet", "twine>=6", "check", "--strict", *archives]
-    subprocess.run(twine, stdout=subprocess.DEVNULL, check=True)
+    twine = [UV, "tool", "run", "--quiet", "--constraints", locked, "twine", "check", "--strict"]
+    subprocess.run([*twine, *archives], stdout=subprocess.DEVNULL, check=True)
 
 
-def run(cell: Cell, tree: Path, dist: Path, quick: bool) -> Result:
+def run(cell: Cell, tree: Path, dist: Path, quick: bool, locked: Path | None) -> Result:
     python = find_python(cell.python)
     if not python:
         return Result(cell, f"not run: no Python {cell.python} here")
@@ -206,7 +217,7 @@ def run(cell: Cell, tree: Path, dist: Path, quick: bool) -> Result:
     started = time.monotonic()
     with cell.log.open("w") as log:
         try:
-            install(cell, python, tree, dist, log)
+            install(cell, python, tree, dist, locked, log)
         except subprocess.CalledProcessError:
             result = Result(cell, "not installed")
         else:
@@ -216,7 +227,9 @@ def run(cell: Cell, tree: Path, dist: Path, quick: bool) -> Result:
     return result
 
 
-def install(cell: Cell, python: str, tree: Path, dist: Path, log: IO[str]) -> None:
+def install(
+    cell: Cell, python: str, tree: Path, dist: Path, locked: Path | None, log: IO[str]
+) -> None:
     (wheel,) = dist.glob("*.whl")
     before = AIRFLOWS[cell.airflow]
     # Its drivers have to be compiled, with what `make services` installs.
@@ -225,7 +238,7 @@ def install(cell: Cell, python: str, tree: Path, dist: Path, log: IO[str]) -> No
         ["venv", "--clear", "--python", python, cell.home],
         [
             *("pip", "install", "--python", cell.interpreter, "--reinstall-package", DISTRIBUTION),
-            *(["--exclude-newer", before] if before else []),
+            *(["--exclude-newer", before] if before else ["-c", locked] if locked else []),
             *(part for group in groups for part in ("--group", f"{tree}/pyproject.toml:{group}")),
             *(wheel, f"apache-airflow=={cell.airflow}.*", f"marshmallow=={cell.marshmallow}.*"),
         ],

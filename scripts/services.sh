@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install servers and programs that tests start themselves, with apt, and then Python packages. It
 # starts no server: each test run starts and ends its own.
-# Usage: services.sh "NAME ..." PYTHON VENV PACKAGE...
+# Usage: services.sh "NAME ..." PYTHON VENV OPTION-OF-UV-SYNC...
 # The names: chromium, mariadb (with what its Python driver, which is compiled, needs), postgresql,
 # redis; the rest goes to install.sh.
 set -eu
