@@ -12,7 +12,7 @@ BENCH_DLT := .venv-bench-dlt
 DOCS := .venv-docs
 AUDIT := .venv-audit
 UV := .venv-uv/bin
-BENCHMARKS := bench-check bench-memory bench-peers bench-limit bench-workers
+BENCHMARKS := bench-check bench-memory bench-peers bench-limit bench-workers bench-soak
 
 .PHONY: help demo playground test test-system screenshots services lint lock audit versions matrix bench $(BENCHMARKS) docs clean uv
 help:
@@ -24,7 +24,7 @@ help:
 	@echo "make lint      ruff, ruff format and mypy"
 	@echo "make versions  the oldest and the newest Airflow, Python and marshmallow together"
 	@echo "make matrix    all combinations, for some hours; or ARGS='3.1/3.11/3', --quick, --help"
-	@echo "make bench     all benchmarks, an hour and a half on a machine that does nothing else; one by one:"
+	@echo "make bench     all benchmarks, two hours on a machine that does nothing else; one by one:"
 	@echo "               $(BENCHMARKS) [ARGS=--help]"
 	@echo "make docs      these pages as a site: docs/_build/html/index.html"
 	@echo "make lock      the newest of all that is installed, into uv.lock"
