@@ -17,7 +17,7 @@ from patients import CHUNK
 HOUR = 60 * LIMIT * CHUNK  # patients
 LOOKS = 12
 FAULTS = {"error_rate": 0.01, "lost_after_rate": 0.01}
-GROWTH = 20  # MB, from a twelfth to the end, beside what the codes take
+GROWTH = 20  # MB, from a twelfth to the end, beyond what the codes take
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     print(table)
     print(
         f"\nFrom a twelfth to the end it grew by {grown:.0f} MB, and the codes alone by "
-        f"{grown_alone:.0f} MB. Target: within {GROWTH} MB of each other; after the end as many "
+        f"{grown_alone:.0f} MB. Target: {GROWTH} MB more than those at most; after the end as many "
         "open files and threads as before."
     )
 
