@@ -29,6 +29,10 @@ PLENTY = 1_000_000
 
 # How long an example takes says nothing on a machine that others use too.
 hypothesis.settings.register_profile("untimed", deadline=None)
+# `pytest --hypothesis-profile=thorough tests/faults`: for half an hour, and other examples each time.
+hypothesis.settings.register_profile(
+    "thorough", deadline=None, max_examples=150, stateful_step_count=20, print_blob=True
+)
 hypothesis.settings.load_profile("untimed")
 
 AIRFLOW_HOME = tempfile.mkdtemp(prefix="airflow-home-")

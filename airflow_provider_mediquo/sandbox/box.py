@@ -140,6 +140,13 @@ class Sandbox:
         """
         self._mediquo.faults.script(endpoint, *outcomes)
 
+    def restart(self) -> None:
+        """Cut what is open, and forget accepted writes that are not visible and rate limits."""
+        if self._server is None:
+            self._mediquo.restart()
+        else:
+            self._server.cut(then=self._mediquo.restart)
+
     def reset(self) -> None:
         """Forget patients, scripts, counters and rate limits; the settings stay."""
         self._mediquo.reset()

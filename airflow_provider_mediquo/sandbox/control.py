@@ -64,6 +64,14 @@ async def script(request: Request, wanted: Script) -> dict[str, list[str]]:
     return mediquo.faults.scripted()
 
 
+@router.post("/restart")
+async def restart(request: Request) -> dict[str, Any]:
+    """Cut all other connections, and forget accepted writes that are not visible and rate limits."""
+    request.state.abort_others()
+    mediquo_of(request).restart()
+    return totals(mediquo_of(request))
+
+
 @router.post("/reset")
 async def reset(request: Request) -> dict[str, Any]:
     """Forget patients, scripts, counters and rate limits; the settings stay."""

@@ -36,8 +36,10 @@ class RateLimits:
             passed.append(now)
         return Hit(limit, max(limit - len(passed), 0), self._free_in(passed, now), refused)
 
-    def reset(self) -> None:
+    def restart(self) -> None:
         self._passed.clear()
+
+    reset = restart
 
     def _forget(self, passed: deque[float], since: float) -> None:
         if self._settings.window == "fixed":

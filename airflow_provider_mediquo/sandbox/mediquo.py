@@ -47,6 +47,11 @@ class MediQuo:
         for part in (self.store, self.limits, self.faults, self.journal):
             part.reset()
 
+    def restart(self) -> None:
+        """Forget what a server keeps in memory: accepted writes that wait, and the rate limits."""
+        for part in (self.store, self.limits):
+            part.restart()
+
     def check_keys(self, api_key: str, secret_key: str) -> None:
         """Refuse with 401 unless both are right, and take as long for any wrong one."""
         right = [

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import uvicorn
@@ -13,8 +14,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 KEEP_ALIVE_SECONDS = 75
 
 
+def abort(connections: Iterable[Any]) -> None:
+    for connection in list(connections):
+        connection.transport.abort()
+
+
 class Protocol(H11Protocol):
-    """Hands the application `abort`, which cuts its connection; logs no path, which has a code."""
+    """Hands the application what cuts its connection, and the others; logs no path, which has a code."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -25,7 +31,11 @@ class Protocol(H11Protocol):
         # asyncio does so only for listeners that name their protocol; without it, an answer in two
         # parts waits 40 ms for the client's delayed acknowledgement.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.app_state = {**self.app_state, "abort": transport.abort}
+        self.app_state = {
+            **self.app_state,
+            "abort": transport.abort,
+            "abort_others": lambda: abort(self.connections - {self}),
+        }
 
 
 class Server(uvicorn.Server):
@@ -58,6 +68,16 @@ class Server(uvicorn.Server):
         if self._loop is None:
             raise RuntimeError("The sandbox did not start; its thread's error says why.")
 
+    def cut(self, then: Callable[[], None]) -> None:
+        """Cut every open connection, and do something before anything else is heard."""
+
+        async def cut() -> None:
+            abort(self.server_state.connections)
+            then()
+
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(cut(), self._loop).result()
+
     def stop(self) -> None:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._stopping.set)
@@ -81,6 +101,5 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         while self.server_state.connections or self.server_state.tasks:
-            for connection in list(self.server_state.connections):
-                connection.transport.abort()
+            abort(self.server_state.connections)
             await asyncio.sleep(0)

@@ -80,6 +80,12 @@ class Store(Mapping[str, dict[str, Any]]):
             self._apply_due()
             return sum(len(write.patients) for write in self._pending)
 
+    def restart(self) -> None:
+        """Forget the writes that are not applied yet."""
+        with self._lock:
+            self._apply_due()
+            self._pending.clear()
+
     def reset(self) -> None:
         with self._lock:
             self._visible.clear()

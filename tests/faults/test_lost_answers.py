@@ -1,0 +1,130 @@
+"""What a fault at a certain place does to an upload: who is sent again, and who is in mediQuo."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from airflow_provider_mediquo.api.errors import UnreachableError
+from airflow_provider_mediquo.api.ledger import UploadReport
+from airflow_provider_mediquo.api.options import UploadOptions
+from airflow_provider_mediquo.api.patients import get
+from airflow_provider_mediquo.api.rejects import RejectLog
+from airflow_provider_mediquo.api.upload import Upload
+from airflow_provider_mediquo.sandbox import Sandbox
+
+from .gateway import Fault, Gateway, Strike
+from .proxy import Spoil
+
+FIRST, SECOND = ["m-1", "m-2"], ["m-3"]
+SPOILT = ["reset", "close", "swallow", "repeat", "corrupt"]
+every_way = pytest.mark.parametrize("how", SPOILT)
+
+
+@dataclass
+class Place:
+    """A sandbox behind its gateway, and uploads of two requests, one after the other."""
+
+    box: Sandbox
+    gateway: Gateway
+    connect: Callable[..., Any]
+
+    def upload(self) -> UploadReport:
+        client = self.connect(self.box, self.gateway)
+        options = UploadOptions(chunk_size=2, max_in_flight=1)
+        try:
+            return Upload(client, options, RejectLog()).run(self.people())
+        finally:
+            self.gateway.rest()
+            client.close()
+
+    def people(self) -> list[dict[str, Any]]:
+        return [{"code": c, "first_name": "Ada", "plan": "premium"} for c in FIRST + SECOND]
+
+    def expect(self, report: UploadReport, *, retries: int, accepted: Counter[str]) -> None:
+        assert (report.upserted, report.unsettled, report.rejected) == (3, 0, 0)
+        assert (report.retries, report.requests) == (retries, 2 + retries)
+        assert self.box.accepted == accepted
+        assert {(p["code"], p["plan"]) for p in self.box.patients.values()} == {
+            (person["code"], person["plan"]) for person in self.people()
+        }
+
+    def length_of_an_answer(self) -> int:
+        """In bytes of TLS."""
+        passed = []
+
+        def note() -> None:
+            passed.append(self.gateway.seen[-1].link.to_client.passed)
+
+        self.gateway.plan(strike=Strike(2, "before", note))
+        self.upload()
+        note()
+        self.gateway.take_journal()
+        return passed[1] - passed[0]
+
+
+@pytest.fixture
+def here(place, connect):
+    with place() as (box, gateway):
+        yield Place(box, gateway, connect)
+
+
+@every_way
+@pytest.mark.parametrize(
+    ("where", "offset"),
+    [("first byte", 0), ("status line", 14), ("headers", 60), ("body", -30), ("last byte", -1)],
+)
+def test_a_spoiled_answer_is_a_lost_one(here, how, where, offset):
+    length = here.length_of_an_answer()
+    before = here.box.accepted
+    here.gateway.plan([Fault(), Fault(spoil=Spoil(how, "to client", offset % length))])
+    report = here.upload()
+    here.expect(report, retries=1, accepted=before + Counter(FIRST + SECOND + SECOND))
+    assert [spoil.how for spoil in here.gateway.proxy.happened] == [how]
+
+
+@every_way
+@pytest.mark.parametrize("offset", [0, 40, 200], ids=["first byte", "head", "half"])
+def test_a_request_that_is_spoiled_is_sent_again_and_was_not_accepted(here, how, offset):
+    here.gateway.plan([Fault(spoil=Spoil(how, "to server", offset))])
+    here.expect(here.upload(), retries=1, accepted=Counter(FIRST + SECOND))
+    assert [spoil.how for spoil in here.gateway.proxy.happened] == [how]
+
+
+@every_way
+@pytest.mark.parametrize("lane", ["to client", "to server"])
+@pytest.mark.parametrize("offset", [0, 3, 50, 120, 300])
+def test_a_handshake_that_is_spoiled_is_begun_again(here, how, lane, offset):
+    here.gateway.proxy.plan(Spoil(how, lane, offset))
+    here.expect(here.upload(), retries=1, accepted=Counter(FIRST + SECOND))
+    assert [spoil.how for spoil in here.gateway.proxy.happened] == [how]
+
+
+@pytest.mark.parametrize("lane", ["to client", "to server"])
+@pytest.mark.parametrize("offset", [0, 30])
+def test_a_delay_within_the_time_out_is_none_of_anybodys_business(here, lane, offset):
+    here.gateway.plan([Fault(spoil=Spoil("delay", lane, offset)), Fault()])
+    here.expect(here.upload(), retries=0, accepted=Counter(FIRST + SECOND))
+    assert here.gateway.proxy.happened
+
+
+@pytest.mark.parametrize(
+    ("gateway", "retries"), [("twice", 0), ("late", 1), ("502", 1), ("504", 1), ("short", 1)]
+)
+def test_a_write_that_was_accepted_twice_counts_once(here, gateway, retries):
+    here.gateway.plan([Fault(), Fault(gateway=gateway)])
+    report = here.upload()
+    here.expect(report, retries=retries, accepted=Counter(FIRST + SECOND + SECOND))
+
+
+def test_a_code_that_looks_like_an_error_is_none(here):
+    """`requests` writes the path into its errors, and so a code."""
+    client = here.connect(here.box, here.gateway)
+    here.gateway.proxy.plan(Spoil("corrupt", "to client", 300))
+    exchange = get("CERTIFICATE-1")
+    assert client.pace(exchange).take(1) == 0.0
+    with pytest.raises(UnreachableError):
+        client.send_once(exchange)
+    client.close()
