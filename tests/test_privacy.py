@@ -13,13 +13,11 @@ import json
 import os
 import sqlite3
 import tempfile
-import traceback
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, Asset, task
 
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from airflow_provider_mediquo.operators.patients import (
@@ -31,6 +29,7 @@ from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
 from airflow_provider_mediquo.transfers.file_to_mediquo import FileToMediquoOperator
 from airflow_provider_mediquo.transfers.sql_to_mediquo import SqlToMediquoOperator
 from tests.airflow_runner import DagSerialization
+from tests.carried import locals_of, texts_of
 
 pytestmark = pytest.mark.usefixtures("dag")
 
@@ -48,8 +47,8 @@ VALUES = {
 PATIENT = {"code": "m-1", "gender": "female", "locale": "pt", **VALUES}
 CANARIES = [
     *(value for value in VALUES.values() if isinstance(value, str)),
-    "447700900777",
-    "900777",
+    "7700 900777",
+    "7700900777",
     "canarykey",
     "canarymeta",
     "female",
@@ -64,25 +63,12 @@ def found_in(text):
     return [canary for canary in CANARIES if canary.lower() in text.lower()]
 
 
-def texts_of(error):
-    """All that can be read from an error, as a callback can, and from those that it came from."""
-    while error:
-        yield from traceback.format_exception(error)
-        yield from texts_in(vars(error))
-        error = error.__cause__ or error.__context__
-
-
-def texts_in(value, levels=4):
-    yield repr(value)
-    inside = value.items() if isinstance(value, Mapping) else getattr(value, "__dict__", {}).items()
-    for item in inside if levels else ():
-        yield from texts_in(item[1], levels - 1)
-
-
 def assert_nothing_leaked(run):
     assert '"debug"' in run.log
     assert found_in(run.everything) == []
     assert found_in("\n".join(texts_of(run.error))) == []
+    keys = {API_KEY, SECRET_KEY, WRONG_KEY}
+    assert [told for told in locals_of(run.error) if keys & {*found_in(told[1])}] == []
 
 
 @pytest.fixture
@@ -228,6 +214,14 @@ def test_an_upsert_that_succeeds(box, upsert):
     assert run.state == "success"
     assert box.patients["m-1"]["tax_id"] == "CANARYTAX"
     assert_nothing_leaked(run)
+
+
+def test_the_event_of_its_asset_and_its_lineage(box, upsert):
+    run = upsert([PATIENT], outlets=[Asset("mediquo://patients")])
+    assert '"read":1' in run.everything.replace(" ", "")
+    assert_nothing_leaked(run)
+    assert "/patients" in (lineage := repr(run.task.get_openlineage_facets_on_start()))
+    assert found_in(lineage) == []
 
 
 def test_one_whose_values_mediquo_refuses_and_quotes(box, upsert):

@@ -15,6 +15,7 @@ import secrets
 import struct
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_mediquo.api.errors import ConnectionSettingsError
@@ -25,6 +26,13 @@ _VERSION = 1
 _HEAD = struct.Struct(">B4sQ16sH")  # version, key id, time, salt, which fields
 _MAC_BYTES = 6
 _UNKNOWN_TIME = 0
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What proofs are made with; tools that show an error's variables show nothing of it."""
+
+    derived: bytes = field(repr=False)
 
 
 def make_proof(patient: Mapping[str, Any], secret_key: str, sent_at: int | None) -> str:
@@ -49,6 +57,7 @@ def differences(proof: str, patient: Mapping[str, Any], secret_key: str) -> list
     was made with another secret key, ValueError if it is no proof.
     """
     key = _derive(secret_key)
+    del secret_key
     sent_at, salt, macs = _read(proof, key)
     updated_at = patient.get("updated_at")
     if updated_at and sent_at != _UNKNOWN_TIME and updated_at.timestamp() >= sent_at:
@@ -62,10 +71,12 @@ def differences(proof: str, patient: Mapping[str, Any], secret_key: str) -> list
 
 def check_proof(proof: str, secret_key: str) -> None:
     """Raise what `differences` would raise for this proof, whatever the patient."""
-    _read(proof, _derive(secret_key))
+    key = _derive(secret_key)
+    del secret_key  # out of the variables of an error
+    _read(proof, key)
 
 
-def _read(proof: str, key: bytes) -> tuple[int, bytes, dict[str, bytes]]:
+def _read(proof: str, key: _Key) -> tuple[int, bytes, dict[str, bytes]]:
     version, key_id, sent_at, salt, which, macs = _unpack(proof)
     names = [name for bit, name in enumerate(PATIENT_FIELDS) if which >> bit & 1]
     if version != _VERSION or len(macs) != _MAC_BYTES * len(names):
@@ -94,17 +105,18 @@ def _is_compared(name: str, patient: Mapping[str, Any]) -> bool:
     return name in patient or name == "plan"  # a plan left out is a plan taken away
 
 
-def _derive(secret_key: str) -> bytes:
-    return hmac.digest(secret_key.encode(), b"mediquo: proof of what was written", hashlib.sha256)
+def _derive(secret_key: str) -> _Key:
+    purpose = b"mediquo: proof of what was written"
+    return _Key(hmac.digest(secret_key.encode(), purpose, hashlib.sha256))
 
 
-def _key_id(key: bytes) -> bytes:
-    return hmac.digest(key, b"key id", hashlib.sha256)[:4]
+def _key_id(key: _Key) -> bytes:
+    return hmac.digest(key.derived, b"key id", hashlib.sha256)[:4]
 
 
-def _mac(key: bytes, salt: bytes, name: str, value: Any) -> bytes:
+def _mac(key: _Key, salt: bytes, name: str, value: Any) -> bytes:
     message = json.dumps([name, _normalise(name, value)], sort_keys=True).encode()
-    return hmac.digest(key, salt + message, hashlib.sha256)[:_MAC_BYTES]
+    return hmac.digest(key.derived, salt + message, hashlib.sha256)[:_MAC_BYTES]
 
 
 def _normalise(name: str, value: Any) -> Any:

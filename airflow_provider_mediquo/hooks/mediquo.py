@@ -23,6 +23,7 @@ from airflow_provider_mediquo.hooks.connection import ENCODE, settings_of
 
 if TYPE_CHECKING:
     from airflow_provider_mediquo.api.client import MediquoClient
+    from airflow_provider_mediquo.api.errors import ConnectionSettingsError
     from airflow_provider_mediquo.api.ledger import UploadReport
     from airflow_provider_mediquo.api.patients import AccessToken
     from airflow_provider_mediquo.api.rejects import RejectsFile
@@ -47,6 +48,12 @@ class MediquoHook(BaseHook):
         super().__init__()
         self.mediquo_conn_id = mediquo_conn_id
         self._upload: Upload | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Take no keys and no records along: a copy, wherever it is, reads the connection anew."""
+        own = {"settings", "_client", "_upload"}
+        state = {name: value for name, value in self.__dict__.items() if name not in own}
+        return state | {"_upload": None}
 
     def get_conn(self) -> MediquoClient:
         """Return a client; the same one each time."""
@@ -121,6 +128,15 @@ class MediquoHook(BaseHook):
     @cached_property
     def settings(self) -> Settings:
         """The connection, checked; raises ConnectionSettingsError for what cannot work."""
+        found = self._read_settings()
+        if isinstance(found, Exception):
+            # Without the functions it came through, whose variables are the keys.
+            raise found.with_traceback(None)
+        return found
+
+    def _read_settings(self) -> Settings | ConnectionSettingsError:
+        from airflow_provider_mediquo.api.errors import ConnectionSettingsError
+
         try:
             connection = self.get_connection(self.mediquo_conn_id)
         except AirflowNotFoundException as error:
@@ -128,7 +144,10 @@ class MediquoHook(BaseHook):
             raise AirflowNotFoundException(
                 f"{error}, or Airflow cannot read it: check its JSON; {ENCODE}."
             ) from None
-        return settings_of(connection)
+        try:
+            return settings_of(connection)
+        except ConnectionSettingsError as error:
+            return error
 
     @cached_property
     def _client(self) -> MediquoClient:

@@ -133,7 +133,8 @@ class MediquoPatientSensor(BaseSensorOperator):
         try:
             return Watch(self._hook.get_conn(), self._wanted)
         except ValueError as error:
-            raise AirflowFailException(str(error)) from None
+            problem = str(error)
+        raise AirflowFailException(problem)
 
     @cached_property
     def _wanted(self) -> dict[str, str | None]:

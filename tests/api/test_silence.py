@@ -1,0 +1,85 @@
+"""What is sent and what comes back is in no log, no output and no variable of an error."""
+
+import http.client
+import logging
+import warnings
+
+import pytest
+
+from airflow_provider_mediquo.api.errors import MediquoError
+from airflow_provider_mediquo.api.patients import authenticate, encode_patient, get, upsert
+from tests.carried import locals_of, texts_of
+
+KEYS = {"api_key": "canary-api-key", "secret_key": "canary-secret-key"}
+PATIENT = {"code": "m-1", "first_name": "Canary", "tax_id": "CANARYTAX", "plan": "canaryplan"}
+TOKEN = {"access_token": "canary.access.token", "token_type": "Bearer"}
+EXCHANGES = {
+    "upsert": (upsert([encode_patient(PATIENT)]), None),
+    "get": (get("m-1"), PATIENT),
+    "authenticate": (authenticate("m-1"), TOKEN),
+}
+
+
+@pytest.fixture(params=EXCHANGES)
+def exchange(request):
+    return EXCHANGES[request.param][0]
+
+
+@pytest.fixture
+def content(request, exchange):
+    """What mediQuo answers to it."""
+    return EXCHANGES[request.node.callspec.params["exchange"]][1]
+
+
+def told_by(error):
+    """What an error tells of the canaries, its variables included but for those of the test."""
+    told = [*texts_of(error), *(told for told in locals_of(error) if __file__ not in told[0])]
+    return [each for each in told if "canary" in str(each).lower()]
+
+
+@pytest.mark.parametrize("is_secure", [False, True], ids=["http", "https"])
+def test_who_debugs_http_client_sees_nothing(
+    serve, answer, connect, exchange, content, authorities, is_secure, monkeypatch, capsys
+):
+    """Set for a whole process, it would print every header and body."""
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    tls = {"tls": authorities[0].server} if is_secure else {}
+    verify = {"verify": str(authorities[0].file)} if is_secure else {}
+    connect(serve(answer(200, content), **tls).url, **KEYS, **verify).send(exchange)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_logs_at_debug_hold_the_path_alone(serve, answer, connect, exchange, content, caplog):
+    caplog.set_level(logging.DEBUG)
+    wire = serve(answer(200, content))
+    connect(wire.url, **KEYS).send(exchange)
+    assert exchange.path in caplog.text
+    assert "canary" not in caplog.text.lower()
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 401, 413, 422, 429, 500])
+def test_no_variable_of_an_error_holds_a_key_or_what_was_read(
+    serve, answer, connect, attempt, exchange, status
+):
+    """Tools that report errors send the variables of the functions that they came through."""
+    quoting = {"message": "canary", "access_token": ["canary"], "errors": {"a": ["canary"]}}
+    client = connect(serve(answer(status, [quoting], Retry_After="1")).url, **KEYS)
+    with pytest.raises(MediquoError) as caught:
+        attempt(client, exchange)
+    assert told_by(caught.value) == []
+
+
+def test_nor_does_one_of_an_error_without_an_answer(serve, connect, attempt, exchange):
+    wire = serve(lambda wire, connection: None)
+    with pytest.raises(MediquoError) as caught:
+        attempt(connect(wire.url, **KEYS), exchange)
+    assert told_by(caught.value) == []
+
+
+def test_no_warning_quotes_what_is_sent(client):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        client.send(upsert([encode_patient(PATIENT)]))
+        client.send(get("m-1"))
+        client.send(authenticate("m-1"))
+    assert "canary" not in " ".join(str(each.message) for each in caught).lower()
