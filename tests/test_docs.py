@@ -9,14 +9,29 @@ from pathlib import Path
 import pytest
 
 import airflow_provider_mediquo
-from airflow_provider_mediquo.api import errors, settings
+from airflow_provider_mediquo.api import (
+    bounds,
+    broken,
+    client,
+    errors,
+    exchange,
+    meta,
+    rejects,
+    schema,
+    settings,
+    transport,
+)
+from airflow_provider_mediquo.api import fields as fields_module
 from airflow_provider_mediquo.api.fields import RULES
 from airflow_provider_mediquo.api.ledger import UploadReport
 from airflow_provider_mediquo.api.options import UploadOptions
 from airflow_provider_mediquo.api.schema import PATIENT_FIELDS
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
+from airflow_provider_mediquo.hooks import connection
 from airflow_provider_mediquo.sandbox import Settings
 from airflow_provider_mediquo.sandbox.faults import OUTCOMES
+from airflow_provider_mediquo.sources import csv_rows, parquet_rows, text_lines, unpacked
+from airflow_provider_mediquo.sources import rows as rows_module
 
 PROJECT = Path(__file__).parents[1]
 DOCS = PROJECT / "docs"
@@ -216,6 +231,60 @@ def test_a_setting_of_the_sandbox_is_told_with_its_default(name):
 
 def test_the_outcomes_of_the_sandbox_are_told():
     assert {*OUTCOMES} < set(rows(section(read("sandbox.md"), "### Outcomes")))
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+LIMITS = {
+    "a record, as it is sent (JSON)": bounds.MAX_BYTES,
+    "a text": bounds.MAX_BYTES,
+    "a code": bounds.MAX_CODE,
+    "an e-mail address": fields_module.MAX_EMAIL,
+    "levels of `meta`": meta._LEVELS,
+    "values in `meta`": meta._MOST_VALUES,
+    "unknown fields that are named, of one record": schema._MOST_PROBLEMS,
+    "unknown columns that are named, of one source": bounds._MOST_NAMES,
+    "characters of a name that are shown": bounds._MOST_SHOWN,
+    "records in a row that break a rule": broken._MOST_INVALID,
+    "a line of text": text_lines.MAX_LINE,
+    "a row of CSV, over all its lines": csv_rows.MAX_LINE,
+    "what gzip may hold: bytes that are always read": unpacked._FREE,
+    "what gzip may hold: times its own size": unpacked._MOST,
+    "a Parquet column that has more than 64 KiB a value, unpacked": parquet_rows._MOST_BYTES,
+    "a batch of Parquet rows whose texts could all be the longest of the row group": (
+        parquet_rows._MOST_BYTES
+    ),
+    "rows that are asked for at once, first": rows_module._FIRST,
+    "rows that are asked for at once, at most": rows_module._AT_ONCE,
+    "what these may take, if all are as long as the longest of some before": (
+        rows_module._MOST_BYTES
+    ),
+    "seconds of an answer, from its first byte to its last": settings.DEFAULT_TIMEOUT,
+    "seconds of that `timeout`": settings.MAX_TIMEOUT,
+    "the body of an answer": client._MOST_BYTES,
+    "an answer with all that is around its body": transport._MOST_BYTES,
+    "levels of its JSON": exchange._MOST_LEVELS,
+    "seconds of a pause that a 429 asks for": exchange._MOST_PAUSE,
+    "a key": settings.MAX_KEY,
+    "the Base URL": settings.MAX_URL,
+    "the extra": connection._MOST_EXTRA,
+    "requests a minute": settings.MAX_REQUESTS_PER_MINUTE,
+    "kinds of problems that are counted for the error": rejects._MOST_KINDS,
+    "bytes of each name in `<dag>/<run>/<task>`": rejects._MOST_NAME,
+}
+
+
+def test_the_limits_are_told():
+    told = {}
+    for line in read("limits.md").splitlines():
+        if line.startswith("| ") and not line.startswith("| what | how much |"):
+            what, how_much, beyond = (cell.strip() for cell in line.strip("|").split("|"))
+            assert beyond
+            number, unit = re.fullmatch(
+                r"([0-9,]+)(?: (KiB|MiB))?(?: characters)?", how_much
+            ).groups()
+            told[what] = int(number.replace(",", "")) << {"KiB": 10, "MiB": 20}.get(unit, 0)
+    assert told == LIMITS
 
 
 # --- troubleshooting ------------------------------------------------------------------------------

@@ -6,8 +6,10 @@ The only user of `requests`, with `transport.py`.
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 import time
+import traceback
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Generic, TypeVar
@@ -164,18 +166,18 @@ class MediquoClient:
         return Answer(value, sent_at(received, time.monotonic() - sending.first_left))
 
     def _receive(self, exchange: Exchange[Any], pace: Pace) -> Received:
-        received = None
-        problem: BaseException | None = None
+        received, problem, is_certificate = None, "", False
         try:
             received = self._request(exchange)
         except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
-            problem = error
+            problem, is_certificate = type(error).__name__, _is_certificate(error)
+            _forget(error)
         finally:
             limit = received.headers.get("x-ratelimit-limit") if received else None
             pace.answered(whole_number(limit))
         # Raised out here because requests' errors hold the request: the body and both keys.
         if received is None:
-            raise self._unreachable(type(problem).__name__, _is_certificate(problem))
+            raise self._unreachable(problem, is_certificate)
         return received
 
     def _request(self, exchange: Exchange[Any]) -> Received:
@@ -189,6 +191,8 @@ class MediquoClient:
             proxies=_NO_PROXY if self.settings.is_loopback else None,
             stream=True,
         ) as response:
+            # None was asked for: a bomb is not unpacked, and its bytes are no JSON.
+            response.raw.headers.pop("Content-Encoding", None)
             body = b""
             for block in response.iter_content(1 << 14):
                 body += block
@@ -279,5 +283,19 @@ def _wait(state: tenacity.RetryCallState) -> float:
     return max(BACKOFF(state), getattr(error, "retry_after", 0.0))
 
 
+def _forget(error: BaseException | None) -> None:
+    """Drop what the frames of an error hold: the connection, the patients and both keys.
+
+    urllib3 has such frames refer to their own error, so that only the garbage collector would.
+    """
+    while error:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+
+
 def _is_certificate(error: BaseException | None) -> bool:
-    return isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE" in str(error).upper()
+    """Whether OpenSSL says so; the text of the error holds the path too, and so a patient's code."""
+    if isinstance(error, ssl.SSLError) and "CERTIFICATE" in str(error.reason):
+        return True
+    within = (error.__cause__, error.__context__, *error.args) if error else ()
+    return any(_is_certificate(each) for each in within if isinstance(each, Exception))

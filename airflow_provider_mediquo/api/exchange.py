@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from airflow_provider_mediquo.api.errors import (
     AuthenticationError,
@@ -22,6 +22,10 @@ from airflow_provider_mediquo.api.errors import (
 T = TypeVar("T")
 
 _MOST_BACKOFF = 60.0  # seconds that a 5xx with Retry-After may ask for
+_MOST_PAUSE = (
+    3600.0  # seconds that a 429 may ask for: a triggerer lives for longer than any mistake
+)
+_MOST_LEVELS = 64  # of an answer; what takes it apart would run out of stack at some hundreds
 
 
 def _blame_nothing(content: Any) -> dict[int, set[str]]:
@@ -59,26 +63,21 @@ class Answer(Generic[T]):
     sent_at: int | None
 
 
-class Received(NamedTuple):
-    """An answer as it came over the wire."""
+@dataclass(frozen=True)
+class Received:
+    """An answer as it came over the wire; its body may hold a patient or a token."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 def read_answer(exchange: Exchange[T], received: Received) -> T | None:
     """Turn an answer, other than a 429, into its value or raise the error it means."""
-    status = received.status
-    is_json, content = _parse(received.body)
-    if status == 404 and is_json and exchange.can_be_missing:
-        return None
-    if 200 <= status < 300 and is_json:
-        try:
-            return exchange.read(content)
-        except ValueError:
-            pass
-    raise _error(exchange, received, content)
+    value, error = _read(exchange, received)
+    if error:  # raised here, where no variable holds what was read: tools show those of an error
+        raise error
+    return value
 
 
 def sent_at(received: Received, seconds_ago: float) -> int | None:
@@ -88,20 +87,36 @@ def sent_at(received: Received, seconds_ago: float) -> int | None:
 
 
 def retry_after(received: Received) -> float | None:
-    """Return the seconds that an answer asks to wait, by the server's own clock."""
+    """Return the seconds that an answer asks to wait, by the server's own clock; an hour at most."""
     asked = received.headers.get("Retry-After")
     seconds = whole_number(asked)
     if seconds is not None:
-        return float(seconds)
+        return min(float(seconds), _MOST_PAUSE)
     until = _http_date(asked)
     if until is None:
         return None
-    return max(0.0, until - (_http_date(received.headers.get("Date")) or time.time()))
+    left = until - (_http_date(received.headers.get("Date")) or time.time())
+    return min(max(0.0, left), _MOST_PAUSE)
 
 
 def whole_number(text: str | None) -> int | None:
     """Read a header that should be a whole number."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 100 else None
+
+
+def _read(
+    exchange: Exchange[T], received: Received
+) -> tuple[T, None] | tuple[None, MediquoError | None]:
+    status = received.status
+    is_json, content = _parse(received.body)
+    if status == 404 and is_json and exchange.can_be_missing:
+        return None, None
+    if 200 <= status < 300 and is_json:
+        try:
+            return exchange.read(content), None
+        except ValueError:
+            pass
+    return None, _error(exchange, received, content)
 
 
 def _error(exchange: Exchange[Any], received: Received, content: Any) -> MediquoError:
@@ -139,9 +154,20 @@ def _error(exchange: Exchange[Any], received: Received, content: Any) -> Mediquo
 
 def _parse(body: bytes) -> tuple[bool, Any]:
     try:
-        return True, json.loads(body)
+        content = json.loads(body)
     except (ValueError, RecursionError):
         return False, None
+    return (False, None) if _is_too_deep(content) else (True, content)
+
+
+def _is_too_deep(content: Any) -> bool:
+    level = [content] if isinstance(content, dict | list) else []
+    for _ in range(_MOST_LEVELS):
+        lists = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [item for items in lists for item in items if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _http_date(text: str | None) -> float | None:

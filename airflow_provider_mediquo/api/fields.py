@@ -7,8 +7,6 @@ nothing of a refused value can get into an error.
 from __future__ import annotations
 
 import datetime as dt
-import json
-import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -19,6 +17,9 @@ from uuid import UUID
 import pendulum
 from marshmallow import ValidationError, fields, missing, validate
 
+from airflow_provider_mediquo.api.bounds import MAX_BYTES, MAX_CODE, is_valid_text
+from airflow_provider_mediquo.api.meta import read_meta
+
 RULES: Mapping[str, str] = MappingProxyType(
     {
         "required": "must be there and not blank",
@@ -27,9 +28,10 @@ RULES: Mapping[str, str] = MappingProxyType(
         "record": "must be a mapping of field names to values, in a file a JSON object a line",
         "cells": "must have as many cells as the header has, each rightly quoted",
         "lines": "has a cell of several lines, as where a quote is missing",
-        "text": "must be text, in valid Unicode",
+        "size": "must be smaller: a whole record may take 64 KiB as JSON",
+        "text": "must be text, in valid Unicode without NUL",
         "number": "must be text: a number may have lost its + or its first zeros",
-        "code": "must be one line without control characters, and not `.` or `..`",
+        "code": "must be one line of 255 characters at most, none of control, and not `.` or `..`",
         "choice": "must be one of the documented values",
         "date": "must be a real day as YYYY-MM-DD, a date or a datetime",
         "zone": "has a time and its zone, so that another day may be meant; cast it to a date",
@@ -37,7 +39,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "email": "must be a plausible e-mail address",
         "phone": "must be 7 to 15 digits, with spaces, dots, hyphens or brackets at most",
         "prefix": "must begin with its country's prefix: + or 00",
-        "object": "must be a JSON object of at most 32 levels",
+        "object": "must be a JSON object of at most 32 levels, without NUL",
         "duplicate": "came before in this run, and the first one counts",
         "refused": "is refused by mediQuo",
         "lost": "is given here, though the first record of this code went out without one",
@@ -45,9 +47,10 @@ RULES: Mapping[str, str] = MappingProxyType(
 )
 """Every rule that a record can break, as what is said of the field."""
 
+MAX_EMAIL = 254
+"""Characters; RFC 5321 allows no more."""
+
 _MOST_DIGITS = 64  # of a numeric code; converting longer ones takes time quadratic in their length
-_MOST_BITS = 1 << 10  # of a whole number in it
-_META_LEVELS = 32  # far below what JSON parsers of either side give up at
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _GAP = r"[ ().\-/]*"
@@ -58,7 +61,7 @@ _PHONE = re.compile(rf"(?:\+|00{_GAP})[1-9](?:{_GAP}[0-9]){{6,14}}{_GAP}")
 def is_blank(value: object) -> bool:
     """Whether there is nothing in it: null, empty, white space, or what databases have for null."""
     if isinstance(value, str):
-        return not value or value.isspace()
+        return not str.strip(value)  # also where a class of its own says otherwise
     return value is None or (isinstance(value, float | Decimal | dt.date) and _is_nan(value))
 
 
@@ -94,9 +97,11 @@ class Text(PatientField):
         if not isinstance(value, str):
             is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
             raise ValidationError("number" if is_number else "text")
+        if len(value) > MAX_BYTES:
+            raise ValidationError("size")
         text = str.strip(value)
-        if not text.isascii():
-            _check_unicode(text)
+        if not (text.isascii() and text.isprintable()) and not is_valid_text(text):
+            raise ValidationError("text")
         return text
 
 
@@ -105,14 +110,8 @@ class Code(Text):
 
     def read(self, value: Any) -> str:
         """Return it as text that is safe in a path."""
-        if isinstance(value, int) and not isinstance(value, bool):
-            return _digits(value)
-        if isinstance(value, UUID):
-            return str(value)
-        if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
-            return _digits(int(value)) if value.adjusted() < _MOST_DIGITS else _refuse("code")
-        code = super().read(value)
-        if code in (".", "..") or _CONTROL.search(code):
+        code = super().read(value if isinstance(value, str) else _as_text(value))
+        if len(code) > MAX_CODE or code in (".", "..") or _CONTROL.search(code):
             raise ValidationError("code")
         return code
 
@@ -163,7 +162,7 @@ class Email(Text):
     def read(self, value: Any) -> str:
         """Return it trimmed, in the case it was given."""
         email = super().read(value)
-        if len(email) > 254 or not _accepts(self._plausible, email):
+        if len(email) > MAX_EMAIL or not _accepts(self._plausible, email):
             raise ValidationError("email")
         return email
 
@@ -185,11 +184,7 @@ class JsonObject(PatientField):
 
     def read(self, value: Any) -> dict[str, Any]:
         """Return it as it is, proven to be JSON."""
-        if isinstance(value, str):
-            value = _parsed(value)
-        if not isinstance(value, dict) or not _is_json(value, _META_LEVELS):
-            raise ValidationError("object")
-        return value
+        return read_meta(value)
 
 
 class Timestamp(fields.Field):  # type: ignore[type-arg]  # generic in marshmallow 4 alone
@@ -208,25 +203,21 @@ def _is_nan(value: float | Decimal | dt.date) -> bool:
     return value != value  # noqa: PLR0124  # true of what is none, of a NaT too, and of nothing else
 
 
-def _refuse(rule: str) -> Any:
-    raise ValidationError(rule)
+def _as_text(value: Any) -> Any:
+    """Return what databases keep a code as, a whole number or a UUID, as text; else the value."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _digits(value)
+    if isinstance(value, UUID):
+        return UUID.__str__(value)
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        return _digits(int(value) if value.adjusted() < _MOST_DIGITS else 10**_MOST_DIGITS)
+    return value
 
 
 def _digits(number: int) -> str:
-    return str(number) if number.bit_length() < 3 * _MOST_DIGITS else str(_refuse("code"))
-
-
-def _check_unicode(text: str) -> None:
-    if not _is_unicode(text):
-        raise ValidationError("text")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    if int.bit_length(number) >= 3 * _MOST_DIGITS:
+        raise ValidationError("code")
+    return int.__repr__(number)
 
 
 def _day_of(value: Any) -> dt.date | None:
@@ -245,26 +236,3 @@ def _accepts(validator: Any, value: str) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _is_json(value: Any, levels: int) -> bool:
-    """Whether it is JSON without tricks: text keys, finite numbers, valid Unicode, so deep."""
-    if isinstance(value, dict):
-        return levels > 0 and all(
-            isinstance(key, str) and _is_json(key, 0) and _is_json(item, levels - 1)
-            for key, item in value.items()
-        )
-    if isinstance(value, list):
-        return levels > 0 and all(_is_json(item, levels - 1) for item in value)
-    if isinstance(value, str):
-        return value.isascii() or _is_unicode(value)
-    if isinstance(value, int):
-        return value.bit_length() < _MOST_BITS
-    return value is None or (isinstance(value, float) and math.isfinite(value))

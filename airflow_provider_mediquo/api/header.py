@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from airflow_provider_mediquo.api.bounds import listed
 from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.schema import PATIENT_FIELDS, REQUIRED
 
@@ -41,7 +42,7 @@ class Header:
         fields = self.fields(names)
         if lost := sorted(map(str, {*self.columns} - {*names})):
             return (
-                f"no column {', '.join(lost)}, which `columns` maps. Names are compared exactly, "
+                f"no column {listed(lost)}, which `columns` maps. Names are compared exactly, "
                 "capitals and spaces too."
             )
         if lost := sorted(REQUIRED.difference(filter(None, fields))):
@@ -65,7 +66,7 @@ class Header:
         if unknown := [n for n, field in zip(names, fields, strict=True) if field not in known]:
             return (
                 "columns that are no field of a patient: "
-                f"{', '.join(name or '(no name)' for name in unknown)}. Map each in `columns`, to a "
+                f"{listed(unknown)}. Map each in `columns`, to a "
                 "field or to None, which drops it. The fields are "
                 f"{', '.join(PATIENT_FIELDS)}."
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from airflow_provider_mediquo.api.bounds import MAX_BYTES
 from airflow_provider_mediquo.api.broken import InvalidStreak
 from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.ledger import Rejection, UploadReport
@@ -53,7 +54,7 @@ class Intake:
         for given in records:
             self._report.read += 1
             record, place = given if isinstance(given, Placed) else (given, None)
-            patient, problems = self._check(record)
+            patient, problems, encoded = self._check(record)
             if problems:
                 self._report.invalid += 1
                 self._reject(patient.get("code"), "schema", problems, place)
@@ -61,11 +62,11 @@ class Intake:
                 continue
             self._bad.end()
             if self._is_new(patient, place):
-                yield self._item(patient, place)
+                yield self._item(patient, encoded, place)
 
-    def _item(self, patient: dict[str, Any], place: Place | None) -> Item:
+    def _item(self, patient: dict[str, Any], encoded: bytes, place: Place | None) -> Item:
         row = self._report.read
-        item = Item(row, patient["code"], "plan" in patient, encode_patient(patient), place)
+        item = Item(row, patient["code"], "plan" in patient, encoded, place)
         self.unsettled[row] = item
         return item
 
@@ -76,15 +77,20 @@ class Intake:
                 "Has a column been renamed, or is this another file than usual?"
             )
 
-    def _check(self, record: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    def _check(self, record: Any) -> tuple[dict[str, Any], dict[str, str], bytes]:
+        """Return a record as it goes out, the rules it breaks, and its JSON if there are none."""
         if isinstance(record, Unreadable):
-            return {}, {"record": record.rule}
+            return {}, {"record": record.rule}, b""
         try:
             renamed, twice = self._options.rename(record)
             patient, broken = check_patient(renamed)
+            problems = broken | twice
+            encoded = b"" if problems else encode_patient(patient)
         except Exception:  # noqa: BLE001  # an object of the source's own: it may do anything
-            return {}, {"record": "record"}
-        return patient, broken | twice
+            return {}, {"record": "record"}, b""
+        if len(encoded) > MAX_BYTES:
+            return patient, {"record": "size"}, b""
+        return patient, problems, encoded
 
     def _is_new(self, patient: Mapping[str, Any], place: Place | None) -> bool:
         """Whether this code did not come before; if it did, the record is rejected.

@@ -61,8 +61,8 @@ class UploadOptions:
                 target = mapped
             else:
                 continue
-            if target in renamed:
-                problems[target] = "twice"
+            if target in renamed:  # else it is one that says it has a name twice
+                problems[target if target in PATIENT_FIELDS else "?"] = "twice"
             renamed[target] = value
         return renamed, problems
 

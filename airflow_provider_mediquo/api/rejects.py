@@ -6,11 +6,13 @@ import json
 import logging
 import math
 import os
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from threading import Event, Thread
@@ -29,6 +31,8 @@ SHOWN = 20
 _STORE_TIMEOUT = 60.0  # seconds, to write a part
 _LAST_WORDS = 3.0  # seconds, once the task is being killed
 _LOOK_UP = 0.1  # seconds
+_MOST_NAME = 200  # bytes of a file's name; file systems take 255
+_NO_NAME = re.compile(r"[\x00-\x1f\x7f/\\]|^\.{1,2}$")
 _MOST_KINDS = 500  # of problems that are counted: names of unknown fields are the source's own
 
 
@@ -200,6 +204,15 @@ class RejectLog:
             log.warning("Rejected: %s", json.dumps(rejection.as_dict()))
             if not self._left_to_log:
                 log.warning("More rejects are only counted: set `rejects_path` to keep them all.")
+
+
+def as_name(text: str) -> str:
+    """Return the name of a file or folder for it, the same as far as it can be one."""
+    name = _NO_NAME.sub(lambda found: "".join(f"%{ord(each):02X}" for each in found[0]), text)
+    content = name.encode(errors="replace")
+    if len(content) <= _MOST_NAME:
+        return name
+    return f"{content[:_MOST_NAME].decode(errors='ignore')}-{sha256(content).hexdigest()[:16]}"
 
 
 def _put(part: Any, content: bytes) -> None:

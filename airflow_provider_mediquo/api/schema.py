@@ -24,6 +24,7 @@ GENDERS = frozenset({"male", "female"})
 LOCALES = frozenset({"de", "en", "es", "pt"})
 
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
+_MOST_PROBLEMS = 30  # that are named of a record: its unknown fields may be any number
 
 
 class PatientSchema(Schema):
@@ -117,10 +118,11 @@ def _one_birth_date(record: Mapping[Any, Any]) -> tuple[dict[Any, Any], dict[str
 
 
 def _problems(messages: Mapping[Any, Any], *, may_name: bool) -> dict[str, str]:
-    problems = {}
+    problems: dict[str, str] = {}
     for name, rules in messages.items():
         rule = rules[0]
-        problems[name if rule != "unknown" or (may_name and _is_field_name(name)) else "?"] = rule
+        is_shown = rule != "unknown" or (may_name and _is_field_name(name))
+        problems[str.__str__(name) if is_shown and len(problems) < _MOST_PROBLEMS else "?"] = rule
     return problems
 
 

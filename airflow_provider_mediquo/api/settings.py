@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from airflow_provider_mediquo.api.errors import ConnectionSettingsError
 
@@ -14,6 +14,12 @@ DEFAULT_BASE_URL = "https://sdk.mediquo.com/v1"
 DEFAULT_REQUESTS_PER_MINUTE = 600
 DEFAULT_TIMEOUT = 30.0
 MAX_TIMEOUT = 3600
+MAX_REQUESTS_PER_MINUTE = 1_000_000
+MAX_KEY = 4096
+"""Characters: web servers take headers of 8 KiB or so."""
+
+MAX_URL = 2000
+"""Characters."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +45,16 @@ class Settings:
         _check_keys({"API key (Login)": self.api_key, "Secret key (Password)": self.secret_key})
         object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
         _check_base_url(self.base_url, allow_http=self.allow_http)
-        _require(self.requests_per_minute >= 1, "`requests_per_minute` must be 1 or more")
+        _require(
+            1 <= self.requests_per_minute <= MAX_REQUESTS_PER_MINUTE,
+            f"`requests_per_minute` must be 1 or more, and {MAX_REQUESTS_PER_MINUTE} at most",
+        )
         _require(
             0 < self.timeout <= MAX_TIMEOUT,
             f"`timeout` must be seconds above 0, and {MAX_TIMEOUT} at most",
         )
         _require(
-            isinstance(self.verify, bool) or _exists(self.verify),
+            isinstance(self.verify, bool) or _is_file(self.verify),
             "`verify` must be true, false or the path of an existing CA file on this worker",
         )
 
@@ -70,6 +79,7 @@ def _check_keys(keys: dict[str, str]) -> None:
     missing = " and the ".join(name for name, key in keys.items() if not key)
     _require(not missing, f"it lacks the {missing}; {advice}")
     for name, key in keys.items():
+        _require(len(key) <= MAX_KEY, f"the {name} has more than {MAX_KEY} characters; {advice}")
         _require(
             key.isascii() and key.isprintable() and key == key.strip(),
             f"the {name} has white space around it or characters that no HTTP header can carry; "
@@ -79,6 +89,7 @@ def _check_keys(keys: dict[str, str]) -> None:
 
 def _check_base_url(url: str, *, allow_http: bool) -> None:
     example = f"it should look like {DEFAULT_BASE_URL}"
+    _require(len(url) <= MAX_URL, f"the Base URL (Host) is longer than {MAX_URL}; {example}")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -95,16 +106,21 @@ def _check_base_url(url: str, *, allow_http: bool) -> None:
         f"the Base URL must not hold a user, a query or a fragment; {example}",
     )
     _require(
+        not {".", ".."} & {*unquote(parts.path).split("/")},
+        f"the Base URL must not climb with `.` or `..`; {example}",
+    )
+    _require(
         parts.scheme == "https" or allow_http or _is_loopback(parts.hostname or ""),
         "http:// would send the keys and the patients unencrypted; use https://, or set "
         "`allow_http` if this is a sandbox",
     )
 
 
-def _exists(path: str) -> bool:
+def _is_file(path: str) -> bool:
+    """Whether it is one: of a device or a pipe there is no end."""
     try:
-        return bool(path) and Path(path).exists()
-    except OSError:  # it may not be looked at, or is a certificate instead of its path
+        return Path(path).is_file()
+    except (OSError, ValueError):  # not to be looked at, or a certificate instead of its path
         return False
 
 

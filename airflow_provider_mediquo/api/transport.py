@@ -18,7 +18,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.poolmanager import PoolManager
 
+_MOST_BYTES = 2 << 20  # of an answer with all that is around its body
 _LOOK_UP = 0.25  # seconds: how soon a read notices that it was aborted
+_SILENT = 0  # whatever is set for all of `http.client`: it would print both keys and the patients
 
 
 class BoundedAdapter(HTTPAdapter):
@@ -49,13 +51,21 @@ def _bounded_pools(seconds: float, aborted: threading.Event) -> dict[str, Any]:
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
             super().__init__(sock, *args, **kwargs)
             # The file that was there keeps the socket open until the answer is read.
-            self.fp = io.BufferedReader(_BoundedReader(sock, self.fp, seconds, aborted))
+            self._bounded = _BoundedReader(sock, self.fp, seconds, aborted)
+            self.fp = io.BufferedReader(self._bounded)
+
+        def begin(self) -> None:
+            super().begin()
+            if self._bounded.has_ended:  # which http.client takes for the end of the headers
+                raise http.client.IncompleteRead(b"")
 
     class Connection(HTTPConnection):
         response_class = Answer
+        debuglevel = _SILENT
 
     class SecureConnection(HTTPSConnection):
         response_class = Answer
+        debuglevel = _SILENT
 
     class Pool(HTTPConnectionPool):
         ConnectionCls = Connection
@@ -72,6 +82,8 @@ class _BoundedReader(io.RawIOBase):
     ) -> None:
         self._sock, self._file, self._seconds, self._aborted = sock, file, seconds, aborted
         self._ends = time.monotonic() + seconds
+        self.has_ended = False
+        self._left = _MOST_BYTES
 
     def readable(self) -> bool:
         return True
@@ -82,11 +94,16 @@ class _BoundedReader(io.RawIOBase):
                 left = self._ends - time.monotonic()
                 if left <= 0 or self._aborted.is_set():
                     raise TimeoutError("the answer was not complete in time")
+                if self._left <= 0:
+                    raise ConnectionError("the answer has no end")
                 self._sock.settimeout(min(left, _LOOK_UP))
                 try:
-                    return self._sock.recv_into(buffer)
+                    count = self._sock.recv_into(buffer)
                 except TimeoutError:
                     continue
+                self._left -= count
+                self.has_ended = not count
+                return count
         finally:
             self._sock.settimeout(self._seconds)
 

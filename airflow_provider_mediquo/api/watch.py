@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_provider_mediquo.api.bounds import shown
 from airflow_provider_mediquo.api.client import MediquoClient
 from airflow_provider_mediquo.api.errors import MediquoError
 from airflow_provider_mediquo.api.patients import check_code, get
@@ -93,9 +94,11 @@ class Watch:
     def __str__(self) -> str:
         parts = [f"Not visible yet: {len(self.pending):,}"]
         if self._not_found:
-            parts.append(f"not found: {', '.join(sorted(self._not_found))}")
+            parts.append(f"not found: {', '.join(map(shown, sorted(self._not_found)))}")
         if self._differ:
-            differ = (f"{code} ({', '.join(self._differ[code])})" for code in sorted(self._differ))
+            differ = (
+                f"{shown(code)} ({', '.join(self._differ[code])})" for code in sorted(self._differ)
+            )
             parts.append(f"differ from what was written: {'; '.join(differ)}")
         if self.trouble:
             parts.append(f"the last look was cut short: {self.trouble}")

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from airflow.sdk.log import mask_secret
 
+from airflow_provider_mediquo.api.bounds import listed, shown
 from airflow_provider_mediquo.api.errors import ConnectionSettingsError
 from airflow_provider_mediquo.api.settings import (
     DEFAULT_BASE_URL,
@@ -31,6 +32,7 @@ _TYPE = CONNECTION_TYPE["connection-type"]
 _EXTRAS = CONNECTION_TYPE["conn-fields"]
 # `generic` is what Airflow's command line makes of a type whose provider it does not have.
 _TYPES = (_TYPE, "generic", "", None)
+_MOST_EXTRA = 1 << 16  # characters
 
 log = logging.getLogger(__name__)
 
@@ -56,13 +58,15 @@ def settings_of(connection: Connection) -> Settings:
 
 def _extra(connection: Connection) -> dict[str, Any]:
     """Parse the extra here: Airflow takes one that is not JSON for an empty one."""
+    text = connection.extra or "{}"
     try:
-        extra = json.loads(connection.extra or "{}")
+        extra = json.loads(text) if len(text) <= _MOST_EXTRA else None
     except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, dict):
         raise ConnectionSettingsError(
-            'The connection\'s extra must be a JSON object, such as {"timeout": 30}.'
+            'The connection\'s extra must be a JSON object, such as {"timeout": 30}, of 64 KiB at '
+            "most."
         )
     return extra
 
@@ -89,6 +93,8 @@ def _base_url(connection: Connection) -> str:
         port = parts.port
     except ValueError:
         return url  # Settings says what is wrong with it
+    if not url.isprintable():
+        return url  # the same: `urlsplit` would drop a line end, and join what is around it
     if connection.port and port not in (None, connection.port):
         raise ConnectionSettingsError(
             "The Base URL (Host) and Port of the connection name different ports: leave Port empty."
@@ -147,12 +153,12 @@ def _warn(connection: Connection, extra: Mapping[str, Any]) -> None:
     if connection.conn_type not in _TYPES:
         log.warning(
             "A connection of the type %r is read as one of the type %r.",
-            connection.conn_type,
+            shown(connection.conn_type or ""),
             _TYPE,
         )
     if unknown := sorted(set(extra) - set(_EXTRAS)):
         # A name with an `@` in its value may be the rest of a key: see `_check_split`.
-        named = len(unknown) if "@" in (connection.extra or "") else ", ".join(map(repr, unknown))
+        named = len(unknown) if "@" in (connection.extra or "") else listed([*map(repr, unknown)])
         log.warning(
             "In the connection's extra, this has no effect: %s. Known are %s.",
             named,

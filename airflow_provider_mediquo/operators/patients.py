@@ -250,9 +250,12 @@ class MediquoAuthenticatePatientOperator(_MediquoOperator):
 
 
 def _rejects_name(context: Context) -> str:
+    from airflow_provider_mediquo.api.rejects import as_name
+
     ti = context["ti"]
     map_index = -1 if ti.map_index is None else ti.map_index
-    return f"{ti.dag_id}/{ti.run_id}/{ti.task_id}-{map_index}-{ti.try_number}.jsonl"
+    dag, run, task = map(as_name, (ti.dag_id, ti.run_id, ti.task_id))
+    return f"{dag}/{run}/{task}-{map_index}-{ti.try_number}.jsonl"
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceErro
 from airflow_provider_mediquo.api.header import Header
 from airflow_provider_mediquo.api.placed import Place, Placed, Unreadable
 from airflow_provider_mediquo.api.schema import REQUIRED
-from airflow_provider_mediquo.sources.text_lines import Lines
+from airflow_provider_mediquo.sources.text_lines import MAX_LINE, Lines
 
 _DELIMITERS = (",", ";", "\t", "|")
 
@@ -48,11 +48,12 @@ def _rows(
     """Yield the line that each row begins on, and its cells; None where its quotes are wrong."""
     blank, first = _first(lines)
     delimiter = delimiter or _fitting(first, header)
-    every: Iterable[Any] = chain(repeat("\n", blank), [first], lines)
+    every = _OfOneRow(chain(repeat("\n", blank), [first], lines))
     # Strict, because what `"Ada "Bo" Day"` was meant to be is a guess.
     reader = csv.reader(every, delimiter=delimiter, strict=True)
     while True:
         begin = reader.line_num + 1
+        every.begin()
         row = None
         try:
             row = next(reader)
@@ -60,9 +61,31 @@ def _rows(
             return
         except csv.Error:
             pass
-        if row is None and (reader.line_num > begin or not _ends(lines.last, delimiter)):
+        is_clear = reader.line_num == begin and not every.are_too_many
+        if row is None and not (is_clear and _ends(lines.last, delimiter)):
             raise _no_end(name, begin)
         yield begin, row
+
+
+class _OfOneRow:
+    """Lines, as many as a row may have: each cell of a row without end may be short."""
+
+    def __init__(self, lines: Iterable[Any]) -> None:
+        self.are_too_many = False
+        self._lines = lines
+        self._left = MAX_LINE
+
+    def begin(self) -> None:
+        """Count anew."""
+        self._left = MAX_LINE
+
+    def __iter__(self) -> Iterator[Any]:
+        for line in self._lines:
+            self._left -= len(line or "")
+            self.are_too_many = self._left < 0
+            if self.are_too_many:
+                raise csv.Error
+            yield line
 
 
 def _first(lines: Iterable[str | None]) -> tuple[int, str | None]:
@@ -73,11 +96,18 @@ def _first(lines: Iterable[str | None]) -> tuple[int, str | None]:
 
 def _fitting(first: str | None, header: Header) -> str:
     """Return the delimiter that fits a first line, or else the one with the most columns."""
-    names = {each: next(csv.reader([first or ""], delimiter=each), []) for each in _DELIMITERS}
+    names = {each: _names(first or "", each) for each in _DELIMITERS}
     for each in _DELIMITERS:
         if {*header.fields(names[each])} >= REQUIRED:
             return each
     return max(_DELIMITERS, key=lambda each: len(names[each]))
+
+
+def _names(first: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([first], delimiter=delimiter), [])
+    except csv.Error:  # a cell is longer than the module takes, as by a delimiter that is none
+        return []
 
 
 def _check(names: Sequence[str], name: str, header: Header) -> None:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
+from airflow_provider_mediquo.api.bounds import escaped
+from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
 
 _BLOCK = 1 << 20  # bytes that a store is asked for beyond those that are read; s3fs takes 50 MiB
 
@@ -24,8 +25,8 @@ class StoredFile(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What a person calls it: a local path, or a URL."""
-        return str(self.storage.unstrip_protocol(self.key)).removeprefix("file://")
+        """What a person calls it: a local path, or a URL, as one line."""
+        return escaped(str(self.storage.unstrip_protocol(self.key)).removeprefix("file://"))
 
     def open(self) -> Any:
         """Open it as a stream of bytes."""
@@ -42,11 +43,14 @@ def find_files(path: str, conn_id: str | None = None) -> list[StoredFile]:
         raise InvalidPatientsError("`path` is empty: it must be a file, a folder or a glob.")
     try:
         found = _find(path, conn_id)
+    except MediquoError:
+        raise
     except Exception as error:
         # Nothing has been read yet: no value of a patient can be in what is chained here.
-        raise SourceError(f"{path} cannot be looked for: {type(error).__name__}.") from error
+        what = type(error).__name__
+        raise SourceError(f"{escaped(path)} cannot be looked for: {what}.") from error
     if not found:
-        raise SourceError(f"There is no file at {path}, or not yet.")
+        raise SourceError(f"There is no file at {escaped(path)}, or not yet.")
     return found
 
 
@@ -81,7 +85,9 @@ def _matching(storage: Any, pattern: str) -> Iterator[str]:
 
 
 def _within(storage: Any, key: str, info: dict[str, Any]) -> Iterator[str]:
-    is_link = info["type"] not in ("file", "directory")
+    is_link = info["type"] not in ("file", "directory")  # or what has no end, a device or a pipe
+    if is_link and not storage.isdir(key) and not storage.isfile(key):
+        raise SourceError(f"{escaped(key)} is neither a file nor a folder.")
     if is_link and key.startswith(f"{os.path.realpath(key)}/"):
         raise RecursionError  # a link to a folder that it is in
     if info["type"] == "directory" or (is_link and storage.isdir(key)):

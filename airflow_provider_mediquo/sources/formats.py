@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 import logging
 import re
@@ -19,6 +18,7 @@ from airflow_provider_mediquo.sources.files import StoredFile, find_files
 from airflow_provider_mediquo.sources.json_lines import read_json_lines
 from airflow_provider_mediquo.sources.parquet_rows import MAGIC as PARQUET
 from airflow_provider_mediquo.sources.parquet_rows import read_parquet
+from airflow_provider_mediquo.sources.unpacked import Unpacked
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def _records(raw: Any, name: str, reading: Reading) -> Iterator[Placed]:
         if not _head(stream).startswith(_GZIP):
             yield from _plain_records(stream, raw, name, reading)
             return
-        with io.BufferedReader(gzip.GzipFile(fileobj=stream), _AT_ONCE) as unpacked:
+        with io.BufferedReader(Unpacked(stream, name), _AT_ONCE) as unpacked:
             if _head(unpacked).startswith((PARQUET, _GZIP)):
                 raise _no_records(name, "compressed twice: Parquet and gzip need no other gzip")
             yield from _plain_records(unpacked, raw, name, reading)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
+from itertools import chain, islice
 from typing import Any
 
+from airflow_provider_mediquo.api.bounds import MAX_BYTES
 from airflow_provider_mediquo.api.errors import SourceError
 from airflow_provider_mediquo.api.header import Header
 from airflow_provider_mediquo.api.placed import Place, Placed, Unreadable
@@ -13,6 +15,7 @@ from airflow_provider_mediquo.api.placed import Place, Placed, Unreadable
 MAGIC = b"PAR1"
 
 _AT_ONCE = 1000  # rows
+_MOST_BYTES = 64 << 20  # of what is made of a batch
 _BUFFER = 1 << 20  # bytes of each column; without it pyarrow takes in a whole row group
 
 
@@ -27,10 +30,61 @@ def read_parquet(raw: Any, name: str, header: Header) -> Iterator[Placed]:
         names = file.schema_arrow.names
         header.check(names, name)
         wanted = [name for name, field in zip(names, header.fields(names), strict=True) if field]
-        batches = file.iter_batches(_AT_ONCE, columns=wanted, use_threads=False)
-        rows = (row for batch in batches for row in _rows(batch))
+        rows = chain.from_iterable(map(_rows, _batches(raw, file, wanted, name)))
         for number, row in enumerate(rows, 1):
             yield Placed(row, Place(name, number))
+
+
+def _batches(raw: Any, file: Any, wanted: Sequence[str], name: str) -> Iterator[Any]:
+    texts = [file.schema.column(at).path for at in range(len(file.schema))]
+    with _open(raw, name, read_dictionary=texts) as dictionaries:
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            chunks = [group.column(at) for at in range(group.num_columns)]
+            chunks = [chunk for chunk in chunks if _is_of(chunk, wanted)]
+            _check_sizes(chunks, name)
+            longest = _longest(dictionaries, number, chunks) + sum(map(_unknown, chunks))
+            at_once = min(max(_MOST_BYTES // max(longest, 1), 1), _AT_ONCE)
+            yield from file.iter_batches(at_once, [number], wanted, use_threads=False)
+
+
+def _is_of(chunk: Any, wanted: Sequence[str]) -> bool:
+    return any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in wanted)
+
+
+def _check_sizes(chunks: Iterable[Any], name: str) -> None:
+    """Raise SourceError for values that are too large throughout: pages are unpacked whole."""
+    for chunk in chunks:
+        if chunk.total_uncompressed_size > max(_MOST_BYTES, MAX_BYTES * chunk.num_values):
+            raise SourceError(
+                f"{name} cannot be read: a column of it has more than 64 KiB a value, unpacked."
+            )
+
+
+def _longest(dictionaries: Any, group: int, chunks: Iterable[Any]) -> int:
+    """Return the bytes of a row that has the longest text of each dictionary.
+
+    Of a dictionary's value there is one, however many rows have it: 5 KB of file can be 10 GB.
+    """
+    paths = [chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page]
+    batches = dictionaries.iter_batches(1, [group], paths, use_threads=False) if paths else iter(())
+    return sum(sum(map(_longest_of, batch.columns)) for batch in islice(batches, 1))
+
+
+def _longest_of(array: Any) -> int:
+    arrow, compute = import_module("pyarrow"), import_module("pyarrow.compute")
+    if arrow.types.is_dictionary(array.type):
+        return compute.max(compute.binary_length(array.dictionary)).as_py() or 0
+    if arrow.types.is_struct(array.type):
+        return sum(map(_longest_of, array.flatten()))
+    if arrow.types.is_map(array.type):
+        return _longest_of(array.keys) + _longest_of(array.items)
+    return _longest_of(array.values) if arrow.types.is_list(array.type) else 0
+
+
+def _unknown(chunk: Any) -> int:
+    """Return the bytes that a value may have which begins as the one before it."""
+    return int(chunk.total_uncompressed_size) if "DELTA_BYTE_ARRAY" in chunk.encodings else 0
 
 
 def _rows(batch: Any) -> list[Any]:
@@ -65,7 +119,7 @@ def _without_nanoseconds(batch: Any) -> Any:
     return batch
 
 
-def _open(raw: Any, name: str) -> Any:
+def _open(raw: Any, name: str, **options: Any) -> Any:
     try:
         parquet = import_module("pyarrow.parquet")
     except ImportError as error:
@@ -78,4 +132,5 @@ def _open(raw: Any, name: str) -> Any:
         buffer_size=_BUFFER,
         pre_buffer=False,
         coerce_int96_timestamp_unit="us",  # Spark's times: nanoseconds end in the year 2262
+        **options,
     )

@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 
-_AT_ONCE = 1000  # rows
+_FIRST, _AT_ONCE = 10, 1000  # rows
+_MOST_BYTES = 64 << 20  # of rows at once, by the longest of some before: scans of 5 MB, say
 _MEANINGS: Mapping[Any, str] = {
     "42601": "a syntax error",
     "42703": "a column is not there",
@@ -79,7 +80,8 @@ class Rows:
         self._cancel = driver.cancel
         with _closing(connection, driver.close), driver.cursor() as cursor:
             cursor.execute(*([self._sql, self._parameters] if self._parameters else [self._sql]))
-            rows = cursor.fetchmany(_AT_ONCE)
+            count = _FIRST
+            rows = cursor.fetchmany(count)
             # Of psycopg2's named cursors, the columns are known only now.
             names = [column[0] for column in cursor.description or ()]
             self._check_header(names)
@@ -89,7 +91,10 @@ class Rows:
                     row if isinstance(row, Mapping) else dict(zip(names, row, strict=True))
                     for row in rows
                 ]
-                rows = cursor.fetchmany(_AT_ONCE)
+                count = min(
+                    10 * count, _AT_ONCE, max(_MOST_BYTES // _longest(rows[:: count // 10 or 1]), 1)
+                )
+                rows = cursor.fetchmany(count)
             if driver.has_more(cursor):
                 raise InvalidPatientsError(
                     "`sql` gives more than one result, of which only the first was read: it must "
@@ -115,6 +120,13 @@ class Rows:
         """End a wait for the database, from another thread."""
         with suppress(Exception):  # it may be gone already
             self._cancel(self._hook)
+
+
+def _longest(rows: Sequence[Any]) -> int:
+    """Return the bytes or characters of the longest row, about; never 0."""
+    values = (row.values() if isinstance(row, Mapping) else row for row in rows)
+    long = (str, bytes, memoryview)
+    return max(1 + sum(len(each) for each in row if isinstance(each, long)) for row in values)
 
 
 class _Driver:

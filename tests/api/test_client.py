@@ -509,6 +509,8 @@ def test_a_body_of_a_megabyte_is_read(serve, answer, connect):
     [
         b"",
         b"garbage",
+        b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nConte",
+        b"HTTP/1.1 401",
         b"HTTP/1.1 200 OK\r\nContent-Length: nonsense\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
@@ -518,7 +520,7 @@ def test_a_body_of_a_megabyte_is_read(serve, answer, connect):
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_whatever_comes_over_the_wire_is_an_answer_or_none(serve, connect, attempt, garbage):
     wire = serve(lambda wire, connection: wire.send(connection, garbage))

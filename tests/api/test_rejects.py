@@ -1,19 +1,29 @@
 import json
 import logging
+import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from upath import UPath
 
 from airflow_provider_mediquo.api.errors import MediquoError
 from airflow_provider_mediquo.api.fields import RULES
 from airflow_provider_mediquo.api.ledger import Rejection
 from airflow_provider_mediquo.api.placed import Place
-from airflow_provider_mediquo.api.rejects import SHOWN, LocalFile, RejectLog, StoredParts
+from airflow_provider_mediquo.api.rejects import (
+    SHOWN,
+    LocalFile,
+    RejectLog,
+    StoredParts,
+    as_name,
+)
 
 
 def rejection(row: int, by: str = "schema") -> Rejection:
@@ -243,3 +253,51 @@ def test_a_store_that_hangs_holds_up_none_that_adds_and_no_kill(caplog):
     assert "cannot be written (TimeoutError)" in caplog.text
     assert '"m-1"' in caplog.text
     assert '"m-2"' in caplog.text
+
+
+# --- whatever is in it ----------------------------------------------------------------------------
+
+TEXT = st.text(st.characters() | st.sampled_from('\n\r\u2028\x85\x1b\u202e\ud800=,"/.'), min_size=1)
+ANY = settings(deadline=None, database=None, derandomize=True, max_examples=200)
+
+
+@ANY
+@given(code=TEXT, file=TEXT, column=TEXT)
+@example("=cmd|' /C calc'!A0", "a\nb.csv", "\u2028")
+def test_a_record_is_one_line_of_ascii_that_reads_back_as_it_was(code, file, column):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rejects.jsonl"
+        with RejectLog(LocalFile(path)) as rejects:
+            rejects.add(Rejection(1, code, "schema", {column: "unknown"}, place=Place(file, 2)))
+            rejects.add(rejection(2))
+        first, second = path.read_bytes().splitlines()
+        assert first.isascii()
+        assert first.decode().isprintable()
+        read = json.loads(first)
+        paired = json.loads(json.dumps([code, file, column]))  # two halves of a pair become one
+        assert [read["code"], read["file"], *read["problems"]] == paired
+        assert json.loads(second)["row"] == 2
+
+
+@ANY
+@given(TEXT | st.text("./\\", min_size=1) | st.text(min_size=150, max_size=400))
+@example("..")
+@example(".")
+@example("../../etc")
+@example("x" * 10_000)
+@example("\U0001f600" * 100)
+def test_a_name_is_that_of_one_file_in_its_folder(text):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / as_name(text)
+        assert path.resolve().parent == Path(folder).resolve()
+        Path(f"{os.fsencode(path).decode(errors='replace')}-12345-99.jsonl").touch()
+
+
+def test_a_name_that_can_be_one_stays_as_it_is():
+    for name in ("clinic", "scheduled__2026-01-02T00:00:00+00:00", "group.task", "café", "..."):
+        assert as_name(name) == name
+
+
+def test_names_that_are_cut_stay_apart():
+    assert as_name("x" * 300) != as_name("x" * 301)
+    assert as_name("a/b") == "a%2Fb"

@@ -156,7 +156,7 @@ def test_a_whole_number_is_a_code_as_databases_keep_it(given_as, sent_as):
         ("..", "code"),
         (" .. ", "code"),
         ("a\nb", "code"),
-        ("a\x00b", "code"),
+        ("a\x00b", "text"),
         ("a\x7fb", "code"),
         ("a\u0085b", "code"),
         ("a\u2028b", "code"),

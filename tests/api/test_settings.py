@@ -1,3 +1,4 @@
+import os
 from typing import Any
 
 import pytest
@@ -61,7 +62,21 @@ def test_plain_http_to_another_host_needs_a_word(url):
         "https://[::1/v1",
         "https://exam ple.com/v1",
         "https://example.com/v1\n",
+        "https://example.com/v1\r\nX-Evil: 1",
         "https://ex\u00e4mple.com/v1",
+        "https://m\u0435diquo.com/v1",  # its first e is Cyrillic
+        "https://example.com\\@example.org/v1",
+        "https://example.com/v1/..",
+        "https://example.com/v1/../..",
+        "https://example.com/./v1",
+        "https://example.com/%2e%2e/v1",
+        "https://example.com/v1/%2E%2E%2Fv2",
+        "https://example.com:-1/v1",
+        "//example.com/v1",
+        "https://exa\tmple.com/v1",
+        "https://exa\x00mple.com/v1",
+        "https://example.com/" + "x" * 2000,
+        "https://" + "x" * 10_000_000,
     ],
 )
 def test_what_is_no_base_url_is_refused(url):
@@ -70,7 +85,11 @@ def test_what_is_no_base_url_is_refused(url):
 
 
 @pytest.mark.parametrize("name", ["api_key", "secret_key"])
-@pytest.mark.parametrize("key", ["", " wren", "wren\n", "wr\r\nen", "wren\u00e4", "wren\x00"])
+@pytest.mark.parametrize(
+    "key",
+    ["", " wren", "wren\n", "wr\r\nen", "wren\u00e4", "wren\x00", "wren\x7f", "wren" * 1025],
+    ids=range(8),
+)
 def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(name, key):
     with pytest.raises(ConnectionSettingsError) as caught:
         make(**{name: key})
@@ -78,11 +97,29 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(name, key):
     assert {"api_key": "API key", "secret_key": "Secret key"}[name] in str(caught.value)
 
 
+def test_a_key_may_have_4096_characters():
+    assert make(api_key="x" * 4096)
+
+
+def test_a_pipe_in_the_place_of_a_ca_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConnectionSettingsError, match="CA file"):
+        make(verify=str(tmp_path / "pipe"))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"requests_per_minute": 0},
         {"requests_per_minute": -1},
+        {"requests_per_minute": 10**30},
+        {"requests_per_minute": float("nan")},
+        {"requests_per_minute": float("inf")},
+        {"timeout": 1e308},
+        {"verify": "/dev/zero"},
+        {"verify": "/"},
+        {"verify": "a\0b"},
+        {"verify": "x" * 10_000},
         {"timeout": 0},
         {"timeout": -1.0},
         {"timeout": float("nan")},

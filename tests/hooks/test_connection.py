@@ -384,6 +384,14 @@ def test_a_uri_leads_there_too(settings, uri, url):
         ({"host": "https://a:b@sdk.mediquo.com/v1"}, "must not hold a user"),
         ({"host": "https://sdk.mediquo.com:port/v1"}, "is not a URL"),
         ({"host": "https://"}, "is not a URL"),
+        ({"host": "https://sdk.mediquo.com", "schema": "v1/../.."}, "must not climb"),
+        ({"host": "sdk.mediquo.com/v1/../.."}, "must not climb"),
+        ({"host": "https://sdk.medi\nquo.com/v1"}, "characters that no URL has"),
+        ({"host": "https://sdk.mediquo.com\n.example.com/v1"}, "characters that no URL has"),
+        ({"host": "//sdk.mediquo.com/v1"}, "has no dot"),
+        ({"host": "file:///v1"}, "is not a URL"),
+        ({"port": -1}, "is not a URL"),
+        ({"port": 99999}, "is not a URL"),
         ({"host": "https://sdk.mediquo.com:443/v1", "port": 8443}, "different ports"),
         ({"extra": {"allow_http": "perhaps"}}, "`allow_http`"),
     ],
@@ -467,7 +475,10 @@ def test_nothing_else_says_how_to_verify(settings, value):
     [
         ({"timeout": "abc"}, r"`timeout` in .* extra must be a number, such as 30\."),
         ({"requests_per_minute": "abc"}, r"`requests_per_minute` .* a number, such as 600\."),
-        ({"requests_per_minute": 0.5}, r"`requests_per_minute` must be 1 or more\."),
+        (
+            {"requests_per_minute": 0.5},
+            r"`requests_per_minute` must be 1 or more, and 1000000 at most\.",
+        ),
         ({"timeout": "3601"}, r"`timeout` must be seconds above 0, and 3600 at most\."),
         ({"allow_http": "yes"}, r"`allow_http` in .* extra must be true or false\."),
         ({"verify": "yes"}, r"`verify` must be true, false or the path of an existing CA file"),
@@ -486,7 +497,7 @@ def test_an_extra_that_is_no_object_is_an_error(extra):
     with pytest.raises(ConnectionSettingsError) as error:
         settings_of(connection)
     assert str(error.value) == (
-        'The connection\'s extra must be a JSON object, such as {"timeout": 30}.'
+        'The connection\'s extra must be a JSON object, such as {"timeout": 30}, of 64 KiB at most.'
     )
 
 
@@ -523,3 +534,40 @@ def test_what_may_be_the_rest_of_a_key_is_not_named(settings, caplog):
     settings(f"mediquo://key:s@host.example.com?wren&en=1@{HOST}")
     assert "no effect: 2." in caplog.text
     assert "wren" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        '{"timeout": 30, "x": "' + "y" * (1 << 16) + '"}',
+        '{"timeout": ' + "9" * 5000 + "}",
+        "[" * 10_000,
+    ],
+    ids=range(3),
+)
+def test_an_extra_has_a_bound(extra):
+    connection = Connection(conn_id="x", login="key", password="secret", extra=extra)
+    with pytest.raises(ConnectionSettingsError, match="must be a JSON object"):
+        settings_of(connection)
+
+
+def test_names_in_an_extra_are_told_of_but_not_without_end(caplog):
+    extra = {f"\x1b[2J\u202e{number}": 1 for number in range(1000)}
+    settings_of(Connection(conn_id="x", login="key", password="secret", extra=json.dumps(extra)))
+    (warning,) = warnings(caplog)
+    assert "and 980 more" in warning.getMessage()
+    assert len(warning.getMessage()) < 2000
+    assert warning.getMessage().isprintable()
+
+
+@pytest.mark.parametrize("name", ["login", "password"])
+@pytest.mark.parametrize("way", ["JSON", "URI"])
+@pytest.mark.parametrize(
+    "key", ["wren\r\nX-Evil: 1", "wren\0", "wr\u00e9n", "wren" * 2000], ids=range(4)
+)
+def test_a_key_injects_no_header_whichever_way_it_comes(settings, caplog, name, way, key):
+    keys = KEYS | {name: key}
+    uri = f"mediquo://{quoted(keys['login'])}:{quoted(keys['password'])}@"
+    with pytest.raises(ConnectionSettingsError, match="key") as error:
+        settings(uri) if way == "URI" else settings(**keys)
+    assert "wren" not in f"{error.value!r} {caplog.text}"

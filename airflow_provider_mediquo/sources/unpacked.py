@@ -1,0 +1,58 @@
+"""What a gzip file holds, as long as that is of use: ten megabytes can be made to hold ten gigabytes
+of nothing."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from typing import Any
+
+from airflow_provider_mediquo.api.errors import SourceError
+
+_FREE = 16 << 20  # bytes: the worst of them, blank lines, are read in seconds
+_MOST = 500  # bytes out of one. Patients give 5 to 50, and the format can do 1,030
+
+
+class Unpacked(io.RawIOBase):
+    """The bytes in a gzip stream; raises SourceError once they are far too many for its size.
+
+    :param name: of the file.
+    """
+
+    def __init__(self, packed: io.BufferedReader[Any], name: str) -> None:
+        self._packed = _Counted(packed)
+        self._file = gzip.GzipFile(fileobj=self._packed, mode="rb")  # type: ignore[call-overload]
+        self._name = name
+        self._count = 0
+
+    def readable(self) -> bool:
+        """Say that it is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some."""
+        count: int = self._file.readinto(buffer)
+        self._count += count
+        if self._count > max(_FREE, _MOST * self._packed.count):
+            raise SourceError(
+                f"{self._name} cannot be read any further: it is gzip and holds more than "
+                f"{_MOST} times its own size, which no list of patients does. The lines so far were "
+                "read."
+            )
+        return count
+
+    def close(self) -> None:
+        """Close what unpacks it."""
+        self._file.close()
+        super().close()
+
+
+class _Counted:
+    def __init__(self, file: io.BufferedReader[Any]) -> None:
+        self.count = 0
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._file.read(size)
+        self.count += len(block)
+        return block

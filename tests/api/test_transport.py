@@ -1,0 +1,292 @@
+"""Answers that have no end, or are made to do harm, byte by byte."""
+
+import json
+import socket
+import threading
+import time
+import zlib
+from typing import Any
+
+import pytest
+
+from airflow_provider_mediquo.api import exchange, patients
+from airflow_provider_mediquo.api.errors import (
+    AuthenticationError,
+    MediquoError,
+    RateLimitedError,
+    RejectedRequestError,
+    ServerError,
+    UnreachableError,
+)
+from airflow_provider_mediquo.api.exchange import Received, read_answer
+from airflow_provider_mediquo.api.patients import encode_patient, get, upsert
+from airflow_provider_mediquo.api.watch import Watch
+
+ADA = upsert([encode_patient({"code": "m-1", "first_name": "Ada"})])
+LONG = 60.0
+"""Seconds of `timeout` that a bound in bytes does not wait for."""
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def endless(begin: bytes, block: bytes) -> Any:
+    def answer(wire: Any, connection: socket.socket) -> None:
+        wire.send(connection, begin)
+        while not wire.stopped.is_set():
+            wire.send(connection, block)
+
+    return answer
+
+
+ENDLESS = {
+    "status line": endless(b"HTTP/1.1 200 ", b"x" * 65_536),
+    "interim answers": endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 3000),
+    "header": endless(OK + b"X: ", b"x" * 65_536),
+    "headers": endless(OK, b"x: y\r\n" * 10_000),
+    "chunk": endless(CHUNKED + b"38D7EA4C68000\r\n", b"x" * 65_536),
+    "chunk size": endless(CHUNKED, b"1" * 65_536),
+    "chunk extension": endless(CHUNKED + b"1;", b"x" * 65_536),
+    "empty chunk extensions": endless(CHUNKED, b"1;" + b"x" * 60_000 + b"\r\n \r\n"),
+    "trailer": endless(CHUNKED + b"2\r\n{}\r\n0\r\n", b"x" * 65_536),
+    "trailers": endless(CHUNKED + b"2\r\n{}\r\n0\r\n", b"x: y\r\n" * 10_000),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_what_has_no_end_is_bounded_in_bytes(serve, connect, attempt, what):
+    wire = serve(ENDLESS[what])
+    client = connect(wire, timeout=LONG)
+    started = time.monotonic()
+    with pytest.raises((ServerError, UnreachableError)) as caught:
+        attempt(client, ADA)
+    assert caught.value.can_retry
+    assert time.monotonic() - started < LONG / 2, "the bound in seconds is another one"
+    assert wire.sent < 20_000_000, "what is beyond two megabytes was on its way at most"
+
+
+def packed(data: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])
+def test_nothing_is_unpacked_for_none_was_asked_to_be_packed(
+    serve, answer, connect, attempt, encoding
+):
+    body = packed(b'{"message": "Success"}')
+    wire = serve(answer(200, body, Content_Encoding=encoding))
+    with pytest.raises(ServerError):
+        attempt(connect(wire), ADA)
+    assert wire.requests[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+def test_a_request_that_nobody_reads_has_a_bound_in_seconds(serve, connect, authorities, secure):
+    """Sending waits for the other side too; here it takes nothing but what the system keeps."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def listen() -> None:
+            connection, _ = listener.accept()
+            if secure:
+                connection = authorities[0].server.wrap_socket(connection, server_side=True)
+            with connection:
+                while not over.wait(0.05) and connection.recv(1000):
+                    pass
+
+        listening = threading.Thread(target=listen)
+        listening.start()
+        url = f"http{'s' * secure}://127.0.0.1:{listener.getsockname()[1]}/v1"
+        client = connect(url, timeout=0.5, verify=authorities[0].file)
+        large = upsert([b'"' + b"x" * (1 << 20) + b'"'] * 20)
+        client.pace(large).take(1)
+        try:
+            with pytest.raises(UnreachableError):
+                client.send_once(large)
+        finally:
+            over.set()
+            client.close()
+            listening.join()
+
+
+# --- what is in a body ----------------------------------------------------------------------------
+
+
+def nested(levels: int, inner: str = "1") -> str:
+    return '{"a":' * levels + inner + "}" * levels
+
+
+def read(asked: Any, body: Any, status: int = 200, **headers: str) -> Any:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return read_answer(asked, Received(status, headers, content))
+
+
+def test_an_answer_may_have_64_levels():
+    levels = exchange._MOST_LEVELS
+    most = f'{{"code": "m-1", "x": {nested(levels - 1)}}}'.encode()
+    assert read(get("m-1"), most)["code"] == "m-1"
+    for asked, status in ((get("m-1"), 200), (ADA, 200), (get("m-1"), 404)):
+        with pytest.raises(MediquoError):
+            read(asked, f'{{"code": "m-1", "x": {nested(levels)}}}'.encode(), status)
+
+
+@pytest.mark.parametrize("levels", [100, 400, *range(900, 1000, 7), 5000, 100_000])
+def test_a_refusal_of_any_depth_is_a_refusal(levels):
+    with pytest.raises(RejectedRequestError) as caught:
+        read(ADA, nested(levels, '"patients.0.email"').encode(), 422)
+    assert caught.value.named == {}
+
+
+@pytest.mark.parametrize("levels", [60, 400, *range(900, 1000, 7), 5000])
+def test_a_patient_of_any_depth_is_compared_or_lost(serve, answer, connect, levels):
+    body = f'{{"code": "m-1", "meta": {nested(levels)}}}'.encode()
+    client = connect(serve(answer(200, body)))
+    with Watched(client) as watch:
+        assert watch.look() is False
+        assert watch.trouble or "differ" in str(watch)
+
+
+class Watched:
+    """A watch over `m-1`, which was written with a `meta`."""
+
+    def __init__(self, client: Any) -> None:
+        from airflow_provider_mediquo.api.visibility import make_proof
+
+        patient = {"code": "m-1", "first_name": "Ada", "meta": {"a": 1}}
+        self._watch = Watch(client, {"m-1": make_proof(patient, client.settings.secret_key, None)})
+
+    def __enter__(self) -> Watch:
+        return self._watch
+
+    def __exit__(self, *failure: object) -> None:
+        self._watch.close()
+
+
+WRONG: list[Any] = [None, 7, -1.5, True, "", "x" * 900_000, [], {}, [[["m-1"]]], {"m-1": {}}]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=range(len(WRONG)))
+@pytest.mark.parametrize("name", ["first_name", "meta", "plan", "updated_at", "phone", "locale"])
+def test_a_field_of_any_kind_is_no_reason_to_fail(serve, answer, connect, name, value):
+    client = connect(serve(answer(200, {"code": "m-1", "first_name": "Ada", name: value})))
+    with Watched(client) as watch:
+        assert watch.look() is False
+        assert not watch.trouble
+
+
+@pytest.mark.parametrize("code", [None, 7, True, [], {}, "", "m-2", "m-1/", "m-11", "x" * 900_000])
+def test_another_patient_than_was_asked_for_is_no_answer(serve, answer, connect, attempt, code):
+    client = connect(serve(answer(200, {"code": code, "first_name": "Ada"})))
+    with pytest.raises(ServerError) as caught:
+        attempt(client, get("m-1"))
+    assert caught.value.status == 200
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"), [("M-1", "m-1"), ("e\u0301", "\u00e9"), ("\u00c9", "e\u0301")]
+)
+def test_but_a_database_may_take_cases_and_forms_of_unicode_for_one(asked, told):
+    assert read(get(asked), {"code": told})["code"] == told
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"code": "m-1", "n": NaN, "i": -Infinity}',
+        b'{"code": "m-2", "code": "m-1"}',
+        b'{"code": "m-1", "n": ' + b"9" * 4000 + b"}",
+        b'{"code": "m-1", "n": 1e999999999}',
+        b'\xef\xbb\xbf{"code": "m-1"}',
+        '{"code": "m-1"}'.encode("utf-16"),
+        b'{"code": "m-1", "x": "\\ud800"}',
+    ],
+    ids=range(7),
+)
+def test_json_that_is_odd_is_read_or_lost(body):
+    try:
+        assert read(get("m-1"), body)["code"] == "m-1"
+    except ServerError as error:
+        assert error.status == 200
+
+
+@pytest.mark.parametrize(
+    ("errors", "named"),
+    [
+        ({f"patients.{n}.email": ["x"] for n in range(30_000)}, range(1000)),
+        ({"patients." * 100_000: 1}, ()),
+        ({"patients.1." + "a" * 900_000: 1}, (1,)),
+        ({"patients." + "9" * 900_000: 1}, ()),
+        ({"patients.999.email": 1, "patients.-1.email": 1}, (999,)),
+        (["patients.0.email"] * 50_000, (0,)),
+    ],
+    ids=range(6),
+)
+def test_whatever_a_refusal_blames_is_read_in_one_go(errors, named):
+    started = time.process_time()
+    with pytest.raises(RejectedRequestError) as caught:
+        read(ADA, {"message": "no", "errors": errors}, 422)
+    assert caught.value.named.keys() == {*named}
+    assert time.process_time() - started < 5, "it takes a tenth of a second"
+
+
+def test_blame_of_records_that_do_not_exist_spares_nobody(serve, answer, connect, upload, people):
+    blame = {f"patients.{n}.email": ["x"] for n in (1, 500, 999)}
+
+    def judge(wire: Any, connection: socket.socket) -> None:
+        bad = b'"m-3"' in wire.requests[-1].body
+        wire.send(connection, answer(422, {"errors": blame}) if bad else answer())
+
+    run = upload(connect(serve(judge)), people(10), max_rejects=1)
+    assert run.codes("mediquo") == {"m-3"}
+    assert run.report.upserted == 9
+
+
+def test_a_page_of_a_megabyte_says_no_more_than_its_status(serve, answer, connect, attempt):
+    client = connect(serve(answer(401, b"<p>canary</p>" * 80_000)))
+    with pytest.raises(AuthenticationError) as caught:
+        attempt(client, ADA)
+    assert len(str(caught.value)) < 300
+    assert "canary" not in str(caught.value)
+
+
+# --- headers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", ["1" + "0" * 30, "9" * 99, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_pause_lasts_an_hour_at_most_whatever_is_asked_for(
+    serve, answer, connect, attempt, asked
+):
+    """A triggerer lives on, and all that it asks mediQuo would wait."""
+    client = connect(serve(answer(429, b"", Retry_After=asked)))
+    with pytest.raises(RateLimitedError) as caught:
+        attempt(client, ADA)
+    assert caught.value.retry_after == 3600
+    assert 3500 < client.pace(ADA).take(1) <= 3600
+
+
+@pytest.mark.parametrize("asked", ["-5", "nan", "inf", "1e9", "", "soon", "\xff", "0x10"])
+def test_a_pause_that_is_none_is_a_minute(serve, answer, connect, attempt, asked):
+    client = connect(serve(answer(429, b"", Retry_After=asked)))
+    with pytest.raises(RateLimitedError) as caught:
+        attempt(client, ADA)
+    assert caught.value.retry_after == 60
+
+
+@pytest.mark.parametrize(
+    "limit", ["0", "-1", "1" + "0" * 30, "9" * 5000, "x", "", "1.5", "nan", "\xb2", "600, 600"]
+)
+def test_a_limit_that_cannot_be_one_changes_nothing(serve, answer, connect, attempt, limit):
+    client = connect(serve(answer(200, None, x_ratelimit_limit=limit)))
+    for _ in range(3):
+        attempt(client, ADA)
+    assert client.pace(ADA).take(600) == 0.0
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "9" * 60_000, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_clock_that_is_none_or_far_away_makes_a_proof_all_the_same(
+    serve, answer, connect, upload, people, date
+):
+    run = upload(connect(serve(answer(200, None, Date=date))), people(3))
+    assert len(run.report.sample) == 3
+    assert patients.check_code("m-1") in run.report.sample

@@ -1,0 +1,66 @@
+"""How many rows of a database are in memory at a time."""
+
+import sqlite3
+
+import pytest
+
+from airflow_provider_mediquo.sources import rows as rows_module
+from airflow_provider_mediquo.sources.rows import Rows
+
+
+class Connection(sqlite3.Connection):
+    """Notes how many rows it is asked for each time."""
+
+    def cursor(self):
+        return super().cursor(Cursor)
+
+
+class Cursor(sqlite3.Cursor):
+    def fetchmany(self, count):
+        asked.append(count)
+        return super().fetchmany(count)
+
+
+Connection.__module__ = "sqlite3"  # by which the driver is known
+asked = []
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Read rows whose scans have these lengths, and return how many were asked for each time."""
+
+    class Hook:
+        def get_conn(self):
+            return sqlite3.connect(tmp_path / "db", check_same_thread=False, factory=Connection)
+
+    def read(*lengths):
+        asked.clear()
+        with sqlite3.connect(tmp_path / "db") as connection:
+            connection.execute("CREATE TABLE members (code, first_name, scan)")
+            values = [(number, "Ada", bytes(length)) for number, length in enumerate(lengths)]
+            connection.executemany("INSERT INTO members VALUES (?, ?, ?)", values)
+        connection.close()
+        rows = Rows(Hook(), "SELECT * FROM members ORDER BY code", None, lambda names: None)
+        assert [row["code"] for row in rows] == [*range(len(lengths))]
+        return asked
+
+    return read
+
+
+def test_few_are_asked_for_before_it_is_known_how_long_they_are(read):
+    assert read(*[10] * 3500)[:5] == [10, 100, 1000, 1000, 1000]
+
+
+def test_of_long_rows_fewer_are_asked_for(read, monkeypatch):
+    monkeypatch.setattr(rows_module, "_MOST_BYTES", 1 << 20)
+    assert {*read(*[100_000] * 40)[1:]} == {10}
+
+
+def test_of_rows_that_are_longer_than_all_that_is_one(read, monkeypatch):
+    monkeypatch.setattr(rows_module, "_MOST_BYTES", 1 << 20)
+    assert {*read(*[2_000_000] * 15)[1:]} == {1}
+
+
+def test_once_they_are_short_again_so_are_many(read, monkeypatch):
+    monkeypatch.setattr(rows_module, "_MOST_BYTES", 1 << 20)
+    assert read(*[2_000_000] * 12, *[10] * 2500)[-2:] == [1000, 1000]
