@@ -1,24 +1,20 @@
 """How an exchange is sent: headers, time-outs, retries, pauses.
 
-The only user of `requests`, with `transport.py`.
+The only user of `requests`, with `session.py` and `transport.py`.
 """
 
 from __future__ import annotations
 
 import http.client
-import ssl
 import threading
 import time
-import traceback
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Generic, TypeVar
 
 import requests
 import tenacity
 import urllib3
 
-from airflow_provider_mediquo import __version__
 from airflow_provider_mediquo.api.errors import (
     ConnectionSettingsError,
     MediquoError,
@@ -38,8 +34,8 @@ from airflow_provider_mediquo.api.exchange import (
 )
 from airflow_provider_mediquo.api.ledger import Tally
 from airflow_provider_mediquo.api.pacing import WINDOW, Pace, pace_of
+from airflow_provider_mediquo.api.session import forget, is_of_certificate, new_session
 from airflow_provider_mediquo.api.settings import Settings
-from airflow_provider_mediquo.api.transport import BoundedAdapter
 
 T = TypeVar("T")
 
@@ -53,7 +49,6 @@ PATIENCE = 600.0
 _CONNECT_TIMEOUT = 5.0  # seconds, per address of the host
 _MOST_BYTES = 1 << 20  # of an answer; the longest documented one has 500
 _NO_PROXY = {"http": "", "https": ""}  # what stays on this machine shall not leave it
-_USER_AGENT = f"airflow-provider-mediquo/{__version__}"
 
 
 @dataclass
@@ -170,8 +165,8 @@ class MediquoClient:
         try:
             received = self._request(exchange)
         except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
-            problem, is_certificate = type(error).__name__, _is_certificate(error)
-            _forget(error)
+            problem, is_certificate = type(error).__name__, is_of_certificate(error)
+            forget(error)
         finally:
             limit = received.headers.get("x-ratelimit-limit") if received else None
             pace.answered(whole_number(limit))
@@ -202,7 +197,7 @@ class MediquoClient:
 
     def _session(self) -> requests.Session:
         if not hasattr(self._local, "session"):
-            self._local.session = _new_session(self.settings, self._aborted)
+            self._local.session = new_session(self.settings, self._aborted)
             self._sessions.append(self._local.session)
         return self._local.session  # type: ignore[no-any-return]  # a thread's attributes are Any
 
@@ -243,59 +238,6 @@ def _stopped() -> StoppedError:
     return StoppedError("Stopped before the request had its answer. Safe to run again.")
 
 
-def _new_session(settings: Settings, aborted: threading.Event) -> requests.Session:
-    session = _Session()
-    session.auth = _Keys(settings)
-    session.headers.update(
-        {
-            "User-Agent": _USER_AGENT,
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "Content-Type": "application/json",
-        }
-    )
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, BoundedAdapter(settings.timeout, aborted))
-    return session
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """See no redirects: even if told not to follow, requests would read and decode them."""
-        return None
-
-
-class _Keys(requests.auth.AuthBase):
-    """Both keys as headers. As `auth`, it also keeps requests from adding those of a .netrc."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["X-API-Key"] = self._settings.api_key
-        request.headers["X-Secret-Key"] = self._settings.secret_key
-        return request
-
-
 def _wait(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     return max(BACKOFF(state), getattr(error, "retry_after", 0.0))
-
-
-def _forget(error: BaseException | None) -> None:
-    """Drop what the frames of an error hold: the connection, the patients and both keys.
-
-    urllib3 has such frames refer to their own error, so that only the garbage collector would.
-    """
-    while error:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__context__
-
-
-def _is_certificate(error: BaseException | None) -> bool:
-    """Whether OpenSSL says so; the text of the error holds the path too, and so a patient's code."""
-    if isinstance(error, ssl.SSLError) and "CERTIFICATE" in str(error.reason):
-        return True
-    within = (error.__cause__, error.__context__, *error.args) if error else ()
-    return any(_is_certificate(each) for each in within if isinstance(each, Exception))
