@@ -7,7 +7,6 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -62,8 +61,7 @@ def get(code: str) -> Exchange[dict[str, Any]]:
     """
     code = check_code(code)
     path = f"/patients/{quote(code, safe='')}"
-    read = partial(_read_patient, code)
-    return Exchange("patients/{code}", "GET", path, read, can_be_missing=True)
+    return Exchange("patients/{code}", "GET", path, _PatientOf(code), can_be_missing=True)
 
 
 def authenticate(code: str) -> Exchange[AccessToken]:
@@ -137,15 +135,20 @@ def _read_blame(content: Any) -> dict[int, set[str]]:
     return blame
 
 
-def _read_patient(code: str, content: Any) -> dict[str, Any]:
-    """Accept the patient that was asked for: nobody else's record may pass for it."""
-    try:
-        patient = dict(_ANSWER.load(content))
-    except ValidationError:
-        patient = {}
-    if _identity(patient.get("code", "")) != _identity(code):
-        raise ValueError
-    return patient
+@dataclass(frozen=True)
+class _PatientOf:
+    """Reads the patient that was asked for: nobody else's record may pass for it."""
+
+    code: str
+
+    def __call__(self, content: Any) -> dict[str, Any]:
+        try:
+            patient = dict(_ANSWER.load(content))
+        except ValidationError:
+            patient = {}
+        if _identity(patient.get("code", "")) != _identity(self.code):
+            raise ValueError
+        return patient
 
 
 def _identity(code: str) -> str:
