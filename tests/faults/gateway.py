@@ -287,6 +287,11 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+class _Secure(ssl.SSLSocket):
+    def __del__(self) -> None:
+        self.close()  # Python leaves it open where the client is gone before the handshake
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
@@ -294,6 +299,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, gateway: Gateway, tls: ssl.SSLContext) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.gateway, self._tls = gateway, tls
+        tls.sslsocket_class = _Secure
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         try:
