@@ -211,7 +211,7 @@ def as_name(text: str) -> str:
     name = _NO_NAME.sub(lambda found: "".join(f"%{ord(each):02X}" for each in found[0]), text)
     content = name.encode(errors="replace")
     if len(content) <= _MOST_NAME:
-        return name
+        return content.decode()
     return f"{content[:_MOST_NAME].decode(errors='ignore')}-{sha256(content).hexdigest()[:16]}"
 
 

@@ -286,6 +286,7 @@ def test_a_record_is_one_line_of_ascii_that_reads_back_as_it_was(code, file, col
 @example("../../etc")
 @example("x" * 10_000)
 @example("\U0001f600" * 100)
+@example("\ud800")
 def test_a_name_is_that_of_one_file_in_its_folder(text):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / as_name(text)
