@@ -51,6 +51,7 @@ services: $(VENV)/installed-test
 	@sh scripts/services.sh "postgresql mariadb" $(PYTHON) $(VENV) --group test --group mysql
 
 lint: $(VENV)/installed-test
+	$(UV)/uv lock --check --quiet
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -66,7 +67,7 @@ lock: uv
 
 # Strict: what could not be looked up is a failure, too.
 audit: $(AUDIT)/installed
-	@$(UV)/uv export --quiet --locked --all-groups --all-extras --no-emit-project --output-file $(AUDIT)/locked.txt
+	@$(UV)/uv export --quiet --frozen --all-groups --all-extras --no-emit-project --output-file $(AUDIT)/locked.txt
 	@$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off --requirement $(AUDIT)/locked.txt
 
 bench: $(BENCHMARKS)

@@ -20,5 +20,7 @@ fi
 venv=$1
 shift
 echo "Installing into $venv ..."
-# Inexact: what other targets have put there stays.
-UV_PROJECT_ENVIRONMENT=$venv "$tools/uv" sync --quiet --locked --inexact --python "$python" "$@"
+# Frozen: whatever uv's settings are here. Inexact: what other targets have put there stays. By its
+# path: where there are several, uv may take another one for the same name.
+path=$("$python" -c 'import sys; print(sys.executable)')
+UV_PROJECT_ENVIRONMENT=$venv "$tools/uv" sync --quiet --frozen --inexact --python "$path" "$@"

@@ -188,7 +188,7 @@ def export_lock() -> Path:
     """Return a file of the version and the hashes of each package in uv.lock."""
     HOME.mkdir(exist_ok=True)
     locked = HOME / "locked.txt"
-    command = [UV, "export", "--quiet", "--locked", "--all-groups", "--all-extras"]
+    command = [UV, "export", "--quiet", "--frozen", "--all-groups", "--all-extras"]
     command += ["--no-emit-project", "--output-file", str(locked)]
     subprocess.run(command, cwd=ROOT, check=True)
     return locked
