@@ -48,6 +48,7 @@ class MediquoHook(BaseHook):
         super().__init__()
         self.mediquo_conn_id = mediquo_conn_id
         self._upload: Upload | None = None
+        self._is_stopped = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Take no keys and no records along: a copy, wherever it is, reads the connection anew."""
@@ -80,10 +81,13 @@ class MediquoHook(BaseHook):
         rejects = RejectLog(_rejects_file(checked.rejects_path, rejects_name))
         with closing(MediquoClient(self.settings)) as client:
             self._upload = Upload(client, checked, rejects)
+            if self._is_stopped:  # while the source was made ready, say
+                self._upload.stop()
             return self._upload.run(patients)
 
     def stop(self) -> None:
-        """End what is under way, because the task is being killed."""
+        """End what is under way, and what would begin, because the task is being killed."""
+        self._is_stopped = True
         if "_client" in self.__dict__:
             self._client.stop(abort=True)
         if self._upload:
@@ -153,7 +157,10 @@ class MediquoHook(BaseHook):
     def _client(self) -> MediquoClient:
         from airflow_provider_mediquo.api.client import MediquoClient
 
-        return MediquoClient(self.settings)
+        client = MediquoClient(self.settings)
+        if self._is_stopped:
+            client.stop(abort=True)
+        return client
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:

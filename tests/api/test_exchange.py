@@ -60,6 +60,12 @@ def test_a_200_that_is_no_json_is_an_answer_that_was_lost(body):
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("status", [300, 302, 307, 399])
+def test_a_redirect_is_no_success_whatever_its_body_says(status):
+    with pytest.raises(ConnectionSettingsError):
+        read_answer(upsert([]), received(status, b'{"message": "Success"}'))
+
+
 def test_a_204_is_no_documented_answer():
     with pytest.raises(ServerError):
         read_answer(upsert([]), received(204, b""))

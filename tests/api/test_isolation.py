@@ -4,11 +4,13 @@ import random
 import statistics
 from collections import Counter
 from collections.abc import Callable, Collection
+from itertools import permutations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_mediquo.api.broken import RefusedChunks
 from airflow_provider_mediquo.api.errors import RejectedRequestError, TooManyRejectsError
 from airflow_provider_mediquo.api.isolation import isolate
 from airflow_provider_mediquo.sandbox import Sandbox
@@ -80,6 +82,14 @@ def test_where_all_are_named_it_takes_two_requests_and_one_for_each_of_them(bad)
 @pytest.mark.parametrize("bad", [1, 2, 3, 5, 10])
 def test_where_one_is_named_at_a_time_each_costs_two(bad):
     assert mean_requests(bad, FIRST) == 2 * bad + 1
+
+
+def test_one_bad_record_among_those_named_is_reason_to_go_by_names():
+    steps = isolate([*range(10)], {0, 1})
+    assert next(steps) == [*range(2, 10)]
+    assert steps.send({0}) == [0], "of the rest, the 2 is named"
+    assert steps.send({0}) == [1]
+    assert steps.send(None) == [*range(3, 10)]
 
 
 @pytest.mark.parametrize(("bad", "most"), [(1, 11), (2, 18), (3, 25), (5, 36), (10, 59)])
@@ -218,6 +228,12 @@ def test_in_a_row_is_what_is_so_in_the_source(strict_box, client, upload, people
     run = upload(client, records, max_rejects=2000)
     assert run.error is None
     assert len(strict_box.patients) == 2000
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_whichever_of_those_in_a_row_becomes_known_last_is_one_too_many(order):
+    refused = RefusedChunks(100)
+    assert [refused.add(number, 100) for number in order] == [0, 0, 300]
 
 
 def test_small_chunks_prove_little(strict_box, client, upload, people):

@@ -56,6 +56,15 @@ def test_a_pause_counts_while_it_lasts():
     assert 7 <= tally.seconds_throttled() < 60
 
 
+def test_a_pause_that_several_wait_for_counts_once_and_from_its_beginning():
+    tally = Tally()
+    with tally.waiting():
+        tally._since -= 7
+        with tally.waiting():
+            assert 7 <= tally.seconds_throttled() < 14
+    assert 7 <= tally.seconds_throttled() < 14
+
+
 def test_an_upload_tells_of_its_progress_every_30_seconds(
     box, client, upload, people, monkeypatch, caplog
 ):

@@ -42,6 +42,14 @@ def test_plain_http_to_another_host_needs_a_word(url):
 
 
 @pytest.mark.parametrize(
+    "host", ["notlocalhost", "my.localhost", "127.0.0.1.example.com", "0.0.0.0", "128.0.0.1"]
+)
+def test_a_host_that_only_looks_like_this_machine_is_another(host):
+    with pytest.raises(ConnectionSettingsError, match="allow_http"):
+        make(base_url=f"http://{host}/v1")
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "",

@@ -132,6 +132,15 @@ def test_it_gets_those_parts_of_the_context_that_it_names(box, run_task):
     assert box.patients["m-1"]["tax_id"] == "2026-01-02 manual__2026-01-02"
 
 
+def test_an_argument_goes_before_a_part_of_the_context_with_its_name(box, run_task):
+    @task.mediquo_upsert
+    def upsert(ds):
+        return [patient(ds)]
+
+    assert run_task(upsert(ds="m-1").operator).state == "success"
+    assert set(box.patients) == {"m-1"}
+
+
 def test_text_among_its_arguments_is_a_template(box, run_task):
     @task.mediquo_upsert
     def upsert(one, *, other):

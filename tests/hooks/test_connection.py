@@ -6,6 +6,7 @@ import urllib.parse
 from string import printable
 
 import pytest
+import trustme
 from airflow.models import Connection as StoredConnection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, Connection
 from airflow.sdk.log import redact
@@ -449,8 +450,15 @@ def test_the_certificate_is_verified_or_not(settings, given, read):
 
 def test_it_may_be_verified_with_a_file(settings, tmp_path):
     file = tmp_path / "ca.pem"
-    file.touch()
+    trustme.CA().cert_pem.write_to_path(str(file))
     assert settings(extra={"verify": str(file)}).verify == str(file)
+
+
+@pytest.mark.parametrize("content", ["", "wren", "-----BEGIN CERTIFICATE-----\nwren\n"])
+def test_a_file_that_holds_no_certificate_is_said_to_hold_none(settings, tmp_path, content):
+    (tmp_path / "ca.pem").write_text(content)
+    with pytest.raises(ConnectionSettingsError, match="certificates as PEM"):
+        settings(extra={"verify": str(tmp_path / "ca.pem")})
 
 
 def test_a_file_that_is_not_there_is_said_to_be_missing(settings, tmp_path):

@@ -19,8 +19,10 @@ from airflow_provider_mediquo.api.errors import (
     MediquoError,
     PatientNotFoundError,
     RejectedRequestError,
+    StoppedError,
     TooManyRejectsError,
 )
+from airflow_provider_mediquo.api.pacing import pace_of
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 
 
@@ -81,6 +83,11 @@ def test_a_connection_that_works_is_told_to(box):
     works, message = MediquoHook().test_connection()
     assert works
     assert box.url in message
+
+
+def test_a_test_of_the_connection_counts_towards_the_limit(box):
+    assert MediquoHook().test_connection()[0]
+    assert pace_of(box.url, "patients/{code}").take(1) > 0
 
 
 @pytest.mark.parametrize("key", ["login", "password"])
@@ -245,6 +252,17 @@ def test_an_error_can_be_told_from_another_by_its_status(box):
 def test_one_hook_can_upsert_again_and_again(box):
     hook = MediquoHook()
     assert [hook.upsert_patients([ADA]).upserted for _ in range(3)] == [1, 1, 1]
+
+
+def test_what_begins_after_it_was_stopped_sends_nothing(box, people):
+    """As where a task is killed while its function makes the list of them."""
+    hook = MediquoHook()
+    hook.stop()
+    with pytest.raises(StoppedError):
+        hook.upsert_patients(people(3))
+    with pytest.raises(StoppedError):
+        hook.get_patient("m-1")
+    assert box.counters.total == 0
 
 
 def test_to_stop_what_is_not_under_way_does_nothing():

@@ -224,6 +224,14 @@ def test_the_rejects_file_is_named_after_the_try_and_no_other_try_overwrites_it(
         assert line["problems"] == {"first_name": "required"}
 
 
+def test_the_first_of_a_mapped_task_has_the_index_0(box, run_task, tmp_path):
+    mapped = MediquoUpsertPatientsOperator.partial(
+        task_id="upsert", rejects_path=str(tmp_path), max_rejects=1
+    ).expand(patients=[[{"code": "bad"}]])
+    run = run_task(mapped, map_index=0)
+    assert run.result["rejects_path"].endswith("/upsert-0-1.jsonl")
+
+
 def test_without_a_folder_the_rejects_are_in_the_log(box, run_task):
     run = run_task(upsert([{"code": "bad"}], max_rejects=1))
     assert run.state == "success"

@@ -1,5 +1,6 @@
 """A restart, asked for in either way: of the object, or of the control API."""
 
+import time
 from http.client import HTTPException
 
 import pytest
@@ -39,11 +40,29 @@ def test_what_is_visible_stays_as_it_was(client, patient, restart):
     assert client.get().json() == before
 
 
+def test_what_was_due_before_it_is_visible_though_nobody_had_looked(
+    connect, patient, restart, eventually
+):
+    client = connect(lag=0.01)
+    client.put(patient)
+    due = time.monotonic() + 0.01
+    eventually(lambda: time.monotonic() > due)
+    restart(client)
+    assert client.get().status_code == 200
+
+
 def test_the_rate_limit_begins_anew(connect, restart):
     client = connect(requests_per_minute=1)
     assert [client.get().status_code for _ in range(2)] == [404, 429]
     restart(client)
     assert client.get().status_code == 404
+
+
+def test_nothing_of_the_minute_before_it_counts(connect, restart):
+    client = connect(requests_per_minute=3)
+    before = [client.get().status_code for _ in range(4)]
+    restart(client)
+    assert [client.get().status_code for _ in range(4)] == before == [404, 404, 404, 429]
 
 
 def test_settings_scripts_and_the_journal_stay(client, restart):

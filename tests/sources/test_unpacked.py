@@ -64,3 +64,10 @@ def test_a_bomb_behind_honest_rows_ends_once_it_is_too_much_for_both():
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     packed = packer.compress(rows) + packer.compress(b"\n" * SIZE) + packer.flush()
     assert 100 * len(gzip.compress(rows)) < -read(packed) < SIZE
+
+
+def test_the_bound_itself_is_below_the_worst_of_the_format(monkeypatch):
+    monkeypatch.undo()
+    bomb = gzip.compress(b"\n" * SIZE)
+    with pytest.raises(SourceError, match="500 times"):
+        io.BufferedReader(Unpacked(io.BufferedReader(io.BytesIO(bomb)), "a.gz")).read()

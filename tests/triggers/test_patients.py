@@ -119,6 +119,15 @@ def test_settings_that_cannot_work_end_it_at_once(box, connect):
     assert run(trigger("m-1"))["kind"] == "ConnectionSettingsError"
 
 
+def test_a_time_out_of_something_else_is_not_its_own(box, monkeypatch):
+    def get_conn(hook):
+        raise TimeoutError("of the supervisor")
+
+    monkeypatch.setattr(MediquoHook, "get_conn", get_conn)
+    with pytest.raises(TimeoutError, match="of the supervisor"):
+        run(trigger("m-1"))
+
+
 @pytest.mark.parametrize("outcome", ["503", "lost_before", "not_json"])
 def test_an_answer_that_fails_for_a_passing_reason_is_waited_out(box, outcome):
     write("m-1")
@@ -210,6 +219,14 @@ def test_many_codes_keep_the_pace(box, connect):
     event = run(trigger(*(f"m-{number}" for number in range(30)), seconds=1.5))
     assert event["status"] == "timed out"
     assert box.counters.total == 10
+
+
+def test_many_codes_take_few_threads(box):
+    wanted = dict.fromkeys(f"m-{number}" for number in range(20))
+    MediquoHook().upsert_patients({"code": c, "first_name": "Ada", "plan": "a"} for c in wanted)
+    box.settings.latency = 0.05
+    assert run(trigger(wanted=wanted)) == {"status": "visible"}
+    assert box.counters.max_in_flight <= 4
 
 
 def test_a_trigger_that_is_cancelled_leaves_no_thread_waiting(box, eventually):
