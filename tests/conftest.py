@@ -24,6 +24,7 @@ import pytest
 from airflow_provider_mediquo.sandbox import Sandbox
 
 pytest_plugins = ["tests.services.fixtures"]
+pytest.register_assert_rewrite("tests.faults.invariants")
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
 PLENTY = 1_000_000
 

@@ -259,7 +259,7 @@ LIMITS = {
     "what these may take, if all are as long as the longest of some before": (
         rows_module._MOST_BYTES
     ),
-    "seconds of an answer, from its first byte to its last": settings.DEFAULT_TIMEOUT,
+    "seconds of an answer, from the request being sent to its last byte": settings.DEFAULT_TIMEOUT,
     "seconds of that `timeout`": settings.MAX_TIMEOUT,
     "the body of an answer": client._MOST_BYTES,
     "an answer with all that is around its body": transport._MOST_BYTES,

@@ -34,7 +34,7 @@ from airflow_provider_mediquo.api.exchange import (
 )
 from airflow_provider_mediquo.api.ledger import Tally
 from airflow_provider_mediquo.api.pacing import WINDOW, Pace, pace_of
-from airflow_provider_mediquo.api.session import forget, is_of_certificate, new_session
+from airflow_provider_mediquo.api.session import forget, new_session, problem_of_certificate
 from airflow_provider_mediquo.api.settings import Settings
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ BACKOFF = tenacity.wait_exponential(multiplier=0.5, max=30) + tenacity.wait_rand
 PATIENCE = 600.0
 """Seconds of nothing but 429 after which sending stops."""
 
-_CONNECT_TIMEOUT = 5.0  # seconds, per address of the host
+_CONNECT_TIMEOUT = 4.0  # seconds, per address of the host; Airflow kills 5 s after SIGTERM
 _MOST_BYTES = 1 << 20  # of an answer; the longest documented one has 500
 _NO_PROXY = {"http": "", "https": ""}  # what stays on this machine shall not leave it
 
@@ -80,9 +80,11 @@ class MediquoClient:
         it pauses the endpoint for this process. Raises the MediquoError of the last attempt.
         """
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(ATTEMPTS),
+            stop=_is_last,
             wait=_wait,
-            retry=tenacity.retry_if_exception_type((ServerError, UnreachableError)),
+            retry=tenacity.retry_if_exception_type(
+                (ServerError, UnreachableError, _CertificateError)
+            ),
             sleep=self._sleep,
             reraise=True,
         )
@@ -161,18 +163,18 @@ class MediquoClient:
         return Answer(value, sent_at(received, time.monotonic() - sending.first_left))
 
     def _receive(self, exchange: Exchange[Any], pace: Pace) -> Received:
-        received, problem, is_certificate = None, "", False
+        received, problem, certificate = None, "", ""
         try:
             received = self._request(exchange)
         except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
-            problem, is_certificate = type(error).__name__, is_of_certificate(error)
+            problem, certificate = type(error).__name__, problem_of_certificate(error)
             forget(error)
         finally:
             limit = received.headers.get("x-ratelimit-limit") if received else None
             pace.answered(whole_number(limit))
         # Raised out here because requests' errors hold the request: the body and both keys.
         if received is None:
-            raise self._unreachable(problem, is_certificate)
+            raise self._unreachable(problem, certificate)
         return received
 
     def _request(self, exchange: Exchange[Any]) -> Received:
@@ -192,7 +194,8 @@ class MediquoClient:
             for block in response.iter_content(1 << 14):
                 body += block
                 if len(body) > _MOST_BYTES:
-                    break  # leaving closes the connection; what was read is no JSON
+                    break  # leaving closes the connection
+            body = body if len(body) <= _MOST_BYTES else b""
             return Received(response.status_code, response.headers, body)
 
     def _session(self) -> requests.Session:
@@ -220,18 +223,27 @@ class MediquoClient:
             is_final=is_final,
         )
 
-    def _unreachable(self, name: str, is_certificate: bool) -> MediquoError:
+    def _unreachable(self, name: str, certificate: str) -> MediquoError:
         host = self.settings.host
         if self._aborted.is_set():
             return _stopped()
-        if is_certificate:
-            return ConnectionSettingsError(
-                f"The certificate of {host} was refused. If it is signed by your own authority, "
-                "give its CA file as `verify` in the connection."
+        if certificate:
+            return _CertificateError(
+                f"The certificate of {host} was refused: {certificate}. If it is signed by your "
+                "own authority, give its CA file as `verify` in the connection."
             )
         return UnreachableError(
             f"No answer from {host} ({name}). Check the host, the network and any proxy."
         )
+
+
+class _CertificateError(ConnectionSettingsError):
+    """The certificate is not to be trusted, or a byte of it was spoiled on its way."""
+
+
+def _is_last(state: tenacity.RetryCallState) -> bool:
+    error = state.outcome.exception() if state.outcome else None
+    return state.attempt_number >= (2 if isinstance(error, _CertificateError) else ATTEMPTS)
 
 
 def _stopped() -> StoppedError:

@@ -22,9 +22,7 @@ from airflow_provider_mediquo.api.errors import (
 T = TypeVar("T")
 
 _MOST_BACKOFF = 60.0  # seconds that a 5xx with Retry-After may ask for
-_MOST_PAUSE = (
-    3600.0  # seconds that a 429 may ask for: a triggerer lives for longer than any mistake
-)
+_MOST_PAUSE = 3600.0  # seconds that a 429 may ask for; a triggerer lives longer than a mistake
 _MOST_LEVELS = 64  # of an answer; what takes it apart would run out of stack at some hundreds
 
 

@@ -100,7 +100,7 @@ class Text(PatientField):
         if len(value) > MAX_BYTES:
             raise ValidationError("size")
         text = str.strip(value)
-        if not (text.isascii() and text.isprintable()) and not is_valid_text(text):
+        if not is_valid_text(text):
             raise ValidationError("text")
         return text
 

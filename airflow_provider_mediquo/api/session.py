@@ -65,9 +65,13 @@ def forget(error: BaseException | None) -> None:
         error = error.__context__
 
 
-def is_of_certificate(error: BaseException | None) -> bool:
-    """Whether OpenSSL says so; the text of the error holds the path too, and so a patient's code."""
-    if isinstance(error, ssl.SSLError) and "CERTIFICATE" in str(error.reason):
-        return True
+def problem_of_certificate(error: BaseException | None) -> str:
+    """Return what OpenSSL has against the server's certificate, if it is that.
+
+    The text of the error itself holds the path too, and so a patient's code.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
     within = (error.__cause__, error.__context__, *error.args) if error else ()
-    return any(is_of_certificate(each) for each in within if isinstance(each, Exception))
+    problems = (problem_of_certificate(each) for each in within if isinstance(each, Exception))
+    return next(filter(None, problems), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -54,8 +55,8 @@ class Settings:
             f"`timeout` must be seconds above 0, and {MAX_TIMEOUT} at most",
         )
         _require(
-            isinstance(self.verify, bool) or _is_file(self.verify),
-            "`verify` must be true, false or the path of an existing CA file on this worker",
+            isinstance(self.verify, bool) or _holds_certificates(self.verify),
+            "`verify` must be true, false or the path of an existing CA file on this worker, with certificates as PEM",
         )
 
     @cached_property
@@ -116,12 +117,15 @@ def _check_base_url(url: str, *, allow_http: bool) -> None:
     )
 
 
-def _is_file(path: str) -> bool:
-    """Whether it is one: of a device or a pipe there is no end."""
+def _holds_certificates(path: str) -> bool:
+    """Whether it is a file, for of a device or a pipe there is no end, and what is in it."""
     try:
-        return Path(path).is_file()
-    except (OSError, ValueError):  # not to be looked at, or a certificate instead of its path
+        if not Path(path).is_file():
+            return False
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (OSError, ValueError):  # not to be read, or a certificate instead of its path
         return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,6 +11,7 @@ import io
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -19,7 +20,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.poolmanager import PoolManager
 
 _MOST_BYTES = 2 << 20  # of an answer with all that is around its body
-_LOOK_UP = 0.25  # seconds: how soon a read notices that it was aborted
+_BLOCK = 1 << 14  # bytes that are sent at once: a TLS record
+_LOOK_UP = 0.25  # seconds: how soon what waits notices that it was aborted
 _SILENT = 0  # whatever is set for all of `http.client`: it would print both keys and the patients
 
 
@@ -56,14 +58,26 @@ def _bounded_pools(seconds: float, aborted: threading.Event) -> dict[str, Any]:
 
         def begin(self) -> None:
             super().begin()
+            while self.status < 200:  # it only announces one; http.client knows of 100 alone
+                self.headers = self.msg = None  # type: ignore[assignment]
+                super().begin()
             if self._bounded.has_ended:  # which http.client takes for the end of the headers
                 raise http.client.IncompleteRead(b"")
+            # urllib3 would log what it cannot read of them.
+            self.headers.defects.clear()
+            self.headers.set_payload("")
 
-    class Connection(HTTPConnection):
+    class Bounded(_Bounded):
+        def send(self, data: Any) -> None:
+            if self.sock is None:
+                self.connect()
+            _send(self.sock, data, seconds, aborted)
+
+    class Connection(Bounded, HTTPConnection):
         response_class = Answer
         debuglevel = _SILENT
 
-    class SecureConnection(HTTPSConnection):
+    class SecureConnection(Bounded, HTTPSConnection):
         response_class = Answer
         debuglevel = _SILENT
 
@@ -74,6 +88,40 @@ def _bounded_pools(seconds: float, aborted: threading.Event) -> dict[str, Any]:
         ConnectionCls = SecureConnection
 
     return {"http": Pool, "https": SecurePool}
+
+
+def _send(sock: socket.socket, data: bytes, seconds: float, aborted: threading.Event) -> None:
+    rest, ends = memoryview(data), time.monotonic() + seconds
+    while rest:
+        left = ends - time.monotonic()
+        if left <= 0 or aborted.is_set():
+            raise TimeoutError("the request was not taken in time")
+        sock.settimeout(min(left, _LOOK_UP))
+        with suppress(TimeoutError):
+            rest = rest[sock.send(rest[:_BLOCK]) :]
+
+
+class _Bounded:
+    """A connection on which nothing counts as accepted that was not sent to its end."""
+
+    sock: Any
+    connect: Any
+    _is_cut = False
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send a request; where that breaks off, urllib3 looks for a refusal all the same."""
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]
+        except OSError:
+            self._is_cut = True
+            raise
+
+    def getresponse(self) -> Any:
+        """Return the answer, unless it accepts what has not arrived."""
+        response = super().getresponse()  # type: ignore[misc]
+        if self._is_cut and response.status < 300:
+            raise http.client.IncompleteRead(b"")
+        return response
 
 
 class _BoundedReader(io.RawIOBase):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow_provider_mediquo.api.bounds import shown
@@ -28,6 +28,7 @@ class Watch:
         self.pending = {check_code(code): proof for code, proof in wanted.items()}
         self._not_found: set[str] = set()
         self._differ: dict[str, list[str]] = {}
+        self._unreadable: set[str] = set()
         self.trouble: str | None = None
         """What kept the last look from being complete."""
         for proof in filter(None, self.pending.values()):
@@ -78,11 +79,14 @@ class Watch:
         except MediquoError as error:
             if not error.can_retry:
                 raise
-            self.trouble = str(error)
+            if 200 <= (error.status or 0) < 300:
+                self._forget(code)
+                self._unreadable.add(code)  # this one: mediQuo is there, and may know the others
+            else:
+                self.trouble = str(error)
 
     def _note(self, code: str, patient: dict[str, Any] | None) -> None:
-        self._not_found.discard(code)
-        self._differ.pop(code, None)
+        self._forget(code)
         proof = self.pending[code]
         if patient is None:
             self._not_found.add(code)
@@ -91,15 +95,27 @@ class Watch:
         else:
             del self.pending[code]
 
+    def _forget(self, code: str) -> None:
+        self._not_found.discard(code)
+        self._unreadable.discard(code)
+        self._differ.pop(code, None)
+
     def __str__(self) -> str:
         parts = [f"Not visible yet: {len(self.pending):,}"]
         if self._not_found:
-            parts.append(f"not found: {', '.join(map(shown, sorted(self._not_found)))}")
+            parts.append(f"not found: {_shown(self._not_found)}")
         if self._differ:
             differ = (
                 f"{shown(code)} ({', '.join(self._differ[code])})" for code in sorted(self._differ)
             )
             parts.append(f"differ from what was written: {'; '.join(differ)}")
+        if self._unreadable:
+            which = _shown(self._unreadable)
+            parts.append(f"the answer is another patient, or cannot be read: {which}")
         if self.trouble:
             parts.append(f"the last look was cut short: {self.trouble}")
         return "; ".join(parts)
+
+
+def _shown(codes: Iterable[str]) -> str:
+    return ", ".join(map(shown, sorted(codes)))

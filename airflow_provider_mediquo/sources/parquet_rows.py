@@ -65,21 +65,25 @@ def _longest(dictionaries: Any, group: int, chunks: Iterable[Any]) -> int:
     """Return the bytes of a row that has the longest text of each dictionary.
 
     Of a dictionary's value there is one, however many rows have it: 5 KB of file can be 10 GB.
+    Which columns have one, a file need not say.
     """
-    paths = [chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page]
+    paths = [chunk.path_in_schema for chunk in chunks if not _unknown(chunk)]
     batches = dictionaries.iter_batches(1, [group], paths, use_threads=False) if paths else iter(())
     return sum(sum(map(_longest_of, batch.columns)) for batch in islice(batches, 1))
 
 
 def _longest_of(array: Any) -> int:
-    arrow, compute = import_module("pyarrow"), import_module("pyarrow.compute")
-    if arrow.types.is_dictionary(array.type):
+    types, compute = import_module("pyarrow").types, import_module("pyarrow.compute")
+    kind = array.type
+    if types.is_dictionary(kind):
         return compute.max(compute.binary_length(array.dictionary)).as_py() or 0
-    if arrow.types.is_struct(array.type):
+    if types.is_struct(kind):
         return sum(map(_longest_of, array.flatten()))
-    if arrow.types.is_map(array.type):
+    if types.is_map(kind):
         return _longest_of(array.keys) + _longest_of(array.items)
-    return _longest_of(array.values) if arrow.types.is_list(array.type) else 0
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _longest_of(array.values)
+    return int(kind.byte_width) if types.is_fixed_size_binary(kind) else 0
 
 
 def _unknown(chunk: Any) -> int:

@@ -228,7 +228,7 @@ def test_a_name_is_what_it_holds_and_not_what_it_says(client, upload):
 @example("a\ud800")
 def test_what_is_shown_is_one_visible_line(text):
     assert escaped(text).isprintable()
-    assert json.loads(f'"{escaped(text)}"') == text or escaped(text) == text
+    assert escaped(text) == text or json.loads(f'"{escaped(text)}"') == text
     assert len(shown(text * 1000)) <= 6 * 2 * 201
 
 

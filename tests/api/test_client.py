@@ -124,7 +124,8 @@ def test_a_certificate_that_nothing_vouches_for_is_refused(serve, answer, connec
     error = raised_by(lambda: connect(wire).send(ADA), ConnectionSettingsError)
     assert "CA file" in str(error)
     assert wire.requests == []
-    assert wire.connections == 1, "trying again would change nothing"
+    assert "self-signed" in str(error) or "issuer" in str(error)
+    assert wire.connections == 2, "it may have been spoiled on its way, but not twice"
 
 
 def test_a_ca_file_of_the_connection_vouches_for_it(serve, answer, connect, authorities):
@@ -319,6 +320,13 @@ def test_a_429_with_a_date_goes_by_the_servers_clock(box, client, attempt, skew)
     assert 89 <= raised_by(lambda: attempt(client, ADA), RateLimitedError).retry_after <= 91
 
 
+@pytest.mark.parametrize("asked", ["0", "Thu, 01 Jan 1970 00:00:00 GMT"])
+def test_a_429_that_asks_for_no_pause_means_a_second(serve, answer, connect, attempt, asked):
+    wire = serve(answer(429, b"", Retry_After=asked))
+    error = raised_by(lambda: attempt(connect(wire), ADA), RateLimitedError)
+    assert error.retry_after == 1.0, "or it is sent again and again without end"
+
+
 def test_a_pause_longer_than_ten_minutes_ends_it_at_once(box, client):
     box.script("upsert", "429:601")
     started = time.monotonic()
@@ -384,6 +392,16 @@ def test_an_answer_in_between_proves_that_mediquo_serves(box, client, brief_paus
     clock.ahead += 1000
     client.send(get("m-1"))
     assert sum(box.counters.requests["get"].values()) == 4
+
+
+def test_a_500_in_between_proves_nothing(box, client, attempt, clock):
+    run = [(60 * n, "429:5") for n in range(10)]
+    for ahead, outcome in [*run, (570, "500"), (601, "429:5")]:
+        clock.ahead = ahead
+        box.script("upsert", outcome)
+        error = raised_by(lambda: attempt(client, ADA), MediquoError)
+    assert isinstance(error, RateLimitedError)
+    assert error.is_final
 
 
 # --- the pace over a socket -----------------------------------------------------------------------
@@ -463,6 +481,16 @@ def test_so_has_one_over_tls(serve, connect, attempt, authorities):
     wire = serve(drip_body, tls=authorities[0].server)
     client = connect(wire, verify=authorities[0].file, timeout=0.5)
     assert seconds_of(lambda: raised_by(lambda: attempt(client, ADA), UnreachableError)) < SOON
+
+
+def test_so_has_one_through_a_proxy(serve, answer, connect, attempt, monkeypatch):
+    wire = serve(lambda wire, connection: wire.drip(connection, answer()))
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{wire.port}")
+    client = connect("http://mediquo.example.com/v1", allow_http=True, timeout=0.5)
+    raised_by(lambda: attempt(client, ADA), UnreachableError)
+    assert wire.requests[0].line.startswith("PUT http://mediquo.example.com/v1/patients ")
 
 
 def test_a_handshake_that_never_comes_is_bounded_too(serve, answer, connect, attempt):
@@ -575,6 +603,18 @@ def test_aborting_ends_an_answer_that_is_under_way(serve, connect, eventually, a
     assert len(wire.requests) == 1
 
 
+def test_an_attempt_that_is_aborted_is_not_blamed_on_the_host(serve, connect, attempt, eventually):
+    wire = serve(say_nothing)
+    client = connect(wire, timeout=300)
+    caught: list[BaseException] = []
+    thread = threading.Thread(target=lambda: caught.append(raised_by(lambda: attempt(client, ADA))))
+    thread.start()
+    eventually(lambda: wire.requests)
+    client.stop(abort=True)
+    thread.join(SOON)
+    assert isinstance(caught[0], StoppedError)
+
+
 def test_without_aborting_an_answer_that_is_under_way_is_waited_for(serve, connect, eventually):
     go = threading.Event()
 
@@ -617,6 +657,19 @@ def test_a_429_moves_the_time_of_the_first_attempt(serve, answer, connect, brief
 
     wire = serve(slow_429, answer(200, None, Date=formatdate(date, usegmt=True)))
     assert connect(wire).send(ADA).sent_at in (date - 1, date)
+
+
+def test_a_429_of_a_later_attempt_does_not(serve, answer, connect, brief_pauses):
+    """The first one may have been accepted, and only its answer lost."""
+    date = 1_700_000_000
+
+    def slow_503(wire: Any, connection: Any) -> None:
+        wire.stopped.wait(1.1)
+        wire.send(connection, answer(503, b""))
+
+    refused, taken = answer(429, b"", Retry_After="1"), formatdate(date, usegmt=True)
+    wire = serve(slow_503, refused, answer(200, None, Date=taken))
+    assert connect(wire).send(ADA).sent_at in range(date - 9, date - 1)
 
 
 def test_without_a_date_the_time_is_unknown(serve, answer, connect):

@@ -230,6 +230,10 @@ def test_nobody_is_born_in_the_future():
     assert rule("birth_date", today - dt.timedelta(days=1)) is None
 
 
+def test_somebody_may_be_born_today():
+    assert rule("birth_date", dt.datetime.now(dt.UTC).date()) is None
+
+
 def test_both_names_of_the_birth_date_at_once_are_an_error_that_still_tells_whose():
     record = LEAST | {"birth_date": "1980-01-01", "birthdate": "1980-01-01"}
     patient, problems = check_patient(record)

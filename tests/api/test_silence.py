@@ -1,10 +1,12 @@
 """What is sent and what comes back is in no log, no output and no variable of an error."""
 
+import gc
 import http.client
 import logging
 import warnings
 
 import pytest
+import requests
 
 from airflow_provider_mediquo.api.errors import MediquoError
 from airflow_provider_mediquo.api.patients import authenticate, encode_patient, get, upsert
@@ -74,6 +76,20 @@ def test_nor_does_one_of_an_error_without_an_answer(serve, connect, attempt, exc
     with pytest.raises(MediquoError) as caught:
         attempt(connect(wire.url, **KEYS), exchange)
     assert told_by(caught.value) == []
+
+
+def test_nor_is_such_a_request_left_to_the_garbage_collector(serve, connect, attempt, exchange):
+    """With its frames it would be in memory, both keys and the patients, until some later time."""
+    client = connect(serve(lambda wire, connection: None), **KEYS)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(MediquoError):
+            attempt(client, exchange)
+        left = [each for each in gc.get_objects() if type(each) is requests.PreparedRequest]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 def test_no_warning_quotes_what_is_sent(client):

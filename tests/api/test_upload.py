@@ -31,7 +31,8 @@ from airflow_provider_mediquo.api.intake import Item
 from airflow_provider_mediquo.api.ledger import UploadReport
 from airflow_provider_mediquo.api.options import UploadOptions
 from airflow_provider_mediquo.api.patients import get
-from airflow_provider_mediquo.api.rejects import RejectLog
+from airflow_provider_mediquo.api.rejects import LocalFile, RejectLog
+from airflow_provider_mediquo.api.upload import Upload
 from airflow_provider_mediquo.api.visibility import differences
 
 SOON = 10.0
@@ -99,6 +100,15 @@ def test_what_mediquo_refuses_counts_as_rejected_and_the_others_go(box, client, 
     assert not set(run.rows("mediquo")) & {*range(1, 11), *range(21, 31)}
     assert {line["status"] for line in run.lines} == {422}
     assert upload(client, records, chunk_size=10, max_rejects=10).error is None
+
+
+def test_too_many_rejects_carry_the_status_that_mediquo_refused_them_with(
+    box, client, upload, people
+):
+    box.settings.refuse_tax_id = "bad"
+    run = upload(client, [*people(2), *people(1, start=3, tax_id="bad")])
+    assert isinstance(run.error, TooManyRejectsError)
+    assert run.error.status == 422
 
 
 def test_wrong_keys_stop_it(box, connect, upload, people):
@@ -215,6 +225,12 @@ def test_records_that_are_rejected_do_not_hide_that_there_are_no_plans(box, clie
     assert box.counters.total == 0
 
 
+def test_few_good_records_among_many_bad_ones_are_no_short_source(box, client, upload, people):
+    records = [*people(50, plan=None), *people(250, start=5000, gender="x")]
+    assert isinstance(upload(client, records).error, UnsubscribeLimitError)
+    assert box.counters.total == 0
+
+
 # --- 4: duplicates --------------------------------------------------------------------------------
 
 
@@ -264,6 +280,14 @@ def test_a_duplicate_that_loses_no_plan_is_only_a_reject(box, client, upload, pe
     assert upload(client, records, max_rejects=1).error is None
 
 
+def test_what_a_retry_may_heal_is_told_before_a_plan_that_was_lost(box, client, upload, people):
+    box.script("upsert", "ok", *["503"] * 5)
+    records = [*people(1, plan=None), *people(1), *people(1, start=2)]
+    run = upload(client, records, chunk_size=1, max_in_flight=1)
+    assert isinstance(run.error, ServerError), "else nobody would send the third again"
+    assert run.codes("unsettled") == {"m-2"}
+
+
 # --- 5: codes -------------------------------------------------------------------------------------
 
 
@@ -311,6 +335,13 @@ def test_two_chunks_in_a_row_do_not_stop_it(box, client, upload, people):
     assert run.report.unsettled == 40
     assert len(box.patients) == 60
     assert "4 requests" in run.first_line
+
+
+def test_a_record_that_is_refused_in_between_proves_that_mediquo_is_up(box, client, upload, people):
+    box.script("upsert", *["503"] * 10, "422", *["503"] * 5)
+    run = upload(client, people(5), chunk_size=1, max_in_flight=1, max_rejects=1)
+    assert run.report.stopped_because is None
+    assert (run.report.unsettled, run.report.refused, run.report.upserted) == (3, 1, 1)
 
 
 def test_three_chunks_in_a_row_stop_it(box, client, upload, people):
@@ -559,6 +590,12 @@ def test_killed_before_it_began(box, client, prepare, people):
     assert box.counters.total == 0
 
 
+def test_killed_while_a_store_is_slow_to_take_rejects(client, tmp_path):
+    file = LocalFile(tmp_path / "rejects.jsonl")
+    Upload(client, UploadOptions(), RejectLog(file)).stop()
+    assert file.is_late.is_set(), "it takes little time from now on"
+
+
 def test_killed_twice(box, connect, prepare, people, on_signal):
     box.script("upsert", *["hang"] * 100)
     run = prepare(connect(box, timeout=300), people(2000), chunk_size=10, max_in_flight=2)
@@ -701,6 +738,13 @@ def test_the_sample_proves_what_was_written(box, client, upload, people):
         assert differences(proof, patient, box.secret_key) == []
         changed = patient | {"phone": "+1 202-555-0199", "updated_at": None}
         assert differences(proof, changed, box.secret_key) == ["phone"]
+
+
+def test_the_sample_knows_when_it_was_written(client, upload, people):
+    """By which a value that mediQuo has rewritten is known to be newer, and not still to come."""
+    run = upload(client, people(1))
+    rewritten = client.send(get("m-1")).value | {"first_name": "Grace"}
+    assert differences(run.report.sample["m-1"], rewritten, client.settings.secret_key) == []
 
 
 def test_the_sample_is_of_all_records_and_of_the_accepted_alone(box, client, upload, people):

@@ -3,11 +3,16 @@
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import unquote
 
 import pytest
 
-from airflow_provider_mediquo.api.patients import get
+from airflow_provider_mediquo.api import watch as watch_module
+from airflow_provider_mediquo.api.patients import encode_patient, get, upsert
+from airflow_provider_mediquo.api.visibility import make_proof
 from airflow_provider_mediquo.api.watch import Watch
+
+ADA = {"code": "m-1", "first_name": "Ada"}
 
 
 def test_a_pause_ends_a_look_and_is_no_error(box, client):
@@ -18,6 +23,26 @@ def test_a_pause_ends_a_look_and_is_no_error(box, client):
     assert not watch.look()
     assert "rate limit" in str(watch)
     assert box.counters.total == 1
+
+
+@pytest.mark.parametrize("look", [Watch.look, lambda watch: asyncio.run(watch.look_async())])
+def test_a_patient_of_another_code_keeps_no_other_from_being_seen(
+    serve, answer, connect, monkeypatch, look
+):
+    """As of a database to which both are one code: their own may never be seen."""
+    monkeypatch.setattr(watch_module, "_AT_ONCE", 1)  # so that the last request is the one
+
+    def answer_another(server, connection):
+        code = unquote(server.requests[-1].line.split()[1].rpartition("/")[2])
+        shown = {"code": code.replace("\u00c9", "E"), "first_name": "Ada"}
+        server.send(connection, answer(body=shown, Connection="close"))
+
+    watch = Watch(connect(serve(answer_another).url), dict.fromkeys(["\u00c9-1", "m-2", "m-3"]))
+    assert not look(watch)
+    assert [*watch.pending] == ["\u00c9-1"]
+    assert str(watch) == (
+        "Not visible yet: 1; the answer is another patient, or cannot be read: \u00c9-1"
+    )
 
 
 def test_a_look_that_is_cut_short_gives_back_what_it_took_of_the_pace(box, client):
@@ -39,3 +64,16 @@ def test_a_look_that_is_cut_short_gives_back_what_it_took_of_the_pace(box, clien
     with pytest.raises(TimeoutError):
         asyncio.run(cut_short())
     assert [pace.take(limit) for _ in range(limit)] == [0.0] * limit
+
+
+def test_what_was_amiss_with_a_patient_is_not_told_once_it_is_visible(box, client):
+    proof = make_proof(ADA, client.settings.secret_key, None)
+    watch = Watch(client, {"m-1": proof, "m-2": None})
+    assert not watch.look()
+    assert "not found: m-1, m-2" in str(watch)
+    client.send(upsert([encode_patient(ADA | {"first_name": "Grace"})]))
+    assert not watch.look()
+    assert "not found: m-2; differ from what was written: m-1 (first_name)" in str(watch)
+    client.send(upsert([encode_patient(ADA)]))
+    assert not watch.look()
+    assert str(watch) == "Not visible yet: 1; not found: m-2"

@@ -18,6 +18,9 @@ from airflow_provider_mediquo.sandbox import Sandbox
 from .gateway import Fault, Gateway, Strike
 from .proxy import Spoil
 
+TIMEOUT = 1.0
+"""Seconds for an answer: plenty, for each retry is counted here."""
+
 FIRST, SECOND = ["m-1", "m-2"], ["m-3"]
 SPOILT = ["reset", "close", "swallow", "repeat", "corrupt"]
 every_way = pytest.mark.parametrize("how", SPOILT)
@@ -32,7 +35,7 @@ class Place:
     connect: Callable[..., Any]
 
     def upload(self) -> UploadReport:
-        client = self.connect(self.box, self.gateway)
+        client = self.connect(self.box, self.gateway, timeout=TIMEOUT)
         options = UploadOptions(chunk_size=2, max_in_flight=1)
         try:
             return Upload(client, options, RejectLog()).run(self.people())
@@ -68,6 +71,7 @@ class Place:
 @pytest.fixture
 def here(place, connect):
     with place() as (box, gateway):
+        gateway.patience = 1.5 * TIMEOUT
         yield Place(box, gateway, connect)
 
 

@@ -283,6 +283,9 @@ def test_nor_is_one_inside_of_meta(tmp_path):
     for meta in (
         pa.StructArray.from_arrays([inner], ["a"]),
         pa.ListArray.from_arrays(pa.array(range(601), pa.int32()), inner),
+        pa.LargeListArray.from_arrays(pa.array(range(601), pa.int64()), inner),
+        pa.FixedSizeListArray.from_arrays(inner, 1),
+        pa.StructArray.from_arrays([pa.array([b"x" * (1 << 18)] * 600, pa.binary(1 << 18))], ["a"]),
     ):
         columns = {"code": [str(n) for n in range(600)], "first_name": ["A"] * 600, "meta": meta}
         path = written_to(tmp_path / "bomb", columns, dictionary_pagesize_limit=1 << 30)

@@ -1,5 +1,7 @@
 """What leaks on purpose."""
 
+from datetime import timedelta
+
 from airflow.sdk import DAG, Param, task
 
 from tests.system.canaries import LEAK
@@ -10,7 +12,10 @@ print(f"Found by the DAG processor: {LEAK}")
 
 with DAG("own_leaks", schedule=None, params={"leak": Param(LEAK)}):
     for name in ("upsert", "get", "authenticate"):
-        LeakingOperator(task_id=f"{name}_leak", leak=LEAK)
+        # Again, where a busy scheduler takes its deferral for a failure.
+        LeakingOperator(
+            task_id=f"{name}_leak", leak=LEAK, retries=3, retry_delay=timedelta(seconds=1)
+        )
 
     @task(on_failure_callback=write_down)
     def own_error(leak):
