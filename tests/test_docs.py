@@ -259,6 +259,8 @@ LIMITS = {
     "what these may take, if all are as long as the longest of some before": (
         rows_module._MOST_BYTES
     ),
+    "seconds until a connection is made, and as many until its TLS is": client._CONNECT_TIMEOUT,
+    "seconds until a request has been taken": settings.DEFAULT_TIMEOUT,
     "seconds of an answer, from the request being sent to its last byte": settings.DEFAULT_TIMEOUT,
     "seconds of that `timeout`": settings.MAX_TIMEOUT,
     "the body of an answer": client._MOST_BYTES,

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mediquo.api import exchange, patients
+from airflow_provider_mediquo.api import client as client_module
+from airflow_provider_mediquo.api import exchange, patients, transport
 from airflow_provider_mediquo.api.errors import (
     AuthenticationError,
     MediquoError,
     RateLimitedError,
     RejectedRequestError,
     ServerError,
+    StoppedError,
     UnreachableError,
 )
 from airflow_provider_mediquo.api.exchange import Received, read_answer
@@ -26,6 +28,9 @@ from tests.api.conftest import Seen
 ADA = upsert([encode_patient({"code": "m-1", "first_name": "Ada"})])
 LONG = 60.0
 """Seconds of `timeout` that a bound in bytes does not wait for."""
+
+MUCH = 20 << 20
+"""Bytes: more than what the systems in between hold."""
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -149,15 +154,50 @@ def test_what_a_server_writes_into_its_headers_is_not_logged(serve, answer, conn
 
 
 def test_what_was_not_sent_to_its_end_was_not_accepted_whatever_is_answered(serve, answer, connect):
-    """It is more than what the systems in between hold."""
-
     def too_soon(wire, connection):
         wire.send(connection, answer())
 
     wire = serve(too_soon)
     wire._read = lambda connection: connection.recv(100) and Seen("", {}, b"")
     with pytest.raises(UnreachableError):
-        connect(wire).send(upsert([b'{"code": "' + b"x" * (20 << 20) + b'"}']))
+        connect(wire).send(upsert([b'{"code": "' + b"x" * MUCH + b'"}']))
+
+
+def slowly(wire, connection):
+    """Read a request of MUCH, in a second or two."""
+    left = MUCH
+    while left > 0:
+        count = len(connection.recv(1 << 18))
+        left -= count
+        wire.stopped.wait(count / MUCH)
+    return Seen("", {}, b"")
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+def test_a_slow_line_has_as_long_as_an_answer(
+    serve, answer, connect, authorities, monkeypatch, secure
+):
+    monkeypatch.setattr(client_module, "_CONNECT_TIMEOUT", 0.5)
+    monkeypatch.setattr(transport, "_LOOK_UP", 0.005)  # which is over while it waits, often
+    authority = authorities[0]
+    wire = serve(answer(Connection="close"), tls=authority.server if secure else None)
+    wire._read = lambda connection: slowly(wire, connection)
+    client = connect(wire.url, timeout=LONG, verify=authority.file if secure else True)
+    client.send_once(upsert([b'{"code": "' + b"x" * MUCH + b'"}']))
+
+
+def test_what_is_being_sent_ends_when_it_is_aborted(serve, answer, connect):
+    wire = serve(answer())
+    begun = threading.Event()
+    wire._read = lambda connection: begun.set() or wire.stopped.wait()
+    client = connect(wire, timeout=LONG)
+    killer = threading.Thread(target=lambda: begun.wait() and client.stop(abort=True))
+    killer.start()
+    started = time.monotonic()
+    with pytest.raises(StoppedError):
+        client.send_once(upsert([b'{"code": "' + b"x" * MUCH + b'"}']))
+    killer.join()
+    assert time.monotonic() - started < LONG / 2
 
 
 def test_an_answer_may_have_64_levels():
