@@ -110,6 +110,7 @@ class _Bounded:
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request; where that breaks off, urllib3 looks for a refusal all the same."""
+        self._is_cut = False
         try:
             super().request(*args, **kwargs)  # type: ignore[misc]
         except OSError:
