@@ -59,7 +59,7 @@ def _bounded_pools(seconds: float, aborted: threading.Event) -> dict[str, Any]:
         def begin(self) -> None:
             super().begin()
             while self.status < 200:  # it only announces one; http.client knows of 100 alone
-                self.headers = self.msg = None  # type: ignore[assignment]
+                self.headers = self.msg = None  # type: ignore[assignment]  # begin anew
                 super().begin()
             if self._bounded.has_ended:  # which http.client takes for the end of the headers
                 raise http.client.IncompleteRead(b"")
@@ -112,14 +112,14 @@ class _Bounded:
         """Send a request; where that breaks off, urllib3 looks for a refusal all the same."""
         self._is_cut = False
         try:
-            super().request(*args, **kwargs)  # type: ignore[misc]
+            super().request(*args, **kwargs)  # type: ignore[misc]  # of what it is mixed into
         except OSError:
             self._is_cut = True
             raise
 
     def getresponse(self) -> Any:
         """Return the answer, unless it accepts what has not arrived."""
-        response = super().getresponse()  # type: ignore[misc]
+        response = super().getresponse()  # type: ignore[misc]  # of the same
         if self._is_cut and response.status < 300:
             raise http.client.IncompleteRead(b"")
         return response

@@ -21,7 +21,7 @@ class Unpacked(io.RawIOBase):
 
     def __init__(self, packed: io.BufferedReader[Any], name: str) -> None:
         self._packed = _Counted(packed)
-        self._file = gzip.GzipFile(fileobj=self._packed, mode="rb")  # type: ignore[call-overload]
+        self._file = gzip.GzipFile(fileobj=self._packed, mode="rb")  # type: ignore[call-overload]  # wants more than it uses
         self._name = name
         self._count = 0
 
