@@ -165,12 +165,13 @@ def test_what_was_not_sent_to_its_end_was_not_accepted_whatever_is_answered(serv
 
 def test_a_refusal_that_comes_too_soon_is_one_and_says_nothing_of_the_next(serve, answer, connect):
     """As of a web server to which a body is too large."""
-    wire = serve(lambda wire, connection: wire.send(connection, answers.pop()))
-    answers = [answer(), answer(413)]
+    wire = serve(answer(413, Connection="close"))
+    read_whole = wire._read
     wire._read = lambda connection: connection.recv(100) and Seen("", {}, b"")
     client = connect(wire)
     with pytest.raises(RejectedRequestError):
         client.send(upsert([b'{"code": "' + b"x" * MUCH + b'"}']))
+    wire._read, wire.answers = read_whole, [answer()]
     client.send_once(ADA)
 
 
