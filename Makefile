@@ -22,7 +22,7 @@ help:
 	@echo "make test-system  whole Airflows: its UI in a browser, Celery, parts that are killed (apt, as root)"
 	@echo "make services  what the rest of them needs: PostgreSQL, MariaDB (with apt, as root)"
 	@echo "make lint      ruff, ruff format and mypy"
-	@echo "make versions  the oldest and the newest Airflow, Python and marshmallow together"
+	@echo "make versions  the oldest Airflow, Python and marshmallow together; the newest are those of make test"
 	@echo "make matrix    all combinations, for some hours; or ARGS='3.1/3.11/3', --quick, --help"
 	@echo "make bench     all benchmarks, two hours on a machine that does nothing else; one by one:"
 	@echo "               $(BENCHMARKS) [ARGS=--help]"
@@ -57,7 +57,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 
 versions: uv
-	@$(UV)/python scripts/matrix.py --corners --quick $(ARGS)
+	@$(UV)/python scripts/matrix.py --oldest --quick $(ARGS)
 
 matrix: uv
 	@$(UV)/python scripts/matrix.py $(ARGS)
