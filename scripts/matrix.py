@@ -227,7 +227,9 @@ def install(cell: Cell, python: str, tree: Path, dist: Path, log: IO[str]) -> No
         ["venv", "--clear", "--python", python, cell.home],
         [
             *("pip", "install", "--python", cell.interpreter, "--reinstall-package", DISTRIBUTION),
+            # What builds their drivers is pinned, in pyproject.toml, and newer.
             *(["--exclude-newer", before] if before else []),
+            *(["--exclude-newer-package", "setuptools=false"] if before else []),
             *(part for group in groups for part in ("--group", f"{tree}/pyproject.toml:{group}")),
             *(wheel, f"apache-airflow=={cell.airflow}.*", f"marshmallow=={cell.marshmallow}.*"),
         ],
