@@ -148,6 +148,11 @@ class Uploads(RuleBasedStateMachine):
     def some_come_twice(self, people: dict[str, Any]) -> None:
         self.source.second = {code: Given(code, *given) for code, given in people.items()}
 
+    @rule(code=st.sampled_from(CODES), fields=GOOD)
+    def a_plan_comes_second(self, code: str, fields: dict[str, Any]) -> None:
+        self.members_change({code: (fields | {"plan": None}, True)})
+        self.source.second = {code: Given(code, fields | {"plan": "basic"})}
+
     @rule(
         limit=st.sampled_from([6, PLENTY, PLENTY]),
         detail=st.sampled_from(["errors", "message", "none"]),
@@ -377,6 +382,7 @@ STATES = {
     "killed": 3,
     "restarts that forgot somebody": 3,
     "restarts that forgot a change, green": 1,
+    "lost plans": 3,
     "corrupt to client": 1,
     "swallow to client": 1,
     "reset to server": 1,
