@@ -69,6 +69,7 @@ class MediquoClient:
         self._aborted = threading.Event()
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
+        self._was_right = False  # the Base URL: mediQuo has answered there
 
     def __repr__(self) -> str:
         return f"<MediquoClient of {self.settings.base_url}>"
@@ -159,7 +160,8 @@ class MediquoClient:
             raise self._rate_limited(sending.exchange, received, pace)
         if received.status < 500:
             pace.served()
-        value = read_answer(sending.exchange, received)
+        value = read_answer(sending.exchange, received, was_right=self._was_right)
+        self._was_right |= received.status < 300
         return Answer(value, sent_at(received, time.monotonic() - sending.first_left))
 
     def _receive(self, exchange: Exchange[Any], pace: Pace) -> Received:

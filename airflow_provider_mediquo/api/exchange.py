@@ -70,9 +70,13 @@ class Received:
     body: bytes = field(repr=False)
 
 
-def read_answer(exchange: Exchange[T], received: Received) -> T | None:
-    """Turn an answer, other than a 429, into its value or raise the error it means."""
-    value, error = _read(exchange, received)
+def read_answer(exchange: Exchange[T], received: Received, *, was_right: bool = False) -> T | None:
+    """Turn an answer, other than a 429, into its value or raise the error it means.
+
+    :param was_right: whether mediQuo has answered there before: then what it never says is the
+        word of something in between, which may pass, and no wrong Base URL.
+    """
+    value, error = _read(exchange, received, was_right)
     if error:  # raised here, where no variable holds what was read: tools show those of an error
         raise error
     return value
@@ -103,7 +107,7 @@ def whole_number(text: str | None) -> int | None:
 
 
 def _read(
-    exchange: Exchange[T], received: Received
+    exchange: Exchange[T], received: Received, was_right: bool
 ) -> tuple[T, None] | tuple[None, MediquoError | None]:
     status = received.status
     is_json, content = _parse(received.body)
@@ -114,10 +118,12 @@ def _read(
             return exchange.read(content), None
         except ValueError:
             pass
-    return None, _error(exchange, received, content)
+    return None, _error(exchange, received, content, was_right)
 
 
-def _error(exchange: Exchange[Any], received: Received, content: Any) -> MediquoError:
+def _error(
+    exchange: Exchange[Any], received: Received, content: Any, was_right: bool
+) -> MediquoError:
     status = received.status
     what = f"mediQuo answered {status} to {exchange.method} {exchange.endpoint}"
     if 200 <= status < 300:
@@ -142,6 +148,12 @@ def _error(exchange: Exchange[Any], received: Received, content: Any) -> Mediquo
             f"{what}: its side failed.",
             status=status,
             retry_after=min(retry_after(received) or 0.0, _MOST_BACKOFF),
+        )
+    if was_right:
+        return ServerError(
+            f"{what}, which its API never does, and has answered before: something between here "
+            "and there fails.",
+            status=status,
         )
     return ConnectionSettingsError(
         f"{what}, which its API never does. Check the Base URL (Host) of the connection, with its "

@@ -242,6 +242,34 @@ def test_a_verdict_is_never_asked_for_again(box, client, status, kind):
     assert box.counters.total == 1
 
 
+def test_where_mediquo_has_answered_a_stray_answer_is_a_lost_one(box, client):
+    """As of a load balancer while what is behind it is exchanged."""
+    tally = Tally()
+    client.send(ADA)
+    box.script("upsert", "404", "redirect", "405")
+    client.send(ADA, tally)
+    assert (tally.requests, tally.retries) == (4, 3)
+    box.script("get", *["405"] * 5)
+    error = raised_by(lambda: client.send(get("m-1")), ServerError)
+    assert error.status == 405
+    assert "Base URL" not in str(error)
+
+
+def test_that_nobody_is_there_proves_no_base_url(serve, answer, connect, attempt):
+    """Any API may say so as JSON."""
+    client = connect(serve(answer(404, {}), answer(404, b"Not Found")))
+    assert attempt(client, get("m-1")).value is None
+    raised_by(lambda: attempt(client, get("m-1")), ConnectionSettingsError)
+
+
+@pytest.mark.parametrize("status", ["401", "403"])
+def test_keys_that_are_refused_in_between_are_refused(box, client, status):
+    client.send(ADA)
+    box.script("upsert", status)
+    raised_by(lambda: client.send(ADA), AuthenticationError)
+    assert box.counters.total == 2
+
+
 # Read when this module is imported: the tests themselves run without backoff.
 REAL_BACKOFF = client_module.BACKOFF
 
