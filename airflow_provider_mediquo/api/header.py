@@ -18,7 +18,7 @@ class Header:
 
     def __init__(self, columns: Mapping[str, str | None] | None = None) -> None:
         self.columns = columns or {}
-        self._had_plan = False
+        self._had_plan: bool | None = None  # nothing was read yet
 
     def fields(self, names: Sequence[str]) -> list[str | None]:
         """Return the field that each column is, None for one that is dropped."""
@@ -36,7 +36,7 @@ class Header:
         problem = self._lost(names) or self._wrong(names)
         if problem:
             raise InvalidPatientsError(f"{source} has {problem}")
-        self._had_plan |= "plan" in self.fields(names)
+        self._had_plan = "plan" in self.fields(names)
 
     def _lost(self, names: Sequence[str]) -> str:
         fields = self.fields(names)
@@ -51,15 +51,18 @@ class Header:
                 "so. A header has to name the columns; where it does so in words of its own, map "
                 "them: columns={'its name': 'code'}. Where they look right, look at the encoding."
             )
-        if self._had_plan and "plan" not in fields:
-            return "no column for the plan, unlike what was read before: all would be unsubscribed."
+        if self._had_plan is not None and self._had_plan != ("plan" in fields):
+            what = "no column for the plan, and what was read before has"
+            if not self._had_plan:
+                what = "a column for the plan, and what was read before has none"
+            return f"{what}: all without would be unsubscribed. Give each file one, even if blank."
         return ""
 
     def _wrong(self, names: Sequence[str]) -> str:
         fields = self.fields(names)
         if twice := sorted({name for name, n in Counter(filter(None, fields)).items() if n > 1}):
             return (
-                f"more than one column for {', '.join(twice)}: drop all but one, in the source or "
+                f"more than one column for {listed(twice)}: drop all but one, in the source or "
                 "with None in `columns`."
             )
         known = {None, *PATIENT_FIELDS}

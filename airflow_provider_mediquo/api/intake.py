@@ -17,6 +17,7 @@ from airflow_provider_mediquo.api.schema import check_patient
 
 _HASH_BITS = (1 << 58) - 1  # with one bit more it is an int of 32 bytes
 _SHOWN_LOST_PLANS = 20
+_LOST = {"plan": "lost"}
 
 
 class Item(NamedTuple):
@@ -44,6 +45,7 @@ class Intake:
         self._rejects = rejects
         self._report = report
         self._seen: set[int] = set()
+        self._refused_plans: set[int] = set()  # the codes of records with a plan that break a rule
         self._bad = InvalidStreak()
 
     def good(self, records: Iterable[Any]) -> Iterator[Item]:
@@ -56,9 +58,11 @@ class Intake:
             record, place = given if isinstance(given, Placed) else (given, None)
             patient, problems, encoded = self._check(record)
             if problems:
-                self._report.invalid += 1
-                self._reject(patient.get("code"), "schema", problems, place)
-                self._count_bad()
+                self._refuse(patient, problems, place)
+                if problems != {
+                    "record": "lines"
+                }:  # what a lost quote has joined: the rest is well
+                    self._count_bad()
                 continue
             self._bad.end()
             if self._is_new(patient, place):
@@ -100,19 +104,41 @@ class Intake:
         reported as a duplicate, and is none in the next run: Python hashes anew in each process,
         unless PYTHONHASHSEED is set.
         """
-        known = (hash(patient["code"]) & _HASH_BITS) << 1
+        known = _known(patient["code"])
         has_plan = "plan" in patient
         if known not in self._seen and known | 1 not in self._seen:
             self._seen.add(known | has_plan)
+            if known in self._refused_plans and not has_plan:
+                self._lose_plan(
+                    Rejection(self._report.read, patient["code"], "schema", _LOST, place=place)
+                )
             return True
         self._report.duplicate += 1
-        lost = {"plan": "lost"} if has_plan and known in self._seen else {}
-        problems = {"code": "duplicate"} | lost
+        is_lost = has_plan and known in self._seen
+        problems = {"code": "duplicate"} | (_LOST if is_lost else {})
         rejection = self._reject(patient["code"], "duplicate", problems, place)
-        if lost:
-            self.lost_plan_count += 1
-            self.lost_plans += [rejection] * (len(self.lost_plans) < _SHOWN_LOST_PLANS)
+        if is_lost:
+            self._lose_plan(rejection)
         return False
+
+    def _refuse(
+        self, patient: Mapping[str, Any], problems: Mapping[str, str], place: Place | None
+    ) -> None:
+        """Reject a record that breaks a rule; its plan counts all the same, as one that is lost."""
+        self._report.invalid += 1
+        is_lost = False
+        if "code" in patient and "plan" in patient:
+            known = _known(patient["code"])
+            is_lost = known in self._seen
+            self._refused_plans.add(known)
+        problems = {**problems, **(_LOST if is_lost else {})}
+        rejection = self._reject(patient.get("code"), "schema", problems, place)
+        if is_lost:
+            self._lose_plan(rejection)
+
+    def _lose_plan(self, rejection: Rejection) -> None:
+        self.lost_plan_count += 1
+        self.lost_plans += [rejection] * (len(self.lost_plans) < _SHOWN_LOST_PLANS)
 
     def _reject(
         self, code: str | None, by: str, problems: Mapping[str, str], place: Place | None
@@ -120,6 +146,10 @@ class Intake:
         rejection = Rejection(self._report.read, code, by, problems, place=place)
         self._rejects.add(rejection)
         return rejection
+
+
+def _known(code: str) -> int:
+    return (hash(code) & _HASH_BITS) << 1
 
 
 def iterate(patients: Iterable[Any]) -> Iterator[Any]:

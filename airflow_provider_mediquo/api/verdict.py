@@ -49,8 +49,8 @@ def verdict(end: Ending) -> MediquoError | None:
         return _like(end.unanswered, f"{chunks} had no final answer: {end.unanswered}", end)
     if end.lost_plans:
         what = (
-            f"{end.lost_plan_count:,} patients went out without a plan, which unsubscribes them, "
-            "though a later record of the same code has one. Give each code once."
+            f"{end.lost_plan_count:,} records have a plan, and the one of the same code that counts "
+            "has none, which unsubscribes the patient. Give each code once."
         )
         return InvalidPatientsError(
             _text(what, end), report=report, rejections=tuple(end.lost_plans)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from typing import Any, TextIO
@@ -14,19 +15,24 @@ from airflow_provider_mediquo.api.schema import REQUIRED
 from airflow_provider_mediquo.sources.text_lines import MAX_LINE, Lines
 
 _DELIMITERS = (",", ";", "\t", "|")
+_LINE_END = re.compile(r"\r\n?|\n")
 
 
 def read_csv(text: TextIO, name: str, header: Header, delimiter: str | None) -> Iterator[Placed]:
     """Yield each row as a mapping of the header's names to cells; blank lines are skipped.
 
     A row with more or fewer cells than the header is Unreadable: read as blanks, those that were
-    cut off would empty what a patient has. Raises SourceError where rows cannot be told apart.
+    cut off would empty what a patient has. So is each line of rows that a lost quote has joined.
+    Raises SourceError where rows cannot be told apart.
 
     :param name: of the file.
     :param header: checks the columns, and says which are fields of a patient.
     :param delimiter: None: the one that fits the header.
     """
-    rows = _rows(Lines(text), name, header, delimiter)
+    lines = Lines(text)
+    blank, first = _first(lines)
+    delimiter = delimiter or _fitting(first, header)
+    rows = _rows(chain(repeat("\n", blank), [first], lines), lines, name, delimiter)
     names = next((row for _, row in rows if row != []), None) or []
     _check(names, name, header)
     one_line = [at for at, field in enumerate(header.fields(names)) if field not in (None, "meta")]
@@ -36,19 +42,36 @@ def read_csv(text: TextIO, name: str, header: Header, delimiter: str | None) -> 
             continue
         if not row or len(row) != len(names):
             yield Placed(Unreadable("cells"), place)
+        elif joined := _joined(row, delimiter):
+            for number in range(joined):  # a member each
+                yield Placed(Unreadable("lines"), Place(name, line + number))
         elif any("\n" in row[at] or "\r" in row[at] for at in one_line):
-            yield Placed(Unreadable("lines"), place)  # two quotes too few join the rows between
+            yield Placed(Unreadable("lines"), place)
         else:
             yield Placed(dict(zip(names, row)), place)  # noqa: B905  # just compared
 
 
+def _joined(row: Sequence[str], delimiter: str) -> int:
+    """Return how many rows look like they were joined into this one, by two quotes too few; or 0.
+
+    The cell that holds them begins with the rest of one row, and ends with the beginning of another.
+    """
+    for at, cell in enumerate(row):
+        first, *others = _LINE_END.split(cell)
+        if (
+            others
+            and first.count(delimiter) >= len(row) - 1 - at
+            and others[-1].count(delimiter) >= at
+        ):
+            return 1 + len(others)
+    return 0
+
+
 def _rows(
-    lines: Lines, name: str, header: Header, delimiter: str | None
+    given: Iterable[str | None], lines: Lines, name: str, delimiter: str
 ) -> Iterator[tuple[int, list[str] | None]]:
     """Yield the line that each row begins on, and its cells; None where its quotes are wrong."""
-    blank, first = _first(lines)
-    delimiter = delimiter or _fitting(first, header)
-    every = _OfOneRow(chain(repeat("\n", blank), [first], lines))
+    every = _OfOneRow(given)
     # Strict, because what `"Ada "Bo" Day"` was meant to be is a guess.
     reader = csv.reader(every, delimiter=delimiter, strict=True)
     while True:

@@ -51,13 +51,27 @@ def test_names_that_may_be_values_are_not_shown(names):
         assert "canary" not in str(caught.value)
 
 
-def test_a_file_without_a_plan_after_one_that_had_it_would_unsubscribe_all():
+@pytest.mark.parametrize("plan_is_first", [True, False])
+def test_of_several_files_all_have_a_plan_or_none_or_some_would_be_unsubscribed(plan_is_first):
+    names = ["code", "first_name", "plan"]
+    first, later = (names, names[:2]) if plan_is_first else (names[:2], names)
+    header = Header()
+    header.check(first, "a.csv")
+    header.check(first, "b.csv")
+    says = rf"c\.csv has {'no' if plan_is_first else 'a'} column for the plan, and what"
+    with pytest.raises(InvalidPatientsError, match=says):
+        header.check(later, "c.csv")
+
+
+def test_a_plan_that_has_another_name_and_is_not_there_is_told_by_that():
     header = Header({"product": "plan"})
     header.check(["code", "first_name", "product"], "a.csv")
     with pytest.raises(InvalidPatientsError, match=r"b\.csv has no column product"):
         header.check(["code", "first_name"], "b.csv")
-    header = Header()
-    header.check(["code", "first_name"], "a.csv")
-    header.check(["code", "first_name", "plan"], "b.csv")
-    with pytest.raises(InvalidPatientsError, match=r"c\.csv has no column for the plan, unlike"):
-        header.check(["code", "first_name"], "c.csv")
+
+
+def test_columns_that_come_twice_are_shown_as_names_are():
+    with pytest.raises(InvalidPatientsError) as caught:
+        Header().check(["code", "first_name", *["x\n\u202ey" + "z" * 1000] * 2], "a.csv")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500

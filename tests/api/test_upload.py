@@ -270,8 +270,31 @@ def test_a_plan_that_was_lost_to_a_duplicate_fails_whatever_max_rejects_says(
     assert [(r.row, r.code) for r in run.error.rejections] == [
         (31 + at, f"m-{1 + at}") for at in range(5)
     ]
-    assert "5 patients" in run.first_line
+    assert "5 records have a plan" in run.first_line
     assert run.lines[0]["problems"] == {"code": "duplicate", "plan": "lost"}
+
+
+@pytest.mark.parametrize("broken", [{"phone": "x"}, {"shoe_size": 38}, {"first_name": None}])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_so_does_the_plan_of_a_record_that_breaks_a_rule(
+    box, client, upload, people, is_first, broken
+):
+    good, bad = people(1, plan=None), [person | broken for person in people(1)]
+    run = upload(client, bad + good if is_first else good + bad, max_rejects=9)
+    assert isinstance(run.error, InvalidPatientsError)
+    assert "1 records have a plan" in run.first_line
+    (told,) = run.error.rejections
+    assert (told.row, told.code) == (2, "m-1")
+    assert told.problems["plan"] == "lost"
+    assert run.report.invalid == len(run.lines) == 1
+
+
+@pytest.mark.parametrize("broken", [{"code": None}, {"plan": 7}, {"plan": " ", "phone": "x"}])
+def test_a_record_that_breaks_a_rule_and_has_no_plan_loses_none(
+    box, client, upload, people, broken
+):
+    run = upload(client, [people(1)[0] | broken, *people(1, plan=None)], max_rejects=9)
+    assert run.error is None
 
 
 @pytest.mark.parametrize(("first", "later"), [("a", None), ("a", "b"), (None, None), (None, " ")])

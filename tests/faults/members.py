@@ -86,9 +86,7 @@ class Source:
     def loses_a_plan(self) -> bool:
         """Whether a record that does not count has a plan, and the one that does has none."""
         good = self.good()
-        return any(
-            given.is_valid and given.has_plan and not good[given.code].has_plan for given in self
-        )
+        return any(g.has_plan and g.code in good and not good[g.code].has_plan for g in self)
 
 
 def as_shown(given: Given, before: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -170,13 +170,36 @@ def test_quoted_cells_may_hold_anything(folder):
 def test_rows_between_two_quotes_too_few_are_not_one_patient(folder):
     text = f'{HEADER}\nm-1,"{SECRET},b\nm-2,Bo,b\nm-3,Cy",b\nm-4,Di,b\n'
     records, lines = folder.read(text)
-    assert records == [Unreadable("lines"), ada(code="m-4", first_name="Di", plan="b")]
-    assert lines == [2, 5]
+    assert records == [*[Unreadable("lines")] * 3, ada(code="m-4", first_name="Di", plan="b")]
+    assert lines == [2, 3, 4, 5], "each of them is told of"
 
 
-def test_a_column_that_is_dropped_may_hold_lines(folder):
-    text = 'code,first_name,note\nm-1,Ada,"a\nb"\n'
-    assert [record["code"] for record in folder.records(text, columns={"note": None})] == ["m-1"]
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
+@pytest.mark.parametrize("between", [0, 1, 3])
+@pytest.mark.parametrize("dropped", ["note", "meta"])
+def test_nor_are_they_in_a_column_that_may_hold_lines(folder, dropped, between, at, end):
+    header = ["code", "first_name", "plan"]
+    header.insert(at, dropped)
+    rows = [["m-0", "Ada", "basic"] for _ in range(between + 3)]
+    for row, note in zip(rows, ['"to do', *["x"] * between, 'done"', "{}"], strict=True):
+        row.insert(at, note)
+    text = "".join(",".join(row) + end for row in [header, *rows])
+    columns = {"note": None} if dropped == "note" else None
+    records, lines = folder.read(text, columns=columns)
+    assert records[:-1] == [Unreadable("lines")] * (between + 2)
+    assert records[-1]["code"] == "m-0"
+    assert lines == [*range(2, between + 5)]
+
+
+@pytest.mark.parametrize("note", ["a\nb", "a,\n,b", ",,,\n", "\n\n", '{\n"a": 1,\n"b": [1, 2]\n}'])
+@pytest.mark.parametrize("column", ["note", "meta"])
+def test_a_column_that_is_dropped_or_meta_may_hold_lines(folder, column, note):
+    text = io.StringIO()
+    csv.writer(text).writerows([["code", "first_name", column, "plan"], ["m-1", "Ada", note, "b"]])
+    columns = {"note": None} if column == "note" else None
+    (record,) = folder.records(text.getvalue(), columns=columns)
+    assert record[column] == note
 
 
 def test_a_quote_inside_a_cell_is_one(folder):
