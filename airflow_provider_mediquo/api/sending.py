@@ -46,7 +46,7 @@ class Sender:
     ) -> None:
         self.tally = Tally()
         self.sample = Sample(client.settings.secret_key)
-        self.unanswered_chunks = self._unanswered_in_a_row = 0
+        self.unanswered_chunks = self._unanswered_in_a_row = self._answers = 0
         self.unanswered: MediquoError | None = None
         """The last error of those whose attempts were used up."""
         self._client = client
@@ -92,13 +92,14 @@ class Sender:
 
     def _try(self, items: list[Item]) -> RejectedRequestError | None:
         """Send them; return the refusal, if they were refused."""
+        answers = self._answers
         try:
             answer = self._client.send(upsert(item.encoded for item in items), self.tally)
         except (RejectedRequestError, ServerError, UnreachableError) as error:
             # Its frames hold the records, in a circle that only the garbage collector would end.
             error.__traceback__ = None
             if not isinstance(error, RejectedRequestError):
-                self._leave(items, error)
+                self._leave(items, error, is_up=self._answers > answers)
                 return None
             if len(items) == 1:
                 self._refuse(items[0], error)
@@ -108,7 +109,7 @@ class Sender:
 
     def _accept(self, chunk: list[Item], sent_at: int | None) -> None:
         with self._lock:
-            self._unanswered_in_a_row = 0
+            self._note_answer()
             for item in chunk:
                 self._report.upserted += 1
                 self._report.without_plan += not item.has_plan
@@ -119,7 +120,7 @@ class Sender:
         fields = {name for names in error.named.values() for name in names}
         self.write_down([item], "mediquo", error.status, dict.fromkeys(fields, "refused"))
         with self._lock:
-            self._unanswered_in_a_row = 0
+            self._note_answer()
             self._refused_with = error.status
             self._report.refused += 1
 
@@ -135,15 +136,23 @@ class Sender:
             )
             self._halt(RejectedRequestError(what, status=status))
 
-    def _leave(self, chunk: list[Item], error: MediquoError) -> None:
+    def _note_answer(self) -> None:
+        self._answers += 1
+        self._unanswered_in_a_row = 0
+
+    def _leave(self, chunk: list[Item], error: MediquoError, *, is_up: bool) -> None:
+        """Leave a chunk whose attempts are used up.
+
+        :param is_up: whether others had an answer meanwhile: then it says nothing of mediQuo.
+        """
         self.write_down(chunk, "unsettled", error.status)
         with self._lock:
             self.unanswered = error
             self.unanswered_chunks += 1
-            self._unanswered_in_a_row += 1
+            self._unanswered_in_a_row += not is_up
             if self._unanswered_in_a_row >= _UNANSWERED_IN_A_ROW:
                 host = self._client.settings.host
-                what = f"{_UNANSWERED_IN_A_ROW} chunks in a row got no answer from {host}: {error}"
+                what = f"{_UNANSWERED_IN_A_ROW} chunks in a row had no final answer from {host}: {error}"
                 self._halt(type(error)(what, status=error.status))
 
     def write_down(

@@ -49,8 +49,8 @@ def verdict(end: Ending) -> MediquoError | None:
         return _like(end.unanswered, f"{chunks} had no final answer: {end.unanswered}", end)
     if end.lost_plans:
         what = (
-            f"{end.lost_plan_count:,} records have a plan, and the one of the same code that counts "
-            "has none, which unsubscribes the patient. Give each code once."
+            "Records with a plan, of a code that went out without one, which unsubscribes: "
+            f"{end.lost_plan_count:,}. Give each code once."
         )
         return InvalidPatientsError(
             _text(what, end), report=report, rejections=tuple(end.lost_plans)
@@ -72,8 +72,9 @@ def _like(error: MediquoError, what: str, end: Ending) -> MediquoError:
 
 def _text(what: str, end: Ending) -> str:
     lines = [f"{what} {end.report}. {AGAIN}"]
-    if end.kinds:
-        common = "; ".join(f"{kind} ({count:,})" for kind, count in end.kinds.most_common(5))
+    kinds = [each for each in end.kinds.most_common() if not each[0].startswith("unsettled")]
+    if kinds:
+        common = "; ".join(f"{kind} ({count:,})" for kind, count in kinds[:5])
         lines.append(f"Most frequent: {common}.")
     if end.report.rejects_path:
         lines.append(f"Written down, a line a record: {end.report.rejects_path}")

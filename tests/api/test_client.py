@@ -355,6 +355,11 @@ def test_a_429_that_asks_for_no_pause_means_a_second(serve, answer, connect, att
     assert error.retry_after == 1.0, "or it is sent again and again without end"
 
 
+def test_a_pause_of_ten_minutes_is_still_waited_for(box, client, attempt):
+    box.script("upsert", "429:600")
+    assert not raised_by(lambda: attempt(client, ADA), RateLimitedError).is_final
+
+
 def test_a_pause_longer_than_ten_minutes_ends_it_at_once(box, client):
     box.script("upsert", "429:601")
     started = time.monotonic()
@@ -401,6 +406,22 @@ def test_ten_minutes_of_nothing_but_429_end_it(box, client, attempt, clock):
         error = raised_by(lambda: attempt(client, ADA), RateLimitedError)
         assert error.is_final is is_final
     assert box.counters.total == 11
+
+
+@pytest.mark.parametrize(("asked", "is_final"), [(250, False), (400, True)])
+def test_a_pause_that_would_end_a_minute_after_them_is_not_waited_for(
+    box, client, attempt, clock, asked, is_final
+):
+    box.script("upsert", "429:300", f"429:{asked}")
+    assert not raised_by(lambda: attempt(client, ADA), RateLimitedError).is_final
+    clock.ahead = 310
+    assert raised_by(lambda: attempt(client, ADA), RateLimitedError).is_final is is_final
+
+
+def test_what_was_refused_long_before_is_another_runs(box, client, attempt, clock):
+    for clock.ahead in (0, 3600):
+        box.script("upsert", "429:5")
+        assert not raised_by(lambda: attempt(client, ADA), RateLimitedError).is_final
 
 
 def test_so_they_end_the_waiting_of_an_exchange(box, client, brief_pauses, monkeypatch):
@@ -527,6 +548,13 @@ def test_a_handshake_that_never_comes_is_bounded_too(serve, answer, connect, att
     assert seconds_of(lambda: raised_by(lambda: attempt(client, ADA), UnreachableError)) < SOON
 
 
+def test_it_has_four_seconds_to_come_however_long_an_answer_may_take(
+    serve, answer, connect, attempt
+):
+    client = connect(serve(answer()).url.replace("http://", "https://"), timeout=30)
+    assert seconds_of(lambda: raised_by(lambda: attempt(client, ADA), UnreachableError)) < SOON
+
+
 def endless(status: str, *headers: str) -> Any:
     def answer(wire: Any, connection: Any) -> None:
         head = "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode()
@@ -552,6 +580,13 @@ def test_so_has_a_redirect(serve, connect, attempt):
     client = connect(wire, timeout=1.0)
     raised_by(lambda: attempt(client, ADA), ConnectionSettingsError)
     assert wire.sent < 20_000_000
+
+
+def test_what_is_longer_than_a_megabyte_is_not_read_as_far_as_it_goes(
+    serve, answer, connect, attempt
+):
+    wire = serve(answer(200, b'{"message": "Success"}'.ljust((1 << 20) + 1)))
+    assert raised_by(lambda: attempt(connect(wire), ADA), ServerError).status == 200
 
 
 def test_a_body_of_a_megabyte_is_read(serve, answer, connect):

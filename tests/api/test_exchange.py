@@ -66,6 +66,14 @@ def test_a_redirect_is_no_success_whatever_its_body_says(status):
         read_answer(upsert([]), received(status, b'{"message": "Success"}'))
 
 
+@pytest.mark.parametrize("status", [408, 500, 503])
+def test_a_failure_may_ask_for_a_minute_and_no_more(status):
+    for asked, seconds in (("60", 60.0), ("61", 60.0), ("86400", 60.0)):
+        with pytest.raises(ServerError) as caught:
+            read_answer(upsert([]), received(status, Retry_After=asked))
+        assert caught.value.retry_after == seconds
+
+
 def test_a_204_is_no_documented_answer():
     with pytest.raises(ServerError):
         read_answer(upsert([]), received(204, b""))

@@ -33,6 +33,18 @@ def progress(total: int, seconds: float = 10.0, **counts: int) -> str:
     return str(shown)
 
 
+def test_it_has_ended_once_it_is_left():
+    begun = threading.Event()
+
+    def act() -> None:
+        begun.set()
+        threading.Event().wait(0.3)
+
+    with every(0.001, act):
+        assert begun.wait(10)
+    assert "mediquo-beat" not in {thread.name for thread in threading.enumerate()}
+
+
 def test_it_says_what_was_done_and_how_fast():
     text = progress(0, read=20_000, upserted=19_000, invalid=7)
     assert re.fullmatch(

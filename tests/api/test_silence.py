@@ -4,6 +4,7 @@ import gc
 import http.client
 import logging
 import warnings
+from types import FrameType
 
 import pytest
 import requests
@@ -86,10 +87,12 @@ def test_nor_is_such_a_request_left_to_the_garbage_collector(serve, connect, att
     try:
         with pytest.raises(MediquoError):
             attempt(client, exchange)
-        left = [each for each in gc.get_objects() if type(each) is requests.PreparedRequest]
+        left = gc.get_objects()
     finally:
         gc.enable()
-    assert left == []
+    assert [each for each in left if type(each) is requests.PreparedRequest] == []
+    frames = [each for each in left if isinstance(each, FrameType)]
+    assert [each for each in frames if "urllib3" in each.f_code.co_filename] == []
 
 
 def test_no_warning_quotes_what_is_sent(client):

@@ -265,7 +265,9 @@ def test_a_field_of_any_kind_is_no_reason_to_fail(serve, answer, connect, name, 
         assert not watch.trouble
 
 
-@pytest.mark.parametrize("code", [None, 7, True, [], {}, "", "m-2", "m-1/", "m-11", "x" * 900_000])
+@pytest.mark.parametrize(
+    "code", [None, 7, True, [], {}, "", "m-2", "m-1/", "m-11", "m-\u00b9", "x" * 900_000]
+)
 def test_another_patient_than_was_asked_for_is_no_answer(serve, answer, connect, attempt, code):
     client = connect(serve(answer(200, {"code": code, "first_name": "Ada"})))
     with pytest.raises(ServerError) as caught:

@@ -2,9 +2,11 @@ import gc
 import logging
 import pickle
 import random
+import re
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -218,10 +220,36 @@ def test_a_share_is_of_the_first_thousand_and_then_of_what_is_sent(box, client, 
     assert 140 <= run.report.without_plan <= 160
 
 
+def test_nor_is_a_share_one_of_those_that_are_rejected(box, client, upload, people):
+    bad, good = people(200, start=5000, gender="x"), people(200, start=9000, plan=None)
+    late = [each for two in zip(bad, good, strict=True) for each in two]
+    options = {"max_without_plan": 0.1, "chunk_size": 10, "max_in_flight": 1}
+    run = upload(client, [*people(1000), *late], **options)
+    assert isinstance(run.error, UnsubscribeLimitError)
+    assert run.report.without_plan <= 111, "a tenth of those that were sent"
+
+
 def test_records_that_are_rejected_do_not_hide_that_there_are_no_plans(box, client, upload, people):
     bad = people(500, start=5000, gender="x")
     records = [each for two in zip(people(500, plan=None), bad, strict=True) for each in two]
     assert isinstance(upload(client, records).error, UnsubscribeLimitError)
+    assert box.counters.total == 0
+
+
+def test_a_share_is_one_of_those_that_would_be_sent(box, client, upload, people):
+    bad = people(500, start=5000, gender="x")
+    good = [*people(420), *people(80, start=1000, plan=None)]
+    records = [each for two in zip(good, bad, strict=True) for each in two]
+    run = upload(client, records, max_without_plan=0.1)
+    assert isinstance(run.error, UnsubscribeLimitError)
+    assert box.counters.total == 0
+
+
+def test_nor_that_none_has_one_before_the_first_thousand_end(box, client, upload, people):
+    bad = people(500, start=5000, gender="x")
+    records = [each for two in zip(bad, people(500, plan=None), strict=True) for each in two]
+    run = upload(client, [*records, *people(100, start=9000)])
+    assert isinstance(run.error, UnsubscribeLimitError)
     assert box.counters.total == 0
 
 
@@ -270,7 +298,8 @@ def test_a_plan_that_was_lost_to_a_duplicate_fails_whatever_max_rejects_says(
     assert [(r.row, r.code) for r in run.error.rejections] == [
         (31 + at, f"m-{1 + at}") for at in range(5)
     ]
-    assert "5 records have a plan" in run.first_line
+    assert "Records with a plan" in run.first_line
+    assert "unsubscribes: 5." in run.first_line
     assert run.lines[0]["problems"] == {"code": "duplicate", "plan": "lost"}
 
 
@@ -282,7 +311,7 @@ def test_so_does_the_plan_of_a_record_that_breaks_a_rule(
     good, bad = people(1, plan=None), [person | broken for person in people(1)]
     run = upload(client, bad + good if is_first else good + bad, max_rejects=9)
     assert isinstance(run.error, InvalidPatientsError)
-    assert "1 records have a plan" in run.first_line
+    assert "unsubscribes: 1." in run.first_line
     (told,) = run.error.rejections
     assert (told.row, told.code) == (2, "m-1")
     assert told.problems["plan"] == "lost"
@@ -375,6 +404,35 @@ def test_three_chunks_in_a_row_stop_it(box, client, upload, people):
     assert run.report.upserted == len(box.patients) == 10
     assert box.counters.total == 16
     assert run.codes("unsettled") == {f"m-{n}" for n in range(11, run.source.pulled + 1)}
+
+
+def test_chunks_that_fail_while_others_are_accepted_stop_nothing(
+    serve, answer, connect, prepare, people, eventually
+):
+    """Their attempts take ten seconds: when they are used up, nothing may have come after them."""
+    mine, tries, accepted = threading.local(), Counter(), threading.Event()
+
+    def judge(wire, connection):
+        (code,) = re.findall(rb'"code":"(.*?)"', mine.seen.body)
+        tries[code] += 1
+        if code in (b"m-1", b"m-2", b"m-3"):
+            assert accepted.wait(SOON)
+            wire.send(connection, answer(503, Connection="close"))
+        else:
+            if accepted.is_set():
+                eventually(lambda: run.upload._sender.unanswered_chunks == 3)
+            wire.send(connection, answer(Connection="close"))
+            accepted.set()
+
+    wire = serve(judge)
+    read = wire._read
+    wire._read = lambda connection: setattr(mine, "seen", read(connection)) or mine.seen
+    run = prepare(connect(wire), people(20), chunk_size=1, max_in_flight=4)
+    run.go()
+    assert run.report.stopped_because is None
+    assert (run.report.upserted, run.report.unsettled) == (17, 3)
+    assert isinstance(run.error, ServerError)
+    assert tries[b"m-1"] == tries[b"m-2"] == tries[b"m-3"] == 5
 
 
 def test_nobody_listening_stops_it_too(connect, upload, people):
@@ -619,6 +677,24 @@ def test_killed_while_a_store_is_slow_to_take_rejects(client, tmp_path):
     assert file.is_late.is_set(), "it takes little time from now on"
 
 
+def test_killed_when_wrong_keys_have_ended_it_they_are_the_reason(
+    serve, answer, connect, prepare, people, on_signal
+):
+    """A retry heals a kill, and never the keys."""
+
+    def has_ended() -> bool:
+        try:
+            client.take_slot(get("m-1"))
+        except StoppedError:
+            return True
+        return False
+
+    client = connect(serve(answer(401, {}), lambda wire, connection: wire.stopped.wait()))
+    run = prepare(client, people(200))
+    on_signal(run.upload.stop, has_ended)
+    assert isinstance(run.go().error, AuthenticationError)
+
+
 def test_killed_twice(box, connect, prepare, people, on_signal):
     box.script("upsert", *["hang"] * 100)
     run = prepare(connect(box, timeout=300), people(2000), chunk_size=10, max_in_flight=2)
@@ -803,7 +879,9 @@ def test_the_first_line_says_what_happened_what_is_there_and_what_to_do(
         f"{report.upserted:,} upserted, {report.unsettled:,} unsettled, "
         f"{report.rejected:,} rejected."
     )
-    assert run.first_line.startswith("Stopped: 3 chunks in a row got no answer from 127.0.0.1")
+    assert run.first_line.startswith(
+        "Stopped: 3 chunks in a row had no final answer from 127.0.0.1"
+    )
     assert run.first_line.endswith(f"{counts} Safe to run again.")
     rest = str(run.error).splitlines()[1:]
     assert any("code came before in this run" in line for line in rest)

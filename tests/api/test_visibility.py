@@ -69,7 +69,13 @@ def test_mediquo_may_tidy_a_value_up(name, stored):
 
 
 @pytest.mark.parametrize(
-    ("name", "stored"), [("last_name", "lovelace"), ("tax_id", "12345678"), ("locale", "EN")]
+    ("name", "stored"),
+    [
+        ("last_name", "lovelace"),
+        ("tax_id", "12345678"),
+        ("tax_id", "12345678\u2079"),
+        ("locale", "EN"),
+    ],
 )
 def test_mediquo_may_not_change_what_a_value_says(name, stored):
     assert differ(PATIENT, shown(PATIENT, **{name: stored})) == [name]
@@ -159,6 +165,12 @@ def test_the_same_value_leaves_no_same_piece_in_two_proofs():
     pieces = [{raw[at : at + 6] for at in range(len(raw) - 66, len(raw), 6)} for raw in (one, two)]
     assert len(pieces[0]) == len(PATIENT)
     assert not pieces[0] & pieces[1]
+
+
+def test_nor_does_it_in_two_fields_of_one():
+    raw = base64.urlsafe_b64decode(pad(make_proof(dict.fromkeys(PATIENT_FIELDS, "Ada"), KEY, NOW)))
+    pieces = [raw[at : at + 6] for at in range(len(raw) - 66, len(raw), 6)]
+    assert len({*pieces}) == len(PATIENT_FIELDS)
 
 
 def test_without_the_key_a_guess_cannot_be_checked(monkeypatch):

@@ -45,6 +45,25 @@ def test_a_patient_of_another_code_keeps_no_other_from_being_seen(
     )
 
 
+def test_a_patient_that_was_not_found_and_is_another_is_told_as_another(serve, answer, connect):
+    wire = serve(answer(404, {}), answer(200, {"code": "m-2", "first_name": "Ada"}))
+    watch = Watch(connect(wire), {"m-1": None})
+    assert not watch.look()
+    assert not watch.look()
+    assert str(watch) == (
+        "Not visible yet: 1; the answer is another patient, or cannot be read: m-1"
+    )
+
+
+def test_a_look_at_a_mediquo_that_is_down_asks_once(box, client):
+    """Each answer that does not come takes as long as one may."""
+    box.script("get", "503")
+    watch = Watch(client, dict.fromkeys(["m-1", "m-2", "m-3"]))
+    assert not watch.look()
+    assert "503" in str(watch)
+    assert box.counters.total == 1
+
+
 def test_a_look_that_is_cut_short_gives_back_what_it_took_of_the_pace(box, client):
     """The pace is shared by all that wait in a triggerer, for as long as it lives."""
     pace, limit = client.pace(get("m-1")), 3

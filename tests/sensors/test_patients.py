@@ -12,6 +12,7 @@ from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
 
 pytestmark = pytest.mark.usefixtures("dag")
 
+LONG_ENOUGH = 2.0  # seconds until a triggerer has taken over, on a busy machine too
 FOREVER = 10_000
 """Seconds that a write takes where it is not to be seen."""
 
@@ -115,6 +116,17 @@ def test_it_waits_until_a_plan_is_gone(box, write, write_long_ago, wait):
     assert box.patients["m-1"]["plan"] is None
 
 
+def test_of_two_upserts_of_a_patient_it_waits_for_the_later(box, write, wait):
+    box.settings.clock_skew = -3600
+    earlier = write(patient())
+    box.settings.clock_skew = 0
+    lag(box, FOREVER)
+    later = write(patient(first_name="Grace"))
+    run = wait(written=[earlier, later], timeout=0.3)
+    assert "m-1 (first_name)" in run.log
+    assert run.state == "failed"
+
+
 def test_a_write_that_changes_nothing_is_visible_at_once(box, write, write_long_ago, wait):
     write_long_ago(patient())
     lag(box, FOREVER)
@@ -216,7 +228,7 @@ def test_a_timeout_says_which_are_not_found_and_which_differ(box, write, write_l
     write_long_ago(patient("m-2"))
     lag(box, FOREVER)
     written = write(patient("m-1"), patient("m-2", first_name="Grace", last_name="Hopper"))
-    run = wait(written=written, timeout=0.3)
+    run = wait(written=written, timeout=LONG_ENOUGH)
     assert run.state == "failed"
     assert type(run.error).__name__ == "AirflowSensorTimeout"
     assert "Not visible yet: 2" in str(run.error)
@@ -226,6 +238,15 @@ def test_a_timeout_says_which_are_not_found_and_which_differ(box, write, write_l
         assert value not in run.everything
 
 
+def test_a_killed_one_ends_the_request_under_way(box, run_task, kill):
+    box.script("get", "hang")
+    kill(when=lambda: box.counters.in_flight)
+    started = time.monotonic()
+    run = run_task(MediquoPatientSensor(task_id="wait", codes="m-1", mode="reschedule"))
+    assert time.monotonic() - started < 10
+    assert "Not visible yet: 1" in run.log
+
+
 def test_a_timeout_skips_where_that_is_wanted(box, wait):
     run = wait(codes="m-1", timeout=0.3, soft_fail=True)
     assert run.state == "skipped"
@@ -233,13 +254,13 @@ def test_a_timeout_skips_where_that_is_wanted(box, wait):
 
 def test_a_timeout_of_a_mediquo_that_was_down_says_so(box, wait):
     box.settings.error_rate = 1
-    run = wait(codes="m-1", timeout=0.3)
+    run = wait(codes="m-1", timeout=LONG_ENOUGH)
     assert run.state == "failed"
     assert "its side failed" in str(run.error)
 
 
 def test_the_detail_of_a_skip_is_in_the_log(box, wait):
-    assert "not found: m-1" in wait(codes="m-1", timeout=0.3, soft_fail=True).log
+    assert "not found: m-1" in wait(codes="m-1", timeout=LONG_ENOUGH, soft_fail=True).log
 
 
 # --- what waiting cannot heal ---------------------------------------------------------------------

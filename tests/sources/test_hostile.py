@@ -59,6 +59,14 @@ def test_nor_are_two_lines_together_longer_than_one_may_be(read):
         read(f'{HEADER},note\n{ROW},{half[:9]},"\n{half}{half}"\n', columns={"note": None})
 
 
+def test_nor_where_the_line_that_is_too_much_could_end_one(read):
+    cells = "x," * (MAX_LINE // 4)
+    with pytest.raises(SourceError, match="begins on line 2 has no clear end"):
+        read(
+            f'{HEADER},note\n{ROW},{cells}"\n{cells}\n{ROW},in a cell\n"\n', columns={"note": None}
+        )
+
+
 def test_a_row_may_have_as_many_lines_as_a_line_may_have_characters(read):
     note = "\n".join("x" * 50 for _ in range(2000))
     records = read(f'{HEADER},note\n{ROW},"{note}"\n', columns={"note": None})
@@ -282,9 +290,11 @@ def test_nor_is_one_inside_of_meta(tmp_path):
     inner = pa.DictionaryArray.from_arrays(pa.array([0] * 600), pa.array(["x" * (1 << 18)]))
     for meta in (
         pa.StructArray.from_arrays([inner], ["a"]),
+        pa.StructArray.from_arrays([inner] * 4, [*"abcd"]),
         pa.ListArray.from_arrays(pa.array(range(601), pa.int32()), inner),
         pa.LargeListArray.from_arrays(pa.array(range(601), pa.int64()), inner),
         pa.FixedSizeListArray.from_arrays(inner, 1),
+        pa.MapArray.from_arrays(pa.array(range(601), pa.int32()), inner, pa.array(["a"] * 600)),
         pa.StructArray.from_arrays([pa.array([b"x" * (1 << 18)] * 600, pa.binary(1 << 18))], ["a"]),
     ):
         columns = {"code": [str(n) for n in range(600)], "first_name": ["A"] * 600, "meta": meta}
