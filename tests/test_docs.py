@@ -1,6 +1,7 @@
 """The docs say what the code does: what is named in one is in the other."""
 
 import ast
+import csv
 import re
 from dataclasses import fields
 from functools import cache
@@ -248,9 +249,14 @@ LIMITS = {
     "records in a row that break a rule": broken._MOST_INVALID,
     "a line of text": text_lines.MAX_LINE,
     "a row of CSV, over all its lines": csv_rows.MAX_LINE,
-    "what gzip may hold: bytes that are always read": unpacked._FREE,
-    "what gzip may hold: times its own size": unpacked._MOST,
-    "a Parquet column that has more than 64 KiB a value, unpacked": parquet_rows._MOST_BYTES,
+    "what gzip may hold: bytes that are always read": unpacked.FREE,
+    "what gzip may hold: times its own size": unpacked.MOST,
+    "a cell of CSV (a limit of Python's `csv`)": csv.field_size_limit(),
+    "Parquet columns that have more than 64 KiB a row together, unpacked": parquet_rows._MOST_BYTES,
+    "Parquet columns that have more than 500 times their packed size together, unpacked": (
+        unpacked.FREE
+    ),
+    "values in lists of a Parquet row group, beyond one for each row": parquet_rows._MOST_VALUES,
     "a batch of Parquet rows whose texts could all be the longest of the row group": (
         parquet_rows._MOST_BYTES
     ),

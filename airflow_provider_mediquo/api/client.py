@@ -6,6 +6,7 @@ The only user of `requests`, with `session.py` and `transport.py`.
 from __future__ import annotations
 
 import http.client
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -201,7 +202,8 @@ class MediquoClient:
             return Received(response.status_code, response.headers, body)
 
     def _session(self) -> requests.Session:
-        if not hasattr(self._local, "session"):
+        if getattr(self._local, "process", None) != os.getpid():  # a fork has its parent's sockets
+            self._local.process = os.getpid()
             self._local.session = new_session(self.settings, self._aborted)
             self._sessions.append(self._local.session)
         return self._local.session  # type: ignore[no-any-return]  # a thread's attributes are Any

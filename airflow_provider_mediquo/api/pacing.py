@@ -9,6 +9,7 @@ followed by a fast one breaks.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -76,3 +77,7 @@ class Pace:
 def pace_of(base_url: str, endpoint: str) -> Pace:
     """Return the one pace that all clients of this process share for an endpoint."""
     return Pace()
+
+
+if hasattr(os, "register_at_fork"):  # what was in flight there has no answer here
+    os.register_at_fork(after_in_child=pace_of.cache_clear)

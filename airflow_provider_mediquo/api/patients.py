@@ -26,6 +26,7 @@ MAX_PATIENTS = 100
 """Patients in one request, at most."""
 
 _BLAMED = re.compile(r"patients\.([0-9]{1,3})\b(?:\.([a-z_]+))?")
+_SCHEME = re.compile("[A-Za-z]{1,20}")  # of authentication: it is shown, and must be no token
 _ANSWER = PatientAnswerSchema()
 _encode = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":")
@@ -159,6 +160,6 @@ def _identity(code: str) -> str:
 def _read_token(content: Any) -> AccessToken:
     token = content.get("access_token") if isinstance(content, dict) else None
     kind = content.get("token_type") if token else None
-    if isinstance(token, str) and isinstance(kind, str):
+    if isinstance(token, str) and isinstance(kind, str) and _SCHEME.fullmatch(kind):
         return AccessToken(token, kind)
     raise ValueError

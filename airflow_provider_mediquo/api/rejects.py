@@ -57,6 +57,27 @@ class RejectsFile(ABC):
     def write(self, lines: str) -> None:
         """Add lines."""
 
+    def _bounded(self, act: Callable[[], object]) -> None:
+        """Do it in a thread that is left behind if it takes too long: any storage may hang."""
+        failures: list[Exception] = []
+
+        def try_it() -> None:
+            try:
+                act()
+            except Exception as error:  # noqa: BLE001  # raised in the thread that waits
+                failures.append(error)
+
+        trying = Thread(target=try_it, name="mediquo-store", daemon=True)
+        trying.start()
+        left = _STORE_TIMEOUT
+        while trying.is_alive() and left > 0:
+            trying.join(_LOOK_UP)
+            left = min(left, _LAST_WORDS if self.is_late.is_set() else left) - _LOOK_UP
+        if trying.is_alive():
+            failures.append(TimeoutError("no answer"))
+        if failures:
+            raise failures[0]
+
 
 class LocalFile(RejectsFile):
     """A file on the worker's disk; its folders are made with the first line."""
@@ -65,12 +86,24 @@ class LocalFile(RejectsFile):
 
     def check(self) -> None:
         """Look at the folder, or the first one above it that is there."""
+        is_silent = False
+        try:
+            self._bounded(self._look)
+        except TimeoutError:
+            is_silent = True
+        if is_silent:
+            raise _nothing_can_be_written(self.path.parent, " (no answer)")
+
+    def _look(self) -> None:
         there = next(folder for folder in self.path.absolute().parents if folder.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise _nothing_can_be_written(there)
 
     def write(self, lines: str) -> None:
         """Append them."""
+        self._bounded(partial(self._append, lines))
+
+    def _append(self, lines: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(lines)
@@ -101,27 +134,6 @@ class StoredParts(RejectsFile):
     def write(self, lines: str) -> None:
         """Write them to a part of their own."""
         self._bounded(partial(_put, self.path / next(self._names), lines.encode()))
-
-    def _bounded(self, act: Callable[[], object]) -> None:
-        """Do it in a thread that is left behind if it takes too long: a store may hang."""
-        failures: list[Exception] = []
-
-        def try_it() -> None:
-            try:
-                act()
-            except Exception as error:  # noqa: BLE001  # raised in the thread that waits
-                failures.append(error)
-
-        trying = Thread(target=try_it, name="mediquo-store", daemon=True)
-        trying.start()
-        left = _STORE_TIMEOUT
-        while trying.is_alive() and left > 0:
-            trying.join(_LOOK_UP)
-            left = min(left, _LAST_WORDS if self.is_late.is_set() else left) - _LOOK_UP
-        if trying.is_alive():
-            failures.append(TimeoutError("no answer"))
-        if failures:
-            raise failures[0]
 
 
 class RejectLog:
@@ -223,5 +235,5 @@ def _put(part: Any, content: bytes) -> None:
 def _nothing_can_be_written(where: object, why: str = "") -> MediquoError:
     return MediquoError(
         f"`rejects_path`: nothing can be written in {where} from this worker{why}, so nothing was "
-        "sent. Give another folder."
+        "sent. Mend that, or give another folder."
     )

@@ -21,6 +21,8 @@ class Sample:
 
     def consider(self, item: Item, sent_at: int | None) -> None:
         """Keep it, or not; see `visibility.make_proof`."""
+        if item.code.startswith("__"):
+            return  # as a key, frameworks give it a meaning: `__classname__` keeps XCom from storing it
         self._seen += 1
         place = len(self._kept) if self._seen <= SIZE else random.randrange(self._seen)
         if place < SIZE:

@@ -106,7 +106,13 @@ class _Bounded:
 
     sock: Any
     connect: Any
+    timeout: Any
     _is_cut = False
+
+    def _tunnel(self) -> None:
+        """Ask a proxy for the way; what comes next, TLS, has as long as a connection."""
+        super()._tunnel()  # type: ignore[misc]  # of what it is mixed into
+        self.sock.settimeout(self.timeout)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request; where that breaks off, urllib3 looks for a refusal all the same."""

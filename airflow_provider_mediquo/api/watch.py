@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow_provider_mediquo.api.bounds import shown
 from airflow_provider_mediquo.api.client import MediquoClient
-from airflow_provider_mediquo.api.errors import MediquoError
+from airflow_provider_mediquo.api.errors import MediquoError, StoppedError
 from airflow_provider_mediquo.api.patients import check_code, get
 from airflow_provider_mediquo.api.visibility import check_proof, differences
 
@@ -39,13 +41,17 @@ class Watch:
         self._client.stop(abort=True)
         self._client.close()
 
-    def look(self) -> bool:
+    def look(self, until: float = math.inf) -> bool:
         """Ask once for each patient that is not visible yet; return whether all are.
 
-        An error that may pass by itself ends the look, any other is raised.
+        An error that may pass by itself ends the look, any other is raised, and that it was stopped.
+
+        :param until: no further request begins after it, on the monotonic clock.
         """
-        self.trouble = None
+        before, self.trouble = self.trouble, None
         for code in list(self.pending):
+            if not self.trouble and time.monotonic() > until:
+                self.trouble = before or "its time is over"
             if not self.trouble and self._ask_if_allowed(code):
                 self.trouble = "mediQuo's rate limit is used up for the moment"
         return not self.pending
@@ -77,7 +83,7 @@ class Watch:
         try:
             self._note(code, self._client.send_once(get(code)).value)
         except MediquoError as error:
-            if not error.can_retry:
+            if not error.can_retry or isinstance(error, StoppedError):
                 raise
             if 200 <= (error.status or 0) < 300:
                 self._forget(code)

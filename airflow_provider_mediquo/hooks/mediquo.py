@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -47,14 +47,14 @@ class MediquoHook(BaseHook):
     def __init__(self, mediquo_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.mediquo_conn_id = mediquo_conn_id
-        self._upload: Upload | None = None
+        self._uploads: list[Upload] = []
         self._is_stopped = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Take no keys and no records along: a copy, wherever it is, reads the connection anew."""
-        own = {"settings", "_client", "_upload"}
+        own = {"settings", "_client", "_uploads"}
         state = {name: value for name, value in self.__dict__.items() if name not in own}
-        return state | {"_upload": None}
+        return state | {"_uploads": []}
 
     def get_conn(self) -> MediquoClient:
         """Return a client; the same one each time."""
@@ -80,18 +80,23 @@ class MediquoHook(BaseHook):
         checked = UploadOptions(**options)
         rejects = RejectLog(_rejects_file(checked.rejects_path, rejects_name))
         with closing(MediquoClient(self.settings)) as client:
-            self._upload = Upload(client, checked, rejects)
+            upload = Upload(client, checked, rejects)
+            self._uploads.append(upload)
             if self._is_stopped:  # while the source was made ready, say
-                self._upload.stop()
-            return self._upload.run(patients)
+                upload.stop()
+            try:
+                return upload.run(patients)
+            finally:
+                self._uploads.remove(upload)
 
     def stop(self) -> None:
         """End what is under way, and what would begin, because the task is being killed."""
         self._is_stopped = True
         if "_client" in self.__dict__:
             self._client.stop(abort=True)
-        if self._upload:
-            self._upload.stop()
+        with ExitStack() as every:  # also where one of them leaves its source by an exception
+            for upload in self._uploads:
+                every.callback(upload.stop)
 
     def get_patient(self, code: str) -> dict[str, Any] | None:
         """Return a patient as mediQuo shows it, with times in UTC; None if there is none.
@@ -123,7 +128,10 @@ class MediquoHook(BaseHook):
 
         try:
             with closing(MediquoClient(self.settings)) as client:
-                client.take_slot(get(_NOBODY))
+                pace = client.pace(get(_NOBODY))
+                # No waiting: it is a thread of the API server that would.
+                if seconds := pace.take(self.settings.requests_per_minute):
+                    return False, f"mediQuo's limit is used up. Test again in {seconds:.0f} s."
                 client.send_once(get(_NOBODY))
         except MediquoError as error:
             return False, str(error)

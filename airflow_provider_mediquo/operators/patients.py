@@ -198,6 +198,7 @@ class MediquoGetPatientOperator(_MediquoOperator):
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Return the patient, with times as ISO 8601 in UTC."""
+        self._check_names()
         with failing_for_good(), closing(self._hook.get_conn()):
             patient = self._hook.get_patient(self.code)
         if patient is None:
@@ -205,16 +206,28 @@ class MediquoGetPatientOperator(_MediquoOperator):
             return None
         self._check_fields(patient)
         names = patient if self.fields is None else self.fields
-        return {name: _plain(patient.get(name)) for name in names}
+        shown = {name: _plain(patient.get(name)) for name in names}
+        if _is_more_than_json(shown):
+            raise AirflowFailException(
+                "This patient has a field, in `meta` maybe, whose name begins with `__`: Airflow may "
+                "make an object of its own of that. Name the other fields in `fields`."
+            )
+        return shown
+
+    def _check_names(self) -> None:
+        fields = self.fields
+        if fields is None:
+            return
+        if isinstance(fields, str):
+            raise AirflowFailException(f"`fields` must be a list: fields=[{fields!r}].")
+        if not isinstance(fields, Sequence) or not all(isinstance(name, str) for name in fields):
+            raise AirflowFailException("`fields` must be a list of names.")
 
     def _check_fields(self, patient: Mapping[str, Any]) -> None:
         from airflow_provider_mediquo.api.schema import ANSWER_FIELDS
 
-        fields = [self.fields] if isinstance(self.fields, str) else self.fields or ()
-        if unknown := sorted({*fields} - {*ANSWER_FIELDS, *patient}):
+        if unknown := sorted({*(self.fields or ())} - {*ANSWER_FIELDS, *patient}):
             raise AirflowFailException(f"`fields`: a patient has no {', '.join(unknown)}.")
-        if isinstance(self.fields, str):
-            raise AirflowFailException(f"`fields` must be a list: fields=[{self.fields!r}].")
 
     def _check_missing(self) -> None:
         from airflow_provider_mediquo.api.errors import PatientNotFoundError
@@ -256,6 +269,15 @@ def _rejects_name(context: Context) -> str:
     map_index = -1 if ti.map_index is None else ti.map_index
     dag, run, task = map(as_name, (ti.dag_id, ti.run_id, ti.task_id))
     return f"{dag}/{run}/{task}-{map_index}-{ti.try_number}.jsonl"
+
+
+def _is_more_than_json(value: Any) -> bool:
+    """Whether a name in it is like those that tell Airflow what object to make of a mapping."""
+    if isinstance(value, list):
+        return any(map(_is_more_than_json, value))
+    if not isinstance(value, dict):
+        return False
+    return any(name.startswith("__") or _is_more_than_json(value[name]) for name in value)
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import time
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -67,9 +69,13 @@ class MediquoPatientSensor(BaseSensorOperator):
         self.codes = codes
         self.mediquo_conn_id = mediquo_conn_id
         self.deferrable = deferrable
+        self._until = math.inf
 
     def execute(self, context: Context) -> None:
         """Wait here, or look once and wait in the triggerer."""
+        now = time.monotonic()
+        # What is not visible in a first look may as well be waited for in the triggerer.
+        self._until = now + min(self.timeout, self.poke_interval if self.deferrable else math.inf)
         with failing_for_good(), closing(self._watch):
             if not self.deferrable:
                 self._wait_here(context)
@@ -78,7 +84,7 @@ class MediquoPatientSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool:
         """Look once."""
-        if self._watch.look():
+        if self._watch.look(self._until):
             return True
         self.log.info("%s", self._watch)
         return False
@@ -158,7 +164,8 @@ class MediquoPatientSensor(BaseSensorOperator):
 def _listed(codes: Any) -> list[Any]:
     if isinstance(codes, str):
         return [codes]
-    if not isinstance(codes, Iterable) or isinstance(codes, Mapping):
+    is_list = isinstance(codes, Iterable) and not isinstance(codes, Mapping)
+    if not is_list or not all(isinstance(code, Hashable) for code in codes):
         raise AirflowFailException(
             f"`codes` must be a code or a list of codes; this is a {type(codes).__name__}."
         )

@@ -61,47 +61,58 @@ def _find(path: str, conn_id: str | None) -> list[StoredFile]:
         path = os.path.abspath(path)  # Airflow 3.1 takes a relative path for one below `/`
     # Airflow 3.1 takes a None for a connection, before the one of the URL.
     given = ObjectStoragePath(path, **({"conn_id": conn_id} if conn_id else {}))
-    return [StoredFile(given.fs, key) for key in sorted({*_keys(given.fs, given.path)})]
+    return [StoredFile(given.fs, key) for key in sorted({*_Search(given.fs).keys(given.path)})]
 
 
-def _keys(storage: Any, path: str) -> Iterator[str]:
-    """Yield what there is as it is named, before a character is taken for that of a glob."""
-    try:
-        info = storage.info(path)
-    except FileNotFoundError:
-        yield from _matching(storage, path)
-    else:
-        yield from _within(storage, path, info)
+class _Search:
+    """Looks at each folder once, however many links lead to it, or back."""
 
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+        self._seen: set[str] = set()
 
-def _matching(storage: Any, pattern: str) -> Iterator[str]:
-    if not {*"*?["} & {*pattern}:
-        return
-    known = len(re.split(r"[*?\[]", pattern)[0].rpartition("/")[0])  # characters before a glob's
-    shows = any(map(_is_hidden, pattern[known:].split("/")))
-    for key, info in storage.glob(pattern, detail=True).items():
-        if shows or not any(map(_is_hidden, key[known:].split("/"))):
-            yield from _within(storage, key, info)
+    def keys(self, path: str) -> Iterator[str]:
+        """Yield what there is as it is named, before a character is taken for that of a glob."""
+        try:
+            info = self._storage.info(path)
+        except FileNotFoundError:
+            yield from self._matching(path)
+        else:
+            yield from self._within(path, info)
 
+    def _matching(self, pattern: str) -> Iterator[str]:
+        if not {*"*?["} & {*pattern}:
+            return
+        known = len(
+            re.split(r"[*?\[]", pattern)[0].rpartition("/")[0]
+        )  # characters before a glob's
+        shows = any(map(_is_hidden, pattern[known:].split("/")))
+        for key, info in self._storage.glob(pattern, detail=True).items():
+            if shows or not any(map(_is_hidden, key[known:].split("/"))):
+                yield from self._within(key, info)
 
-def _within(storage: Any, key: str, info: dict[str, Any]) -> Iterator[str]:
-    is_link = info["type"] not in ("file", "directory")  # or what has no end, a device or a pipe
-    if is_link and not storage.isdir(key) and not storage.isfile(key):
-        raise SourceError(f"{escaped(key)} is neither a file nor a folder.")
-    if is_link and key.startswith(f"{os.path.realpath(key)}/"):
-        raise RecursionError  # a link to a folder that it is in
-    if info["type"] == "directory" or (is_link and storage.isdir(key)):
-        yield from _below(storage, key)
-    elif not key.endswith("/"):  # which is how the console of a store makes a folder
-        yield key
+    def _within(self, key: str, info: dict[str, Any]) -> Iterator[str]:
+        is_link = info["type"] not in (
+            "file",
+            "directory",
+        )  # or what has no end, a device or a pipe
+        if is_link and not self._storage.isdir(key) and not self._storage.isfile(key):
+            raise SourceError(f"{escaped(key)} is neither a file nor a folder.")
+        if info["type"] == "directory" or (is_link and self._storage.isdir(key)):
+            yield from self._below(key)
+        elif not key.endswith("/"):  # which is how the console of a store makes a folder
+            yield key
 
-
-def _below(storage: Any, folder: str) -> Iterator[str]:
-    # Not `find` or `walk`, which leave out what may not be listed without a word.
-    for info in storage.ls(folder, detail=True):
-        key = info["name"]
-        if not _is_hidden(key) and key.rstrip("/") != folder.rstrip("/"):
-            yield from _within(storage, key, info)
+    def _below(self, folder: str) -> Iterator[str]:
+        real = os.path.realpath(folder) if "file" in self._storage.protocol else folder
+        if real in self._seen:
+            return
+        self._seen.add(real)
+        # Not `find` or `walk`, which leave out what may not be listed without a word.
+        for info in self._storage.ls(folder, detail=True):
+            key = info["name"]
+            if not _is_hidden(key) and key.rstrip("/") != folder.rstrip("/"):
+                yield from self._within(key, info)
 
 
 def _is_hidden(path: str) -> bool:

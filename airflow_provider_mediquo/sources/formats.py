@@ -61,7 +61,9 @@ class Reading:
             "".encode(self.encoding)
         except (LookupError, TypeError, ValueError):
             raise ValueError(f"`encoding`: Python knows no {self.encoding!r}") from None
-        if self.delimiter is not None and not re.fullmatch(r'[^"\r\n]', self.delimiter):
+        delimiter = self.delimiter
+        is_one = isinstance(delimiter, str) and re.fullmatch(r'[^"\r\n]', delimiter)
+        if delimiter is not None and not is_one:
             raise ValueError("`delimiter` must be one character, such as ';' or '\\t'")
 
 

@@ -11,11 +11,13 @@ from airflow_provider_mediquo.api.bounds import MAX_BYTES
 from airflow_provider_mediquo.api.errors import SourceError
 from airflow_provider_mediquo.api.header import Header
 from airflow_provider_mediquo.api.placed import Place, Placed, Unreadable
+from airflow_provider_mediquo.sources.unpacked import FREE, MOST
 
 MAGIC = b"PAR1"
 
 _AT_ONCE = 1000  # rows
 _MOST_BYTES = 64 << 20  # of what is made of a batch
+_MOST_VALUES = 1 << 24  # of the lists in a row group, beyond one a row: a row may hold them all
 _BUFFER = 1 << 20  # bytes of each column; without it pyarrow takes in a whole row group
 
 
@@ -42,7 +44,7 @@ def _batches(raw: Any, file: Any, wanted: Sequence[str], name: str) -> Iterator[
             group = file.metadata.row_group(number)
             chunks = [group.column(at) for at in range(group.num_columns)]
             chunks = [chunk for chunk in chunks if _is_of(chunk, wanted)]
-            _check_sizes(chunks, name)
+            _check_sizes(chunks, group.num_rows, name)
             longest = _longest(dictionaries, number, chunks) + sum(map(_unknown, chunks))
             at_once = min(max(_MOST_BYTES // max(longest, 1), 1), _AT_ONCE)
             yield from file.iter_batches(at_once, [number], wanted, use_threads=False)
@@ -52,13 +54,20 @@ def _is_of(chunk: Any, wanted: Sequence[str]) -> bool:
     return any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in wanted)
 
 
-def _check_sizes(chunks: Iterable[Any], name: str) -> None:
-    """Raise SourceError for values that are too large throughout: pages are unpacked whole."""
-    for chunk in chunks:
-        if chunk.total_uncompressed_size > max(_MOST_BYTES, MAX_BYTES * chunk.num_values):
-            raise SourceError(
-                f"{name} cannot be read: a column of it has more than 64 KiB a value, unpacked."
-            )
+def _check_sizes(chunks: Sequence[Any], rows: int, name: str) -> None:
+    """Raise SourceError for what is too large throughout: pages are unpacked whole."""
+    unpacked = sum(chunk.total_uncompressed_size for chunk in chunks)
+    packed = sum(chunk.total_compressed_size for chunk in chunks)
+    values = sum(max(0, chunk.num_values - rows) for chunk in chunks)
+    problem = ""
+    if unpacked > max(_MOST_BYTES, MAX_BYTES * rows):
+        problem = "its rows take more than 64 KiB each, unpacked"
+    elif unpacked > max(FREE, MOST * packed):
+        problem = f"it holds more than {MOST} times its own size"
+    elif values > _MOST_VALUES:
+        problem = "lists in it hold more than 16 million values in one row group"
+    if problem:
+        raise SourceError(f"{name} cannot be read (any further): {problem}.")
 
 
 def _longest(dictionaries: Any, group: int, chunks: Iterable[Any]) -> int:

@@ -125,8 +125,13 @@ class Rows:
 def _longest(rows: Sequence[Any]) -> int:
     """Return the bytes or characters of the longest row, about; never 0."""
     values = (row.values() if isinstance(row, Mapping) else row for row in rows)
-    long = (str, bytes, memoryview)
-    return max(1 + sum(len(each) for each in row if isinstance(each, long)) for row in values)
+    return max(1 + sum(map(_length, row)) for row in values)
+
+
+def _length(value: Any) -> int:
+    if isinstance(value, str | bytes | bytearray | memoryview):
+        return len(value)
+    return len(repr(value)) if isinstance(value, dict | list) else 0  # of JSON columns
 
 
 class _Driver:

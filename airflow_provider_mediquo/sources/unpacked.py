@@ -9,8 +9,8 @@ from typing import Any
 
 from airflow_provider_mediquo.api.errors import SourceError
 
-_FREE = 16 << 20  # bytes: the worst of them, blank lines, are read in seconds
-_MOST = 500  # bytes out of one. Patients give 5 to 50, and the format can do 1,030
+FREE = 16 << 20  # bytes: the worst of them, blank lines, are read in seconds
+MOST = 500  # bytes out of one. Patients give 5 to 50, and the format can do 1,030
 
 
 class Unpacked(io.RawIOBase):
@@ -33,10 +33,10 @@ class Unpacked(io.RawIOBase):
         """Read some."""
         count: int = self._file.readinto(buffer)
         self._count += count
-        if self._count > max(_FREE, _MOST * self._packed.count):
+        if self._count > max(FREE, MOST * self._packed.count):
             raise SourceError(
                 f"{self._name} cannot be read any further: it is gzip and holds more than "
-                f"{_MOST} times its own size, which no list of patients does. The lines so far were "
+                f"{MOST} times its own size, which no list of patients does. The lines so far were "
                 "read."
             )
         return count

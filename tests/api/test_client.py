@@ -110,6 +110,17 @@ def test_a_thread_keeps_its_connection_and_shares_it_with_none(serve, answer, co
     assert wire.connections == 2
 
 
+def test_a_fork_has_connections_of_its_own(serve, answer, connect, monkeypatch):
+    """Two processes on one connection would get each other's answers."""
+    wire = serve(answer())
+    client = connect(wire)
+    client.send(ADA)
+    monkeypatch.setattr(client_module.os, "getpid", lambda: -1)
+    client.send(ADA)
+    client.send(ADA)
+    assert wire.connections == 2
+
+
 # --- TLS ------------------------------------------------------------------------------------------
 
 

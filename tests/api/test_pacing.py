@@ -184,3 +184,16 @@ def play(pace: Pace, clock: Clock, limit: int, steps: list) -> Iterator[float]:
             yield left + (clock.now - left) * step[2] / 100
             pace.answered()
     yield from in_flight
+
+
+def test_what_is_in_flight_when_a_process_forks_is_not_in_the_fork(python):
+    code = """
+import os
+from airflow_provider_mediquo.api.pacing import pace_of
+assert pace_of("x", "y").take(1) == 0
+assert pace_of("x", "y").take(1) > 0
+if not (child := os.fork()):
+    os._exit(bool(pace_of("x", "y").take(1)))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert python(code) == "0\n"

@@ -181,7 +181,9 @@ def test_a_403_from_authenticate_is_about_the_keys_alone(box, client):
 @pytest.mark.parametrize(
     "body",
     [{}, [], {"access_token": "x"}, {"access_token": "", "token_type": "Bearer"}]
-    + [{"access_token": 7, "token_type": "Bearer"}, {"access_token": "x", "token_type": None}],
+    + [{"access_token": 7, "token_type": "Bearer"}, {"access_token": "x", "token_type": None}]
+    # What is shown of it must not be the token.
+    + [{"access_token": "x", "token_type": kind} for kind in ("Bearer ey.J0", "ey.J0", "x" * 21)],
 )
 def test_an_answer_without_a_token_is_no_token(serve, answer, connect, body):
     with pytest.raises(ServerError):

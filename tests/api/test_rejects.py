@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
+from airflow_provider_mediquo.api import rejects as rejects_module
 from airflow_provider_mediquo.api.errors import MediquoError
 from airflow_provider_mediquo.api.fields import RULES
 from airflow_provider_mediquo.api.ledger import Rejection
@@ -253,6 +255,35 @@ def test_a_store_that_hangs_holds_up_none_that_adds_and_no_kill(caplog):
     assert "cannot be written (TimeoutError)" in caplog.text
     assert '"m-1"' in caplog.text
     assert '"m-2"' in caplog.text
+
+
+@pytest.fixture
+def stuck(tmp_path):
+    """A file that hangs as one on a storage that is gone does: a pipe that nobody reads."""
+    path = tmp_path / "rejects.jsonl"
+    os.mkfifo(path)
+    yield path
+    with suppress(OSError):  # let go of whoever waits
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+
+
+def test_so_does_a_file_of_the_workers_own(stuck, caplog, monkeypatch):
+    monkeypatch.setattr(rejects_module, "_STORE_TIMEOUT", 0.3)
+    with RejectLog(LocalFile(stuck)) as rejects:
+        rejects.add(rejection(1))
+        rejects.add(rejection(2))
+    assert "cannot be written (TimeoutError)" in caplog.text
+    assert '"m-1"' in caplog.text
+    assert '"m-2"' in caplog.text
+
+
+def test_a_folder_that_does_not_answer_is_known_before_anything_is_sent(tmp_path, monkeypatch):
+    monkeypatch.setattr(rejects_module, "_STORE_TIMEOUT", 0.3)
+    over = threading.Event()
+    monkeypatch.setattr(LocalFile, "_look", lambda file: over.wait(30))
+    with pytest.raises(MediquoError, match=r"nothing can be written in .* \(no answer\)"):
+        RejectLog(LocalFile(tmp_path / "rejects.jsonl")).__enter__()
+    over.set()
 
 
 # --- whatever is in it ----------------------------------------------------------------------------

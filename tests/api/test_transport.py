@@ -198,6 +198,26 @@ def test_a_slow_line_has_as_long_as_an_answer(
     client.send_once(upsert([b'{"code": "' + b"x" * MUCH + b'"}']))
 
 
+def test_what_comes_after_a_proxy_has_led_on_has_as_long_as_a_connection(
+    serve, connect, attempt, monkeypatch
+):
+    monkeypatch.setattr(client_module, "_CONNECT_TIMEOUT", 0.3)
+
+    def lead_to_nobody(wire, connection):
+        wire.send(connection, b"HTTP/1.1 200 Connection established\r\n\r\n")
+        wire.stopped.wait(LONG)
+
+    proxy = serve(lead_to_nobody)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+    monkeypatch.setenv("NO_PROXY", "")
+    client = connect("https://mediquo.example.com/v1", timeout=LONG)
+    started = time.monotonic()
+    with pytest.raises(UnreachableError):
+        attempt(client, ADA)
+    assert time.monotonic() - started < LONG / 2
+    assert proxy.requests[0].line.startswith("CONNECT mediquo.example.com:443 HTTP/1.")
+
+
 def test_what_is_being_sent_ends_when_it_is_aborted(serve, answer, connect):
     wire = serve(answer())
     begun = threading.Event()

@@ -6,6 +6,7 @@ import pickle
 import socket
 import ssl
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -88,6 +89,17 @@ def test_a_connection_that_works_is_told_to(box):
 def test_a_test_of_the_connection_counts_towards_the_limit(box):
     assert MediquoHook().test_connection()[0]
     assert pace_of(box.url, "patients/{code}").take(1) > 0
+
+
+def test_a_test_of_the_connection_waits_for_no_limit(box):
+    box.script("get", "429:300")
+    started = time.monotonic()
+    assert not MediquoHook().test_connection()[0]
+    works, message = MediquoHook().test_connection()
+    assert not works
+    assert message.startswith("mediQuo's limit is used up. Test again in ")
+    assert time.monotonic() - started < 10
+    assert box.counters.total == 1
 
 
 @pytest.mark.parametrize("key", ["login", "password"])
@@ -285,3 +297,30 @@ def test_what_stays_on_this_machine_goes_through_no_proxy(box, monkeypatch):
         proxy.settimeout(0)
         with pytest.raises(BlockingIOError):
             proxy.accept()
+
+
+def test_all_that_is_under_way_is_stopped(box, eventually):
+    box.settings.latency = 0.05
+    hook, errors = MediquoHook(), []
+
+    def people():
+        number = 0
+        while True:
+            number += 1
+            yield {"code": f"m-{threading.get_ident()}-{number}", "first_name": "A", "plan": "b"}
+
+    def upload():
+        try:
+            hook.upsert_patients(people())
+        except MediquoError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=upload) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(hook._uploads) == 2 and box.counters.accepted > 2000)
+    hook.stop()
+    for thread in threads:
+        thread.join(10)
+    assert [type(error) for error in errors] == [StoppedError] * 2
+    assert hook._uploads == []

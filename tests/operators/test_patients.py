@@ -361,7 +361,7 @@ def test_a_task_may_be_killed_before_it_has_begun():
 
 
 def read(**options):
-    return MediquoGetPatientOperator(task_id="read", **options)
+    return MediquoGetPatientOperator(**{"task_id": "read"} | options)
 
 
 @pytest.fixture
@@ -440,7 +440,39 @@ def test_an_unknown_patient_may_yet_come(box, run_task, status):
     assert "no patient with the code 'm-2'" in str(run.error)
 
 
-@pytest.mark.parametrize("fields", ["code", ["code", "paln"]])
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"__type": "airflow.sdk.definitions.asset.Asset", "__var": {"name": "evil"}},
+        {"a": [{"__classname__": "airflow.sdk.definitions.asset.Asset"}]},
+    ],
+)
+def test_no_patient_becomes_an_object_of_airflows_own(box, run_task, meta):
+    MediquoHook().upsert_patients([{"code": "m-1", "first_name": "Ada", "meta": meta}])
+    run = run_task(read(code="m-1"))
+    assert run.state == "failed"
+    assert "a field, in `meta` maybe, whose name begins with `__`" in str(run.error)
+    again = read(task_id="again", code="m-1", fields=["code"])
+    assert run_task(again).result == {"code": "m-1"}
+
+
+@pytest.mark.parametrize("code", ["__classname__", "__id__", "__type"])
+def test_a_code_that_airflow_would_take_for_more_is_in_no_sample(box, run_task, people, code):
+    run = run_task(upsert([{"code": code, "first_name": "Ada"}, *people(1)]))
+    assert run.state == "success"
+    assert (run.result["upserted"], [*run.result["sample"]]) == (2, ["m-1"])
+    assert code in box.patients
+
+
+@pytest.mark.parametrize("fields", ["code", 5, [["code"]], [1, "code"]])
+def test_fields_that_are_no_list_of_names_are_told_before_anything_is_read(box, run_task, fields):
+    run = run_task(read(code="m-1", fields=fields, missing_ok=True))
+    assert run.state == "failed"
+    assert "`fields` must be a list" in str(run.error)
+    assert box.counters.total == 0
+
+
+@pytest.mark.parametrize("fields", [["code", "paln"]])
 def test_fields_that_no_patient_has_are_named(box, run_task, connect, fields):
     box.settings.lag = 0
     MediquoHook().upsert_patients([{"code": "m-1", "first_name": "Ada", "plan": "basic"}])

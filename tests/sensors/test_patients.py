@@ -238,13 +238,39 @@ def test_a_timeout_says_which_are_not_found_and_which_differ(box, write, write_l
         assert value not in run.everything
 
 
-def test_a_killed_one_ends_the_request_under_way(box, run_task, kill):
+@pytest.mark.parametrize("how", [{"mode": "poke"}, {"mode": "reschedule"}, {"deferrable": True}])
+def test_a_killed_one_ends_with_the_request_under_way(box, run_task, kill, how):
     box.script("get", "hang")
     kill(when=lambda: box.counters.in_flight)
     started = time.monotonic()
-    run = run_task(MediquoPatientSensor(task_id="wait", codes="m-1", mode="reschedule"))
+    run = run_task(MediquoPatientSensor(task_id="wait", codes="m-1", **how))
     assert time.monotonic() - started < 10
-    assert "Not visible yet: 1" in run.log
+    assert run.state == "up_for_retry"
+    assert type(run.error).__name__ == "StoppedError"
+
+
+def test_time_that_is_over_ends_a_look(box, run_task):
+    box.settings.latency = 0.3
+    codes = [f"m-{number}" for number in range(1000)]
+    run = run_task(MediquoPatientSensor(task_id="wait", codes=codes, timeout=1))
+    assert type(run.error).__name__ == "AirflowSensorTimeout"
+    assert "the last look was cut short: its time is over" in str(run.error)
+    assert 0 < box.counters.total < 10
+
+
+def test_a_first_look_is_no_longer_than_those_of_the_triggerer_are_apart(box, run_task):
+    box.settings.latency = 0.3
+    codes = [f"m-{number}" for number in range(1000)]
+    sensor = MediquoPatientSensor(task_id="wait", codes=codes, deferrable=True, poke_interval=1)
+    assert run_task(sensor).state == "deferred"
+    assert 0 < box.counters.total < 10
+
+
+@pytest.mark.parametrize("codes", [[["m-1"]], [{"code": "m-1"}], {"m-1": None}, 7])
+def test_what_are_no_codes_are_none(box, run_task, codes):
+    run = run_task(MediquoPatientSensor(task_id="wait", codes=codes))
+    assert run.state == "failed"
+    assert "`codes` must be a code or a list of codes" in str(run.error)
 
 
 def test_a_timeout_skips_where_that_is_wanted(box, wait):

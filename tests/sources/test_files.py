@@ -79,11 +79,24 @@ def test_links_to_folders_are_read(make, tmp_path):
     assert found(tmp_path / "in" / "cur*", tmp_path) == ["in/current/b.csv"]
 
 
-def test_a_folder_within_itself_has_no_end_and_says_so(make, tmp_path):
-    make("in/a.csv")
-    os.symlink(tmp_path / "in", tmp_path / "in" / "again")
-    with pytest.raises(SourceError, match="RecursionError"):
-        find_files(str(tmp_path / "in"))
+def test_a_folder_is_read_once_whatever_leads_to_it(make, tmp_path):
+    make("in/2026-11-22/a.csv", "in/b.csv")
+    os.symlink(tmp_path / "in" / "2026-11-22", tmp_path / "in" / "current")
+    os.symlink(tmp_path / "in", tmp_path / "in" / "2026-11-22" / "again")
+    os.symlink(".", tmp_path / "in" / "self")
+    os.symlink(tmp_path / "in", tmp_path / "link")
+    assert found(tmp_path / "in", tmp_path) == ["in/2026-11-22/a.csv", "in/b.csv"]
+    assert found(tmp_path / "link", tmp_path) == ["link/2026-11-22/a.csv", "link/b.csv"]
+
+
+def test_links_that_multiply_do_not(make, tmp_path):
+    make("folder-40/a.csv")
+    for number in range(40):
+        folder = tmp_path / f"folder-{number}"
+        folder.mkdir()
+        for name in ("one", "two"):
+            os.symlink(tmp_path / f"folder-{number + 1}", folder / name)
+    assert found(tmp_path / "folder-0", tmp_path) == [f"folder-0/{'one/' * 40}a.csv"]
 
 
 @pytest.mark.parametrize("name", ["a[1].csv", "what?.csv", "a*b.csv", "a b#1@c.csv", "ñ.csv"])

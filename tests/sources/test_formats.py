@@ -153,6 +153,12 @@ def test_where_broken_bytes_cannot_be_told_apart_the_file_cannot_be_read(folder)
     assert said == "file cannot be read (any further): UnicodeDecodeError."
 
 
+@pytest.mark.parametrize("delimiter", [5, "", ",,", "\n", '"'])
+def test_what_is_no_delimiter(delimiter):
+    with pytest.raises(ValueError, match="`delimiter` must be one character"):
+        Reading(Header(), delimiter=delimiter)
+
+
 @pytest.mark.parametrize("encoding", ["utf-9", "base64", "rot13", ""])
 def test_what_is_no_encoding(encoding):
     with pytest.raises(ValueError, match="`encoding`: Python knows no"):
@@ -342,7 +348,7 @@ def test_and_ends_a_csv_where_it_may_be_any_number_of_rows(folder):
 def test_a_line_without_an_end_does_not_fill_the_memory(files, monkeypatch, text):
     import tracemalloc
 
-    monkeypatch.setattr(unpacked, "_FREE", 1 << 30)
+    monkeypatch.setattr(unpacked, "FREE", 1 << 30)
     with gzip.open(files.path / "bomb.gz", "wb", 1) as file:
         file.write(text.encode())
         for _ in range(64):

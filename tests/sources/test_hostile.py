@@ -131,8 +131,8 @@ def test_wide_text_without_a_mark_is_no_header(read, encoding):
 @pytest.mark.parametrize("begin", [f"{HEADER}\n", '{"code": 1}\n', ""], ids=["csv", "json", "head"])
 @pytest.mark.parametrize("block", ["\n", "x", f"{ROW}\n", ",", '"\n",'], ids=range(5))
 def test_a_bomb_ends_whatever_it_holds(read, monkeypatch, begin, block):
-    monkeypatch.setattr(unpacked, "_FREE", 1 << 16)
-    monkeypatch.setattr(unpacked, "_MOST", 10)
+    monkeypatch.setattr(unpacked, "FREE", 1 << 16)
+    monkeypatch.setattr(unpacked, "MOST", 10)
     bomb = gzip.compress((begin + block * ((1 << 20) // len(block))).encode())
     with pytest.raises((InvalidPatientsError, SourceError)):
         read(bomb)
@@ -319,11 +319,41 @@ def test_pages_of_values_that_are_all_too_large_are_not_unpacked(tmp_path, monke
     monkeypatch.setattr(parquet_rows, "_MOST_BYTES", 1 << 20)
     columns = {"code": [str(n) for n in range(20)], "first_name": ["x" * 70_000] * 20}
     path = written_to(tmp_path / "bomb", columns, use_dictionary=False, compression="zstd")
-    with pytest.raises(SourceError, match="more than 64 KiB a value, unpacked"):
+    with pytest.raises(SourceError, match="its rows take more than 64 KiB each, unpacked"):
         next(stream(path))
     columns = {"code": ["1"], "first_name": ["A"], "scan": ["x" * 2_000_000]}
     path = written_to(tmp_path / "dropped", columns, use_dictionary=False)
     assert len([*stream(path, columns={"scan": None})]) == 1, "what is dropped may be large"
+
+
+def test_nor_are_columns_that_are_too_large_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_rows, "_MOST_BYTES", 1 << 20)
+    columns = {"code": ["1"] * 20, "first_name": ["x" * 40_000] * 20, "plan": ["y" * 40_000] * 20}
+    path = written_to(tmp_path / "bomb", columns, use_dictionary=False, compression="zstd")
+    with pytest.raises(SourceError, match="its rows take more than 64 KiB each, unpacked"):
+        next(stream(path))
+
+
+def test_a_file_that_holds_far_more_than_its_size_is_not_unpacked(tmp_path):
+    count = 8000
+    columns = {"code": [str(n) for n in range(count)], "first_name": ["A" * 5000] * count}
+    path = written_to(tmp_path / "bomb", columns, use_dictionary=False, compression="zstd")
+    before = pa.total_allocated_bytes()
+    with pytest.raises(SourceError, match="it holds more than 500 times its own size"):
+        next(stream(path))
+    assert pa.total_allocated_bytes() - before < 8 << 20
+
+
+def test_lists_of_any_length_are_not_unpacked(tmp_path):
+    count = (1 << 24) + 2
+    lists = pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), pa.repeat(7, count))
+    columns = {"code": ["1"], "first_name": ["A"], "meta": lists}
+    path = written_to(tmp_path / "bomb", columns)
+    assert path.stat().st_size < 5000
+    before = pa.total_allocated_bytes()
+    with pytest.raises(SourceError, match="lists in it hold more than 16 million values"):
+        next(stream(path))
+    assert pa.total_allocated_bytes() - before < 8 << 20
 
 
 def test_a_row_group_of_nothing_takes_no_memory(tmp_path):

@@ -40,7 +40,7 @@ def read(tmp_path):
 
     def read(*lengths, kind=bytes):
         asked.clear()
-        Hook.kind = kind
+        Hook.kind = staticmethod(kind)
         with sqlite3.connect(tmp_path / "db") as connection:
             connection.execute("CREATE TABLE members (code, first_name, scan)")
             values = [(number, "Ada", bytes(length)) for number, length in enumerate(lengths)]
@@ -60,6 +60,14 @@ def test_few_are_asked_for_before_it_is_known_how_long_they_are(read):
 @pytest.mark.parametrize("kind", [bytes, memoryview])
 def test_of_long_rows_fewer_are_asked_for(read, monkeypatch, kind):
     """psycopg2 has bytes as the latter."""
+    monkeypatch.setattr(rows_module, "_MOST_BYTES", 1 << 20)
+    assert {*read(*[100_000] * 40, kind=kind)[1:]} == {10}
+
+
+@pytest.mark.parametrize(
+    "kind", [bytearray, lambda x: {"card": "x" * len(x)}, lambda x: ["x" * len(x)]]
+)
+def test_of_rows_with_long_json_too(read, monkeypatch, kind):
     monkeypatch.setattr(rows_module, "_MOST_BYTES", 1 << 20)
     assert {*read(*[100_000] * 40, kind=kind)[1:]} == {10}
 

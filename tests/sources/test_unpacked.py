@@ -15,8 +15,8 @@ FREE, SIZE = 100_000, 40_000_000
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(unpacked, "_FREE", FREE)
-    monkeypatch.setattr(unpacked, "_MOST", 100)  # times what is read ahead, which is packed too
+    monkeypatch.setattr(unpacked, "FREE", FREE)
+    monkeypatch.setattr(unpacked, "MOST", 100)  # times what is read ahead, which is packed too
 
 
 def read(packed):
