@@ -5,7 +5,6 @@ The only user of `requests`, with `session.py` and `transport.py`.
 
 from __future__ import annotations
 
-import http.client
 import os
 import threading
 import time
@@ -14,7 +13,6 @@ from typing import Any, Generic, TypeVar
 
 import requests
 import tenacity
-import urllib3
 
 from airflow_provider_mediquo.api.errors import (
     ConnectionSettingsError,
@@ -82,11 +80,9 @@ class MediquoClient:
         it pauses the endpoint for this process. Raises the MediquoError of the last attempt.
         """
         retrying = tenacity.Retrying(
-            stop=_is_last,
+            stop=tenacity.stop_after_attempt(ATTEMPTS),
             wait=_wait,
-            retry=tenacity.retry_if_exception_type(
-                (ServerError, UnreachableError, _CertificateError)
-            ),
+            retry=tenacity.retry_if_exception_type((ServerError, UnreachableError)),
             sleep=self._sleep,
             reraise=True,
         )
@@ -169,9 +165,11 @@ class MediquoClient:
         received, problem, certificate = None, "", ""
         try:
             received = self._request(exchange)
-        except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException) as error:
+        except BaseException as error:
             problem, certificate = type(error).__name__, problem_of_certificate(error)
-            forget(error)
+            forget(error)  # a time-out of Airflow's, too, wherever it strikes
+            if not isinstance(error, Exception):
+                raise
         finally:
             limit = received.headers.get("x-ratelimit-limit") if received else None
             pace.answered(whole_number(limit))
@@ -231,23 +229,14 @@ class MediquoClient:
         host = self.settings.host
         if self._aborted.is_set():
             return _stopped()
-        if certificate:
-            return _CertificateError(
+        if certificate and not self._was_right:  # else a byte of it was spoiled on its way
+            return ConnectionSettingsError(
                 f"The certificate of {host} was refused: {certificate}. If it is signed by your "
                 "own authority, give its CA file as `verify` in the connection."
             )
         return UnreachableError(
             f"No answer from {host} ({name}). Check the host, the network and any proxy."
         )
-
-
-class _CertificateError(ConnectionSettingsError):
-    """The certificate is not to be trusted, or a byte of it was spoiled on its way."""
-
-
-def _is_last(state: tenacity.RetryCallState) -> bool:
-    error = state.outcome.exception() if state.outcome else None
-    return state.attempt_number >= (2 if isinstance(error, _CertificateError) else ATTEMPTS)
 
 
 def _stopped() -> StoppedError:

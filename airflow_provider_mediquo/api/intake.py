@@ -15,9 +15,10 @@ from airflow_provider_mediquo.api.placed import Place, Placed, Unreadable
 from airflow_provider_mediquo.api.rejects import RejectLog
 from airflow_provider_mediquo.api.schema import check_patient
 
-_HASH_BITS = (1 << 58) - 1  # with one bit more it is an int of 32 bytes
+_HASH_BITS = (1 << 58) - 1  # with a bit for the plan, an int of 32 bytes
 _SHOWN_LOST_PLANS = 20
 _LOST = {"plan": "lost"}
+_JOINED = {"record": "lines"}  # by a lost quote, any number of rows; those that follow may be well
 
 
 class Item(NamedTuple):
@@ -59,9 +60,7 @@ class Intake:
             patient, problems, encoded = self._check(record)
             if problems:
                 self._refuse(patient, problems, place)
-                if problems != {
-                    "record": "lines"
-                }:  # what a lost quote has joined: the rest is well
+                if problems != _JOINED:
                     self._count_bad()
                 continue
             self._bad.end()

@@ -157,7 +157,7 @@ class MediquoPatientSensor(BaseSensorOperator):
                 )
             wanted |= ledger["sample"]
         if not wanted:
-            self.log.warning("Nothing to wait for: no patient was upserted.")
+            self.log.warning("Nothing to wait for: no patient is in the sample of `written`.")
         return wanted
 
 
@@ -165,8 +165,9 @@ def _listed(codes: Any) -> list[Any]:
     if isinstance(codes, str):
         return [codes]
     is_list = isinstance(codes, Iterable) and not isinstance(codes, Mapping)
-    if not is_list or not all(isinstance(code, Hashable) for code in codes):
+    found = list(codes) if is_list else []
+    if not is_list or not all(isinstance(code, Hashable) for code in found):
         raise AirflowFailException(
             f"`codes` must be a code or a list of codes; this is a {type(codes).__name__}."
         )
-    return list(codes)
+    return found

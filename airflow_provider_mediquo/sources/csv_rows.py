@@ -54,17 +54,24 @@ def read_csv(text: TextIO, name: str, header: Header, delimiter: str | None) -> 
 def _joined(row: Sequence[str], delimiter: str) -> int:
     """Return how many rows look like they were joined into this one, by two quotes too few; or 0.
 
-    The cell that holds them begins with the rest of one row, and ends with the beginning of another.
+    The cell that holds them begins with the rest of one row, and ends with the beginning of another;
+    there is no quote in between. In prose, a comma has a blank behind it.
     """
     for at, cell in enumerate(row):
         first, *others = _LINE_END.split(cell)
-        if (
-            others
-            and first.count(delimiter) >= len(row) - 1 - at
-            and others[-1].count(delimiter) >= at
-        ):
+        if not others or '"' in cell:
+            continue
+        after, before = len(row) - 1 - at, at
+        rest = first.rsplit(delimiter, after)[1:]
+        beginning = others[-1].split(delimiter, before)[:-1]
+        is_whole = len(rest) == after and len(beginning) == before
+        if is_whole and not any(map(_begins_blank, [*rest, *beginning])):
             return 1 + len(others)
     return 0
+
+
+def _begins_blank(cell: str) -> bool:
+    return cell[:1].isspace()
 
 
 def _rows(

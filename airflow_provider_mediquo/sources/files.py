@@ -83,19 +83,16 @@ class _Search:
     def _matching(self, pattern: str) -> Iterator[str]:
         if not {*"*?["} & {*pattern}:
             return
-        known = len(
-            re.split(r"[*?\[]", pattern)[0].rpartition("/")[0]
-        )  # characters before a glob's
+        # Characters before those of a glob.
+        known = len(re.split(r"[*?\[]", pattern)[0].rpartition("/")[0])
         shows = any(map(_is_hidden, pattern[known:].split("/")))
         for key, info in self._storage.glob(pattern, detail=True).items():
             if shows or not any(map(_is_hidden, key[known:].split("/"))):
                 yield from self._within(key, info)
 
     def _within(self, key: str, info: dict[str, Any]) -> Iterator[str]:
-        is_link = info["type"] not in (
-            "file",
-            "directory",
-        )  # or what has no end, a device or a pipe
+        # Or what has no end, a device or a pipe.
+        is_link = info["type"] not in ("file", "directory")
         if is_link and not self._storage.isdir(key) and not self._storage.isfile(key):
             raise SourceError(f"{escaped(key)} is neither a file nor a folder.")
         if info["type"] == "directory" or (is_link and self._storage.isdir(key)):

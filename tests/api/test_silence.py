@@ -3,13 +3,14 @@
 import gc
 import http.client
 import logging
+import signal
 import warnings
 from types import FrameType
 
 import pytest
 import requests
 
-from airflow_provider_mediquo.api.errors import MediquoError
+from airflow_provider_mediquo.api.errors import MediquoError, UnreachableError
 from airflow_provider_mediquo.api.patients import authenticate, encode_patient, get, upsert
 from tests.carried import locals_of, texts_of
 
@@ -76,6 +77,40 @@ def test_nor_does_one_of_an_error_without_an_answer(serve, connect, attempt, exc
     wire = serve(lambda wire, connection: None)
     with pytest.raises(MediquoError) as caught:
         attempt(connect(wire.url, **KEYS), exchange)
+    assert told_by(caught.value) == []
+
+
+class Cut(BaseException):
+    """What a time limit raises out of a signal handler, wherever the thread is."""
+
+
+def test_nor_does_one_that_strikes_from_outside(serve, connect, attempt, exchange):
+    def strike(*_):
+        raise Cut
+
+    wire = serve(lambda wire, connection: wire.stopped.wait())
+    client = connect(wire.url, **KEYS)
+    usual = signal.signal(signal.SIGALRM, strike)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(Cut) as caught:
+            attempt(client, exchange)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, usual)
+    assert wire.requests
+    assert told_by(caught.value) == []
+
+
+@pytest.mark.parametrize("charset", [b"a\0b", b"undefined", b"idna"])
+def test_nor_does_one_of_a_header_that_cannot_be_read(
+    serve, answer, connect, attempt, exchange, content, charset
+):
+    """Python's own parser of headers raises what is no error of a connection."""
+    header = b"multipart/x; boundary*=" + charset + b"'en'xn--%ff"
+    client = connect(serve(answer(200, content, Content_Type=header.decode("latin-1"))).url, **KEYS)
+    with pytest.raises(UnreachableError) as caught:
+        attempt(client, exchange)
     assert told_by(caught.value) == []
 
 

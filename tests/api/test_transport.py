@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 import zlib
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -97,7 +98,7 @@ def test_a_request_that_nobody_reads_has_a_bound_in_seconds(serve, connect, auth
             connection, _ = listener.accept()
             if secure:
                 connection = authorities[0].server.wrap_socket(connection, server_side=True)
-            with connection:
+            with connection, suppress(OSError):  # the client leaves first
                 while not over.wait(0.05) and connection.recv(1000):
                     pass
 
@@ -143,10 +144,11 @@ def test_an_answer_that_only_announces_one_is_not_taken_for_it(serve, answer, co
         assert client.send(get(code)).value["code"] == code
 
 
-def test_what_a_server_writes_into_its_headers_is_not_logged(serve, answer, connect, caplog):
+@pytest.mark.parametrize("line", [b"Ada Lovelace, born canary", b" canary Ada Lovelace"])
+def test_what_a_server_writes_into_its_headers_is_not_logged(serve, connect, caplog, line):
     caplog.set_level("DEBUG")
-    header = b"HTTP/1.1 200 OK\r\nAda Lovelace, born canary\r\nContent-Length: 2\r\n\r\n{}"
-    client = connect(serve(header + b""), timeout=0.3)
+    header = b"HTTP/1.1 200 OK\r\n" + line + b"\r\nContent-Length: 2\r\n\r\n{}"
+    client = connect(serve(header), timeout=2)
     with pytest.raises(MediquoError):
         client.send_once(get("m-1"))
     assert "PUT" in caplog.text or "GET" in caplog.text

@@ -93,6 +93,9 @@ def test_what_was_amiss_with_a_patient_is_not_told_once_it_is_visible(box, clien
     client.send(upsert([encode_patient(ADA | {"first_name": "Grace"})]))
     assert not watch.look()
     assert "not found: m-2; differ from what was written: m-1 (first_name)" in str(watch)
+    box.script("get", "not_json")
+    assert not watch.look()
+    assert "cannot be read: m-1" in str(watch)
     client.send(upsert([encode_patient(ADA)]))
     assert not watch.look()
     assert str(watch) == "Not visible yet: 1; not found: m-2"

@@ -266,6 +266,13 @@ def test_a_first_look_is_no_longer_than_those_of_the_triggerer_are_apart(box, ru
     assert 0 < box.counters.total < 10
 
 
+@pytest.mark.parametrize("make", [tuple, set, iter, lambda codes: (code for code in codes)])
+def test_codes_may_come_in_any_way(box, run_task, make):
+    run = run_task(MediquoPatientSensor(task_id="wait", codes=make(["nobody"]), timeout=0.1))
+    assert run.state == "failed"
+    assert "not found: nobody" in str(run.error)
+
+
 @pytest.mark.parametrize("codes", [[["m-1"]], [{"code": "m-1"}], {"m-1": None}, 7])
 def test_what_are_no_codes_are_none(box, run_task, codes):
     run = run_task(MediquoPatientSensor(task_id="wait", codes=codes))

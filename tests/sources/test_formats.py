@@ -198,7 +198,11 @@ def test_nor_are_they_in_a_column_that_may_hold_lines(folder, dropped, between, 
     assert lines == [*range(2, between + 5)]
 
 
-@pytest.mark.parametrize("note", ["a\nb", "a,\n,b", ",,,\n", "\n\n", '{\n"a": 1,\n"b": [1, 2]\n}'])
+@pytest.mark.parametrize(
+    "note",
+    ["a\nb", "a,\n,b", "\n\n", '{\n"a": 1,\n"b": [1, 2]\n}', '{"a":1,\n"b":2,"c":[3,4,5]}']
+    + ["Called Monday.\nNice, kind, and well.", "Dear Ada, so, so, so,\nyours, kindly, Bo"],
+)
 @pytest.mark.parametrize("column", ["note", "meta"])
 def test_a_column_that_is_dropped_or_meta_may_hold_lines(folder, column, note):
     text = io.StringIO()
