@@ -95,7 +95,7 @@ class MediquoHook(BaseHook):
         if "_client" in self.__dict__:
             self._client.stop(abort=True)
         with ExitStack() as every:  # also where one of them leaves its source by an exception
-            for upload in self._uploads:
+            for upload in [*self._uploads]:
                 every.callback(upload.stop)
 
     def get_patient(self, code: str) -> dict[str, Any] | None:
