@@ -58,9 +58,13 @@ class Watch:
 
     async def look_async(self) -> bool:
         """Do the same without holding up the event loop."""
-        self.trouble = None
+        before, self.trouble = self.trouble, None
         slots = asyncio.Semaphore(_AT_ONCE)
-        await asyncio.gather(*(self._ask_async(code, slots) for code in list(self.pending)))
+        try:
+            await asyncio.gather(*(self._ask_async(code, slots) for code in list(self.pending)))
+        except asyncio.CancelledError:  # time is over, in the middle of it
+            self.trouble = self.trouble or before
+            raise
         return not self.pending
 
     async def _ask_async(self, code: str, slots: asyncio.Semaphore) -> None:

@@ -85,6 +85,23 @@ def test_a_look_that_is_cut_short_gives_back_what_it_took_of_the_pace(box, clien
     assert [pace.take(limit) for _ in range(limit)] == [0.0] * limit
 
 
+def test_a_look_that_is_broken_off_tells_of_the_trouble_before_it(box, client):
+    watch = Watch(client, {"m-1": None})
+    box.script("get", "503", "hang")
+
+    async def look_twice():
+        assert not await watch.look_async()
+        try:
+            async with asyncio.timeout(0.3):
+                await watch.look_async()
+        finally:
+            watch.close()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(look_twice())
+    assert "503" in str(watch)
+
+
 def test_what_was_amiss_with_a_patient_is_not_told_once_it_is_visible(box, client):
     proof = make_proof(ADA, client.settings.secret_key, None)
     watch = Watch(client, {"m-1": proof, "m-2": None})

@@ -268,7 +268,10 @@ def test_a_first_look_is_no_longer_than_those_of_the_triggerer_are_apart(box, ru
 
 @pytest.mark.parametrize("make", [tuple, set, iter, lambda codes: (code for code in codes)])
 def test_codes_may_come_in_any_way(box, run_task, make):
-    run = run_task(MediquoPatientSensor(task_id="wait", codes=make(["nobody"]), timeout=0.1))
+    codes = make(["nobody"])
+    run = run_task(
+        MediquoPatientSensor(task_id="wait", codes=codes, timeout=0.1, poke_interval=0.1)
+    )
     assert run.state == "failed"
     assert "not found: nobody" in str(run.error)
 
