@@ -315,11 +315,13 @@ def test_all_that_is_under_way_is_stopped(box, eventually):
         except MediquoError as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=upload) for _ in range(2)]
+    threads = [threading.Thread(target=upload, daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
-    eventually(lambda: len(hook._uploads) == 2 and box.counters.accepted > 2000)
-    hook.stop()
+    try:
+        eventually(lambda: len(hook._uploads) == 2 and box.counters.accepted > 2000)
+    finally:
+        hook.stop()
     for thread in threads:
         thread.join(10)
     assert [type(error) for error in errors] == [StoppedError] * 2
