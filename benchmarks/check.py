@@ -17,8 +17,8 @@ from common import Table
 from marshmallow import Schema, fields, validate
 from patients import patients
 
-from airflow_provider_mediquo.api.patients import encode_patient
-from airflow_provider_mediquo.api.schema import check_patient
+from airflow_provider_mediquo.api.patients.endpoints import encode_patient
+from airflow_provider_mediquo.api.patients.schema import check_patient
 
 TARGET = 20.0  # microseconds a record
 

@@ -20,7 +20,7 @@ from typing import Any
 import psutil  # Airflow brings it
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "example_dags"
-PATIENCE = 600  # seconds for anything, on a slow machine
+MAX_THROTTLED_SECONDS = 600  # seconds for anything, on a slow machine
 STOP = 20  # seconds, before what does not end is killed
 PIDS = "pids"  # the file that remembers what was started
 LOOK = 0.5  # seconds
@@ -122,7 +122,12 @@ class Airflow:
         """Run `airflow ARGUMENTS` and return what it prints."""
         command = [sys.executable, "-m", "airflow", *arguments]
         done = subprocess.run(
-            command, env=self.env, capture_output=True, text=True, timeout=PATIENCE, check=False
+            command,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=MAX_THROTTLED_SECONDS,
+            check=False,
         )
         if done.returncode:
             raise Failed(f"airflow {' '.join(arguments[:2])}:\n{done.stdout}{done.stderr}")
@@ -143,7 +148,9 @@ class Airflow:
         """Send a request to the REST API and return the JSON of its answer."""
         return ask(f"{self.page}/api/v2/{path}", body, method)
 
-    def wait_for(self, what: str, condition: Callable[[], Any], patience: float = PATIENCE) -> Any:
+    def wait_for(
+        self, what: str, condition: Callable[[], Any], patience: float = MAX_THROTTLED_SECONDS
+    ) -> Any:
         """Return what is true of it at last; an answer that does not come is asked for again."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:

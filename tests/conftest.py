@@ -23,7 +23,7 @@ import pytest
 
 from airflow_provider_mediquo.sandbox import Sandbox
 
-pytest_plugins = ["tests.services.fixtures"]
+pytest_plugins = ["tests.support.services"]
 pytest.register_assert_rewrite("tests.faults.invariants")
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
 PLENTY = 1_000_000
@@ -76,14 +76,14 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.fixture
 def start_box(connect: Callable[..., None]) -> Iterator[Callable[..., Sandbox]]:
     """Start a sandbox that `mediquo_default` leads to, without lag and latency of its own."""
-    from airflow_provider_mediquo.api.pacing import pace_of
+    from airflow_provider_mediquo.api.client.rate_limit import rate_limiter_for
 
     with ExitStack() as stack:
 
         def start(**settings: Any) -> Sandbox:
             usual = {"latency": 0, "lag": 0, "requests_per_minute": PLENTY}
             box = stack.enter_context(Sandbox(**(usual | settings)))
-            pace_of.cache_clear()  # a port may come back, and with it the pace of its URL
+            rate_limiter_for.cache_clear()  # a port may come back, and with it the pace of its URL
             connect(box)
             return box
 
@@ -101,7 +101,7 @@ def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeat a request without waiting."""
     import tenacity
 
-    from airflow_provider_mediquo.api import client
+    from airflow_provider_mediquo.api.client import client
 
     monkeypatch.setattr(client, "BACKOFF", tenacity.wait_none())
 
@@ -118,7 +118,7 @@ def dag() -> Iterator[Any]:
 @pytest.fixture
 def run_task() -> Callable[..., Any]:
     """Run one task through Airflow's own task runner; see `airflow_runner.run_task`."""
-    from tests.airflow_runner import run_task
+    from tests.support.airflow_runner import run_task
 
     return run_task
 
@@ -126,7 +126,7 @@ def run_task() -> Callable[..., Any]:
 @pytest.fixture
 def run_dag(airflow_database: None) -> Callable[..., Any]:
     """Run a whole DAG; see `airflow_runner.run_dag`."""
-    from tests.airflow_runner import run_dag
+    from tests.support.airflow_runner import run_dag
 
     return run_dag
 

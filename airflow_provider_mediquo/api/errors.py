@@ -23,7 +23,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from airflow_provider_mediquo.api.ledger import Rejection, UploadReport
+    from airflow_provider_mediquo.api.report import Rejection, UploadReport
 
 
 class MediquoError(Exception):

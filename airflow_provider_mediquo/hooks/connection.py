@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_mediquo.api.bounds import listed, shown
-from airflow_provider_mediquo.api.errors import ConnectionSettingsError
-from airflow_provider_mediquo.api.settings import (
+from airflow_provider_mediquo.api.client.settings import (
     DEFAULT_BASE_URL,
     DEFAULT_REQUESTS_PER_MINUTE,
     DEFAULT_TIMEOUT,
     Settings,
 )
+from airflow_provider_mediquo.api.errors import ConnectionSettingsError
+from airflow_provider_mediquo.api.text import listed, shown
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ _TYPE = CONNECTION_TYPE["connection-type"]
 _EXTRAS = CONNECTION_TYPE["conn-fields"]
 # `generic` is what Airflow's command line makes of a type whose provider it does not have.
 _TYPES = (_TYPE, "generic", "", None)
-_MOST_EXTRA = 1 << 16  # characters
+MAX_EXTRA = 1 << 16  # characters
 
 log = logging.getLogger(__name__)
 
 
-def settings_of(connection: Connection) -> Settings:
+def parse_connection(connection: Connection) -> Settings:
     """Return what a connection says; raises ConnectionSettingsError for what cannot work."""
     for key in filter(None, (connection.login, connection.password)):
         mask_secret(key)
@@ -60,7 +60,7 @@ def _extra(connection: Connection) -> dict[str, Any]:
     """Parse the extra here: Airflow takes one that is not JSON for an empty one."""
     text = connection.extra or "{}"
     try:
-        extra = json.loads(text) if len(text) <= _MOST_EXTRA else None
+        extra = json.loads(text) if len(text) <= MAX_EXTRA else None
     except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, dict):

@@ -19,16 +19,16 @@ from airflow.sdk import ObjectStoragePath
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
-from airflow_provider_mediquo.hooks.connection import ENCODE, settings_of
+from airflow_provider_mediquo.hooks.connection import ENCODE, parse_connection
 
 if TYPE_CHECKING:
-    from airflow_provider_mediquo.api.client import MediquoClient
+    from airflow_provider_mediquo.api.client.client import MediquoClient
+    from airflow_provider_mediquo.api.client.settings import Settings
     from airflow_provider_mediquo.api.errors import ConnectionSettingsError
-    from airflow_provider_mediquo.api.ledger import UploadReport
-    from airflow_provider_mediquo.api.patients import AccessToken
-    from airflow_provider_mediquo.api.rejects import RejectsFile
-    from airflow_provider_mediquo.api.settings import Settings
-    from airflow_provider_mediquo.api.upload import Upload
+    from airflow_provider_mediquo.api.patients.endpoints import AccessToken
+    from airflow_provider_mediquo.api.report import UploadReport
+    from airflow_provider_mediquo.api.upload.reject_files import RejectFile
+    from airflow_provider_mediquo.api.upload.runner import Upload
 
 _NOBODY = "airflow-connection-test"
 
@@ -72,10 +72,10 @@ class MediquoHook(BaseHook):
 
         https://sdk.mediquo.com/docs/patients#create-or-update-patients
         """
-        from airflow_provider_mediquo.api.client import MediquoClient
-        from airflow_provider_mediquo.api.options import UploadOptions
-        from airflow_provider_mediquo.api.rejects import RejectLog
-        from airflow_provider_mediquo.api.upload import Upload
+        from airflow_provider_mediquo.api.client.client import MediquoClient
+        from airflow_provider_mediquo.api.upload.options import UploadOptions
+        from airflow_provider_mediquo.api.upload.reject_log import RejectLog
+        from airflow_provider_mediquo.api.upload.runner import Upload
 
         checked = UploadOptions(**options)
         rejects = RejectLog(_rejects_file(checked.rejects_path, rejects_name))
@@ -103,7 +103,7 @@ class MediquoHook(BaseHook):
 
         https://sdk.mediquo.com/docs/patients#get-patient
         """
-        from airflow_provider_mediquo.api.patients import get
+        from airflow_provider_mediquo.api.patients.endpoints import get
 
         return self.get_conn().send(get(code)).value
 
@@ -114,7 +114,7 @@ class MediquoHook(BaseHook):
 
         https://sdk.mediquo.com/docs/patients#authenticate
         """
-        from airflow_provider_mediquo.api.patients import authenticate_patient
+        from airflow_provider_mediquo.api.patients.endpoints import authenticate_patient
 
         token = authenticate_patient(self.get_conn(), code)
         mask_secret(token.access_token)
@@ -122,9 +122,9 @@ class MediquoHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask for a patient that nobody has, which shows whether host and keys are right."""
-        from airflow_provider_mediquo.api.client import MediquoClient
+        from airflow_provider_mediquo.api.client.client import MediquoClient
         from airflow_provider_mediquo.api.errors import MediquoError
-        from airflow_provider_mediquo.api.patients import get
+        from airflow_provider_mediquo.api.patients.endpoints import get
 
         try:
             with closing(MediquoClient(self.settings)) as client:
@@ -157,13 +157,13 @@ class MediquoHook(BaseHook):
                 f"{error}, or Airflow cannot read it: check its JSON; {ENCODE}."
             ) from None
         try:
-            return settings_of(connection)
+            return parse_connection(connection)
         except ConnectionSettingsError as error:
             return error
 
     @cached_property
     def _client(self) -> MediquoClient:
-        from airflow_provider_mediquo.api.client import MediquoClient
+        from airflow_provider_mediquo.api.client.client import MediquoClient
 
         client = MediquoClient(self.settings)
         if self._is_stopped:
@@ -193,7 +193,7 @@ class MediquoHook(BaseHook):
 
 
 @contextmanager
-def failing_for_good() -> Iterator[None]:
+def fail_without_retry() -> Iterator[None]:
     """Turn an error that a retry cannot heal into Airflow's own that ends the retries."""
     from airflow_provider_mediquo.api.errors import MediquoError
 
@@ -205,8 +205,8 @@ def failing_for_good() -> Iterator[None]:
         raise AirflowFailException(str(error)) from error
 
 
-def _rejects_file(folder: str | None, name: str | None) -> RejectsFile | None:
-    from airflow_provider_mediquo.api.rejects import LocalFile, StoredParts
+def _rejects_file(folder: str | None, name: str | None) -> RejectFile | None:
+    from airflow_provider_mediquo.api.upload.reject_files import LocalFile, StoredParts
 
     if not folder:
         return None

@@ -23,9 +23,9 @@ class HiddenPatients:
         self.given = given
 
     def __iter__(self) -> Iterator[Any]:
-        from airflow_provider_mediquo.api.intake import iterate
+        from airflow_provider_mediquo.api.upload.validation import iterate_records
 
-        for item in iterate(self.given):
+        for item in iterate_records(self.given):
             if isinstance(item, Sequence) and not isinstance(item, str | bytes):
                 yield from item
             else:

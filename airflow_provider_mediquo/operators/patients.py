@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from airflow.providers.common.compat.sdk import AirflowFailException, Asset, BaseOperator
 from airflow.sdk.definitions.asset import AssetRef
 
-from airflow_provider_mediquo.hooks.mediquo import MediquoHook, failing_for_good
+from airflow_provider_mediquo.hooks.mediquo import MediquoHook, fail_without_retry
 from airflow_provider_mediquo.operators.hidden import HiddenPatients, hide, resolve
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class MediquoUpsertBaseOperator(_MediquoOperator, ABC):
 
         An asset that is an outlet of the task gets the counts as `extra` of its event.
         """
-        with failing_for_good():
+        with fail_without_retry():
             options = self._options()
             report = self._hook.upsert_patients(
                 self.read_patients(context), rejects_name=_rejects_name(context), **options
@@ -115,7 +115,7 @@ class MediquoUpsertBaseOperator(_MediquoOperator, ABC):
         return []
 
     def _options(self) -> dict[str, Any]:
-        from airflow_provider_mediquo.api.options import UploadOptions
+        from airflow_provider_mediquo.api.upload.options import UploadOptions
 
         options: dict[str, Any] = {
             "max_rejects": self.max_rejects,
@@ -199,7 +199,7 @@ class MediquoGetPatientOperator(_MediquoOperator):
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Return the patient, with times as ISO 8601 in UTC."""
         self._check_names()
-        with failing_for_good(), closing(self._hook.get_conn()):
+        with fail_without_retry(), closing(self._hook.get_conn()):
             patient = self._hook.get_patient(self.code)
         if patient is None:
             self._check_missing()
@@ -224,7 +224,7 @@ class MediquoGetPatientOperator(_MediquoOperator):
             raise AirflowFailException("`fields` must be a list of names.")
 
     def _check_fields(self, patient: Mapping[str, Any]) -> None:
-        from airflow_provider_mediquo.api.schema import ANSWER_FIELDS
+        from airflow_provider_mediquo.api.patients.schema import ANSWER_FIELDS
 
         if unknown := sorted({*(self.fields or ())} - {*ANSWER_FIELDS, *patient}):
             raise AirflowFailException(f"`fields`: a patient has no {', '.join(unknown)}.")
@@ -257,13 +257,13 @@ class MediquoAuthenticatePatientOperator(_MediquoOperator):
 
     def execute(self, context: Context) -> dict[str, str]:
         """Return the code and the token's type; the token itself stays out of XCom."""
-        with failing_for_good(), closing(self._hook.get_conn()):
+        with fail_without_retry(), closing(self._hook.get_conn()):
             token = self._hook.authenticate_patient(self.code)
         return {"code": self.code, "token_type": token.token_type}
 
 
 def _rejects_name(context: Context) -> str:
-    from airflow_provider_mediquo.api.rejects import as_name
+    from airflow_provider_mediquo.api.upload.reject_files import as_name
 
     ti = context["ti"]
     map_index = -1 if ti.map_index is None else ti.map_index

@@ -4,8 +4,8 @@ It behaves as mediQuo's documents say, and imports nothing of the rest of the pa
 mistake cannot hide in both.
 """
 
-from .box import Sandbox
-from .journal import Counters, Entry
-from .settings import Settings
+from airflow_provider_mediquo.sandbox.model.journal import Counters, Entry
+from airflow_provider_mediquo.sandbox.sandbox import Sandbox
+from airflow_provider_mediquo.sandbox.settings import Settings
 
 __all__ = ["Counters", "Entry", "Sandbox", "Settings"]

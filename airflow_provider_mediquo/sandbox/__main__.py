@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from .box import LOOPBACK, Sandbox
-from .settings import Settings
+from airflow_provider_mediquo.sandbox.sandbox import LOOPBACK, Sandbox
+from airflow_provider_mediquo.sandbox.settings import Settings
 
 READY = """mediQuo sandbox
   Base URL  {box.url}

@@ -18,13 +18,13 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_mediquo.hooks.mediquo import MediquoHook, failing_for_good
+from airflow_provider_mediquo.hooks.mediquo import MediquoHook, fail_without_retry
 from airflow_provider_mediquo.triggers.patients import MediquoPatientTrigger, read_event
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_mediquo.api.watch import Watch
+    from airflow_provider_mediquo.api.visibility.poller import VisibilityPoller
 
 _GRACE = timedelta(minutes=1)
 """What a triggerer may be late by before the scheduler ends the wait in its place."""
@@ -76,7 +76,7 @@ class MediquoPatientSensor(BaseSensorOperator):
         now = time.monotonic()
         # What is not visible in a first look may as well be waited for in the triggerer.
         self._until = now + min(self.timeout, self.poke_interval if self.deferrable else math.inf)
-        with failing_for_good(), closing(self._watch):
+        with fail_without_retry(), closing(self._watch):
             if not self.deferrable:
                 self._wait_here(context)
             elif not self.poke(context):
@@ -101,7 +101,7 @@ class MediquoPatientSensor(BaseSensorOperator):
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> Any:
         """Come back from the triggerer."""
-        with failing_for_good():
+        with fail_without_retry():
             return super().resume_execution(next_method, next_kwargs, context)
 
     def _wait_here(self, context: Context) -> None:
@@ -133,11 +133,11 @@ class MediquoPatientSensor(BaseSensorOperator):
         return MediquoHook(self.mediquo_conn_id)
 
     @cached_property
-    def _watch(self) -> Watch:
-        from airflow_provider_mediquo.api.watch import Watch
+    def _watch(self) -> VisibilityPoller:
+        from airflow_provider_mediquo.api.visibility.poller import VisibilityPoller
 
         try:
-            return Watch(self._hook.get_conn(), self._wanted)
+            return VisibilityPoller(self._hook.get_conn(), self._wanted)
         except ValueError as error:
             problem = str(error)
         raise AirflowFailException(problem)

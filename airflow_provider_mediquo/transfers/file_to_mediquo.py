@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_mediquo.sources.formats import Reading
+    from airflow_provider_mediquo.sources.files.reader import FileReadOptions
 
 
 class FileToMediquoOperator(MediquoUpsertBaseOperator):
@@ -55,7 +55,7 @@ class FileToMediquoOperator(MediquoUpsertBaseOperator):
 
     def read_patients(self, context: Context) -> Iterable[Any]:
         """Return the records, each with its file and line."""
-        from airflow_provider_mediquo.sources.formats import read_files
+        from airflow_provider_mediquo.sources.files.reader import read_files
 
         return read_files(str(self.path), self.path_conn_id, self._reading())
 
@@ -69,11 +69,11 @@ class FileToMediquoOperator(MediquoUpsertBaseOperator):
         bucket, _, key = rest.partition("/")
         return [Dataset(f"{scheme}://{bucket.rpartition('@')[2]}", key)]
 
-    def _reading(self) -> Reading:
-        from airflow_provider_mediquo.api.header import Header
-        from airflow_provider_mediquo.sources.formats import Reading
+    def _reading(self) -> FileReadOptions:
+        from airflow_provider_mediquo.sources.columns import ColumnMapping
+        from airflow_provider_mediquo.sources.files.reader import FileReadOptions
 
         try:
-            return Reading(Header(self.columns), self.encoding, self.delimiter)
+            return FileReadOptions(ColumnMapping(self.columns), self.encoding, self.delimiter)
         except ValueError as error:
             raise AirflowFailException(str(error)) from None

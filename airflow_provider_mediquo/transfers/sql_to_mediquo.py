@@ -52,10 +52,10 @@ class SqlToMediquoOperator(MediquoUpsertBaseOperator):
 
     def read_patients(self, context: Context) -> Iterable[Any]:
         """Return the rows."""
-        from airflow_provider_mediquo.api.header import Header
-        from airflow_provider_mediquo.sources.rows import Rows
+        from airflow_provider_mediquo.sources.columns import ColumnMapping
+        from airflow_provider_mediquo.sources.sql import Rows
 
-        header = Header(self.columns)
+        header = ColumnMapping(self.columns)
         return Rows(
             self._database,
             self.sql,

@@ -16,7 +16,7 @@ from asgiref.sync import sync_to_async
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 
 if TYPE_CHECKING:
-    from airflow_provider_mediquo.api.watch import Watch
+    from airflow_provider_mediquo.api.visibility.poller import VisibilityPoller
 
 _VISIBLE, _TIMED_OUT, _FAILED = "visible", "timed out", "failed"
 
@@ -70,7 +70,7 @@ class MediquoPatientTrigger(BaseTrigger):
     async def _outcome(self) -> dict[str, Any]:
         from airflow_provider_mediquo.api.errors import MediquoError
 
-        watch: Watch | None = None
+        watch: VisibilityPoller | None = None
         try:
             async with asyncio.timeout(self._seconds_left()) as limit:
                 watch = await sync_to_async(self._make_watch)()
@@ -87,7 +87,7 @@ class MediquoPatientTrigger(BaseTrigger):
                 watch.close()
         return {"status": _VISIBLE}
 
-    async def _wait(self, watch: Watch) -> None:
+    async def _wait(self, watch: VisibilityPoller) -> None:
         interval = self.poke_interval
         while not await watch.look_async():
             self.log.info("%s", watch)
@@ -95,12 +95,12 @@ class MediquoPatientTrigger(BaseTrigger):
             if self.exponential_backoff:
                 interval = min(interval * 2, self.max_wait or self.poke_interval * 1024)
 
-    def _make_watch(self) -> Watch:
+    def _make_watch(self) -> VisibilityPoller:
         """Read the connection, in a thread: it asks the supervisor."""
         with _no_collection():
-            from airflow_provider_mediquo.api.watch import Watch
+            from airflow_provider_mediquo.api.visibility.poller import VisibilityPoller
 
-        return Watch(MediquoHook(self.mediquo_conn_id).get_conn(), self.wanted)
+        return VisibilityPoller(MediquoHook(self.mediquo_conn_id).get_conn(), self.wanted)
 
     def _seconds_left(self) -> float:
         deadline = datetime.fromisoformat(self.deadline)

@@ -16,16 +16,17 @@ import pytest
 import tenacity
 import trustme
 
-from airflow_provider_mediquo.api import client as client_module
-from airflow_provider_mediquo.api.client import MediquoClient
+from airflow_provider_mediquo.api.client import client as client_module
+from airflow_provider_mediquo.api.client.client import MediquoClient
+from airflow_provider_mediquo.api.client.rate_limit import RateLimiter, rate_limiter_for
+from airflow_provider_mediquo.api.client.request import Operation, Result
+from airflow_provider_mediquo.api.client.settings import Settings
 from airflow_provider_mediquo.api.errors import MediquoError
-from airflow_provider_mediquo.api.exchange import Answer, Exchange
-from airflow_provider_mediquo.api.ledger import UploadReport
-from airflow_provider_mediquo.api.options import UploadOptions
-from airflow_provider_mediquo.api.pacing import Pace, pace_of
-from airflow_provider_mediquo.api.rejects import LocalFile, RejectLog
-from airflow_provider_mediquo.api.settings import Settings
-from airflow_provider_mediquo.api.upload import Upload
+from airflow_provider_mediquo.api.report import UploadReport
+from airflow_provider_mediquo.api.upload.options import UploadOptions
+from airflow_provider_mediquo.api.upload.reject_files import LocalFile
+from airflow_provider_mediquo.api.upload.reject_log import RejectLog
+from airflow_provider_mediquo.api.upload.runner import Upload
 from airflow_provider_mediquo.sandbox import Sandbox
 
 API_KEY = "sandbox-api-key"
@@ -36,9 +37,9 @@ PLENTY = 1_000_000
 @pytest.fixture(autouse=True)
 def fresh_paces() -> Iterator[None]:
     """A port may come back in a later test, and with it the pace of its URL."""
-    pace_of.cache_clear()
+    rate_limiter_for.cache_clear()
     yield
-    pace_of.cache_clear()
+    rate_limiter_for.cache_clear()
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +50,8 @@ def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def brief_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pause after a 429 lasts a hundredth of what mediQuo asked for."""
-    refused = Pace.refused
-    monkeypatch.setattr(Pace, "refused", lambda pace, seconds: refused(pace, seconds / 100))
+    refused = RateLimiter.refused
+    monkeypatch.setattr(RateLimiter, "refused", lambda pace, seconds: refused(pace, seconds / 100))
 
 
 @pytest.fixture
@@ -81,10 +82,10 @@ def client(box: Sandbox, connect: Callable[..., MediquoClient]) -> MediquoClient
 
 
 @pytest.fixture
-def attempt() -> Callable[..., Answer[Any]]:
+def attempt() -> Callable[..., Result[Any]]:
     """Send an exchange once, as whoever waits elsewhere does."""
 
-    def send(client: MediquoClient, exchange: Exchange[Any]) -> Answer[Any]:
+    def send(client: MediquoClient, exchange: Operation[Any]) -> Result[Any]:
         assert client.pace(exchange).take(PLENTY) == 0.0
         return client.send_once(exchange)
 

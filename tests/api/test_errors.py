@@ -3,9 +3,10 @@ import pickle
 
 import pytest
 
-from airflow_provider_mediquo.api import errors, patients
-from airflow_provider_mediquo.api.ledger import Rejection, UploadReport
-from airflow_provider_mediquo.api.settings import Settings
+from airflow_provider_mediquo.api import errors
+from airflow_provider_mediquo.api.client.settings import Settings
+from airflow_provider_mediquo.api.patients import endpoints as patients
+from airflow_provider_mediquo.api.report import Rejection, UploadReport
 
 ALL = [
     error

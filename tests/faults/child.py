@@ -11,13 +11,15 @@ from typing import Any
 
 import tenacity
 
-from airflow_provider_mediquo.api import client, pacing
-from airflow_provider_mediquo.api.client import MediquoClient
+from airflow_provider_mediquo.api.client import client
+from airflow_provider_mediquo.api.client import rate_limit as pacing
+from airflow_provider_mediquo.api.client.client import MediquoClient
+from airflow_provider_mediquo.api.client.settings import Settings
 from airflow_provider_mediquo.api.errors import MediquoError
-from airflow_provider_mediquo.api.options import UploadOptions
-from airflow_provider_mediquo.api.rejects import LocalFile, RejectLog
-from airflow_provider_mediquo.api.settings import Settings
-from airflow_provider_mediquo.api.upload import Upload
+from airflow_provider_mediquo.api.upload.options import UploadOptions
+from airflow_provider_mediquo.api.upload.reject_files import LocalFile
+from airflow_provider_mediquo.api.upload.reject_log import RejectLog
+from airflow_provider_mediquo.api.upload.runner import Upload
 
 MINUTE = 0.2
 """Seconds over which a limit counts here, on both sides."""

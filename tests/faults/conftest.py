@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import trustme
 
-from airflow_provider_mediquo.api.client import MediquoClient
-from airflow_provider_mediquo.api.pacing import pace_of
-from airflow_provider_mediquo.api.settings import Settings
+from airflow_provider_mediquo.api.client.client import MediquoClient
+from airflow_provider_mediquo.api.client.rate_limit import rate_limiter_for
+from airflow_provider_mediquo.api.client.settings import Settings
 from airflow_provider_mediquo.sandbox import Sandbox
-
-from .child import MINUTE, hurry
-from .gateway import Gateway
+from tests.faults.child import MINUTE, hurry
+from tests.support.gateway import Gateway
 
 PLENTY = 1_000_000
 TIMEOUT = 0.2
@@ -26,9 +25,9 @@ TIMEOUT = 0.2
 def in_a_hurry() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patching:
         hurry(patching.setattr)
-        pace_of.cache_clear()
+        rate_limiter_for.cache_clear()
         yield
-    pace_of.cache_clear()
+    rate_limiter_for.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_mediquo.api.errors import MediquoError
-from airflow_provider_mediquo.api.ledger import UploadReport
-from tests.carried import texts_of
-
-from .child import MINUTE
-from .gateway import Seen
-from .members import CANARY, Source, as_shown
+from airflow_provider_mediquo.api.report import UploadReport
+from tests.faults.child import MINUTE
+from tests.faults.members import CANARY, Source, as_shown
+from tests.support.carried import texts_of
+from tests.support.gateway import Seen
 
 SHARE = 0.8
 """Of the minute in which requests are counted: they are seen a little later than they leave."""

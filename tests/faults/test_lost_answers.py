@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 
 from airflow_provider_mediquo.api.errors import UnreachableError
-from airflow_provider_mediquo.api.ledger import UploadReport
-from airflow_provider_mediquo.api.options import UploadOptions
-from airflow_provider_mediquo.api.patients import get
-from airflow_provider_mediquo.api.rejects import RejectLog
-from airflow_provider_mediquo.api.upload import Upload
+from airflow_provider_mediquo.api.patients.endpoints import get
+from airflow_provider_mediquo.api.report import UploadReport
+from airflow_provider_mediquo.api.upload.options import UploadOptions
+from airflow_provider_mediquo.api.upload.reject_log import RejectLog
+from airflow_provider_mediquo.api.upload.runner import Upload
 from airflow_provider_mediquo.sandbox import Sandbox
-
-from .gateway import Fault, Gateway, Strike
-from .proxy import Spoil
+from tests.support.gateway import Fault, Gateway, Strike
+from tests.support.proxy import Spoil
 
 TIMEOUT = 1.0
 """Seconds for an answer: plenty, for each retry is counted here."""
@@ -27,7 +26,7 @@ every_way = pytest.mark.parametrize("how", SPOILT)
 
 
 @dataclass
-class Place:
+class SourceLocation:
     """A sandbox behind its gateway, and uploads of two requests, one after the other."""
 
     box: Sandbox
@@ -72,7 +71,7 @@ class Place:
 def here(place, connect):
     with place() as (box, gateway):
         gateway.patience = 1.5 * TIMEOUT
-        yield Place(box, gateway, connect)
+        yield SourceLocation(box, gateway, connect)
 
 
 @every_way

@@ -23,20 +23,20 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from airflow_provider_mediquo.api.client import MediquoClient
+from airflow_provider_mediquo.api.client.client import MediquoClient
 from airflow_provider_mediquo.api.errors import MediquoError, StoppedError, UnreachableError
-from airflow_provider_mediquo.api.ledger import UploadReport
-from airflow_provider_mediquo.api.options import UploadOptions
-from airflow_provider_mediquo.api.rejects import LocalFile, RejectLog
-from airflow_provider_mediquo.api.upload import Upload
-from airflow_provider_mediquo.api.watch import Watch
-
-from .child import MINUTE
-from .conftest import PLENTY, TIMEOUT
-from .gateway import Fault, Seen, Strike
-from .invariants import INVARIANTS, Run, accepted_for_certain, by_endpoint
-from .members import BROKEN, CODES, GOOD, REFUSABLE, REFUSED, Given, Source
-from .proxy import Spoil
+from airflow_provider_mediquo.api.report import UploadReport
+from airflow_provider_mediquo.api.upload.options import UploadOptions
+from airflow_provider_mediquo.api.upload.reject_files import LocalFile
+from airflow_provider_mediquo.api.upload.reject_log import RejectLog
+from airflow_provider_mediquo.api.upload.runner import Upload
+from airflow_provider_mediquo.api.visibility.poller import VisibilityPoller
+from tests.faults.child import MINUTE
+from tests.faults.conftest import PLENTY, TIMEOUT
+from tests.faults.invariants import INVARIANTS, Run, accepted_for_certain, by_endpoint
+from tests.faults.members import BROKEN, CODES, GOOD, REFUSABLE, REFUSED, Given, Source
+from tests.support.gateway import Fault, Seen, Strike
+from tests.support.proxy import Spoil
 
 PROJECT = Path(__file__).parents[2]
 LAG = 0.05  # seconds
@@ -305,7 +305,7 @@ class Uploads(RuleBasedStateMachine):
 
     def is_seen(self, client: MediquoClient, report: UploadReport) -> bool:
         """Look as the sensor does, until it would give up."""
-        with closing(Watch(client, report.sample)) as watch, suppress(MediquoError):
+        with closing(VisibilityPoller(client, report.sample)) as watch, suppress(MediquoError):
             return any(watch.look() or time.sleep(MINUTE / 2) for _ in range(LOOKS))
         return False
 

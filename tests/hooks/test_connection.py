@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from airflow_provider_mediquo.api.errors import AuthenticationError, ConnectionSettingsError
-from airflow_provider_mediquo.hooks.connection import settings_of
+from airflow_provider_mediquo.hooks.connection import parse_connection
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from airflow_provider_mediquo.sandbox import Sandbox
 
@@ -71,7 +71,7 @@ def test_the_keys_are_in_no_text_of_the_settings(settings):
 
 def test_both_keys_are_masked_in_logs():
     keys = {"login": "a-login-to-be-masked", "password": "a-password-to-be-masked"}
-    settings_of(Connection(conn_id="x", **keys))  # nobody else has masked them
+    parse_connection(Connection(conn_id="x", **keys))  # nobody else has masked them
     assert redact("a-login-to-be-masked and a-password-to-be-masked") == "*** and ***"
 
 
@@ -171,7 +171,7 @@ def test_any_legal_keys_survive_uri_and_json(kind, api_key, secret_key):
     make = getattr(kind, "from_uri", kind)  # which one of the two has
     from_uri = make(conn_id="x", uri=given.get_uri())
     for connection in (given, from_uri, kind.from_json(given.as_json(), conn_id="x")):
-        read = settings_of(connection)
+        read = parse_connection(connection)
         assert (read.api_key, read.secret_key) == (api_key, secret_key)
         assert read.base_url == "http://127.0.0.1:8484/v1"
 
@@ -503,7 +503,7 @@ def test_an_extra_that_is_wrong_is_told_what_it_must_be(settings, extra, words):
 def test_an_extra_that_is_no_object_is_an_error(extra):
     connection = Connection(conn_id="x", login="key", password="secret", extra=extra)
     with pytest.raises(ConnectionSettingsError) as error:
-        settings_of(connection)
+        parse_connection(connection)
     assert str(error.value) == (
         'The connection\'s extra must be a JSON object, such as {"timeout": 30}, of 64 KiB at most.'
     )
@@ -556,12 +556,14 @@ def test_what_may_be_the_rest_of_a_key_is_not_named(settings, caplog):
 def test_an_extra_has_a_bound(extra):
     connection = Connection(conn_id="x", login="key", password="secret", extra=extra)
     with pytest.raises(ConnectionSettingsError, match="must be a JSON object"):
-        settings_of(connection)
+        parse_connection(connection)
 
 
 def test_names_in_an_extra_are_told_of_but_not_without_end(caplog):
     extra = {f"\x1b[2J\u202e{number}": 1 for number in range(1000)}
-    settings_of(Connection(conn_id="x", login="key", password="secret", extra=json.dumps(extra)))
+    parse_connection(
+        Connection(conn_id="x", login="key", password="secret", extra=json.dumps(extra))
+    )
     (warning,) = warnings(caplog)
     assert "and 980 more" in warning.getMessage()
     assert len(warning.getMessage()) < 2000

@@ -66,11 +66,11 @@ for line in sys.stdin:
 WORKER = """
 import asyncio, datetime, json, os, sys, traceback
 from airflow.sdk import DAG
-from airflow_provider_mediquo.api import watch
+from airflow_provider_mediquo.api.visibility import poller
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from airflow_provider_mediquo.operators.patients import MediquoGetPatientOperator
 from airflow_provider_mediquo.triggers.patients import MediquoPatientTrigger
-from tests.airflow_runner import run_task
+from tests.support.airflow_runner import run_task
 
 def read(conn_id):
     hook = MediquoHook(conn_id)

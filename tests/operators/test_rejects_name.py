@@ -6,7 +6,7 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_provider_mediquo.operators.patients import MediquoUpsertPatientsOperator
-from tests import airflow_runner
+from tests.support import airflow_runner
 
 NAMES = ["..", ".", "../../etc", "/etc", "a\\b", "a b", "x" * 250, "\U0001f600" * 250]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from scripts.local_airflow import EXAMPLES, Airflow, free_port
-from tests.services.fixtures import Database
+from tests.support.services import Database
 
 PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 

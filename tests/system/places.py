@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 from cryptography.fernet import Fernet, InvalidToken
 
-from tests.services.fixtures import Database
+from tests.support.services import Database
 from tests.system.canaries import PATH, kinds_in, shown_in
 from tests.system.conftest import processes_of
 

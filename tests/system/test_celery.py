@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from airflow_provider_mediquo.sandbox import Sandbox
-from tests.services.fixtures import as_nobody, folder, free_port, program, running
+from tests.support.services import as_nobody, folder, free_port, program, running
 from tests.system.deployment import copy_examples, running_deployment, sqlalchemy_url, variant
 
 MEMBERS = 50_000

@@ -24,8 +24,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from airflow_provider_mediquo.sandbox import Sandbox
-from airflow_provider_mediquo.sandbox.mediquo import Refusal
+from airflow_provider_mediquo.sandbox.model.service import Refusal
 from scripts.local_airflow import free_port
+from tests.project.test_docs import read, section
 from tests.system import canaries
 from tests.system.canaries import CODE, LEAK, OWN_PATIENT, PATH, PATIENT
 from tests.system.deployment import copy_examples, running_deployment
@@ -37,7 +38,6 @@ from tests.system.places import (
     look_at_files,
     look_at_processes,
 )
-from tests.test_docs import read, section
 
 PROJECT = Path(__file__).parents[2]
 DAGS = Path(__file__).parent / "privacy_dags"

@@ -200,12 +200,12 @@ def test_a_rejected_record_of_an_object_has_its_url(box, run_task, put, tmp_path
 
 @pytest.mark.parametrize("pack", [False, True])
 def test_an_object_is_read_as_a_stream(put, fetched, pack):
-    from airflow_provider_mediquo.api.header import Header
-    from airflow_provider_mediquo.sources.formats import Reading, read_files
+    from airflow_provider_mediquo.sources.columns import ColumnMapping
+    from airflow_provider_mediquo.sources.files.reader import FileReadOptions, read_files
 
     text = (HEADER + rows(0, 500_000)).encode()
     url = put("in/big", gzip.compress(text, 0) if pack else text)
-    placed = read_files(url, "clinic_files", Reading(Header(COLUMNS)))
+    placed = read_files(url, "clinic_files", FileReadOptions(ColumnMapping(COLUMNS)))
     assert next(placed).record["member_id"] == "m-0"
     assert sum(fetched) <= 3 << 20
     assert sum(1 for _ in placed) == 499_999

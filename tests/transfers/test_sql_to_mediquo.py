@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
-from airflow_provider_mediquo.sources.rows import Rows
+from airflow_provider_mediquo.sources.sql import Rows
 from airflow_provider_mediquo.transfers.sql_to_mediquo import SqlToMediquoOperator
 
 SOON = 10.0
@@ -156,7 +156,7 @@ def test_values_of_postgres(warehouse, transfer):
         "'NaN'::numeric AS last_name, 'NaN'::float AS plan, '{\"a\": 1}'::jsonb AS meta, "
         "'1980-12-10'::timestamp AS birth_date"
     )
-    from airflow_provider_mediquo.api.schema import check_patient
+    from airflow_provider_mediquo.api.patients.schema import check_patient
 
     (row,) = read(transfer(sql))
     assert check_patient(row) == (

@@ -5,7 +5,7 @@ import os
 import uuid
 from pathlib import Path
 
-from tests.carried import locals_of, texts_of
+from tests.support.carried import locals_of, texts_of
 
 
 def write_down(context):

@@ -1,0 +1,167 @@
+"""The one answer to "nothing hangs": an answer ends, whatever the server does.
+
+`requests` bounds each read from the socket, so a server that sends a byte a second is never
+late. Here the whole answer has one deadline, its body a size, and both end when told to.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.poolmanager import PoolManager
+
+MAX_RESPONSE_BYTES = 2 << 20  # of an answer with all that is around its body
+_BLOCK = 1 << 14  # bytes that are sent at once: a TLS record
+_POLL_SECONDS = 0.25  # seconds: how soon what waits notices that it was aborted
+_SILENT = 0  # whatever is set for all of `http.client`: it would print both keys and the patients
+
+
+class BoundedAdapter(HTTPAdapter):
+    """An adapter whose answers take so many seconds at most, and fail as soon as aborted.
+
+    :param seconds: from the request being sent to the last byte of its answer.
+    :param aborted: ends every read, in all threads, with a time-out.
+    """
+
+    def __init__(self, seconds: float, aborted: threading.Event) -> None:
+        self._pools = _bounded_pools(seconds, aborted)
+        super().__init__(pool_connections=1, pool_maxsize=1)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the manager of direct connections."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> PoolManager:
+        """Make the manager of connections through a proxy."""
+        manager: PoolManager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
+
+
+def _bounded_pools(seconds: float, aborted: threading.Event) -> dict[str, Any]:
+    class Result(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+            super().__init__(sock, *args, **kwargs)
+            # The file that was there keeps the socket open until the answer is read.
+            self._bounded = _BoundedReader(sock, self.fp, seconds, aborted)
+            self.fp = io.BufferedReader(self._bounded)
+
+        def begin(self) -> None:
+            super().begin()
+            while self.status < 200:  # it only announces one; http.client knows of 100 alone
+                self.headers = self.msg = None  # type: ignore[assignment]  # begin anew
+                super().begin()
+            if self._bounded.has_ended:  # which http.client takes for the end of the headers
+                raise http.client.IncompleteRead(b"")
+            # urllib3 would log what it cannot read of them.
+            self.headers.defects.clear()
+            self.headers.set_payload("")
+
+    class Bounded(_Bounded):
+        def send(self, data: Any) -> None:
+            if self.sock is None:
+                self.connect()
+            _send(self.sock, data, seconds, aborted)
+
+    class Connection(Bounded, HTTPConnection):
+        response_class = Result
+        debuglevel = _SILENT
+
+    class SecureConnection(Bounded, HTTPSConnection):
+        response_class = Result
+        debuglevel = _SILENT
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
+
+    return {"http": Pool, "https": SecurePool}
+
+
+def _send(sock: socket.socket, data: bytes, seconds: float, aborted: threading.Event) -> None:
+    rest, ends = memoryview(data), time.monotonic() + seconds
+    while rest:
+        left = ends - time.monotonic()
+        if left <= 0 or aborted.is_set():
+            raise TimeoutError("the request was not taken in time")
+        sock.settimeout(min(left, _POLL_SECONDS))
+        with suppress(TimeoutError):
+            rest = rest[sock.send(rest[:_BLOCK]) :]
+
+
+class _Bounded:
+    """A connection on which nothing counts as accepted that was not sent to its end."""
+
+    sock: Any
+    connect: Any
+    timeout: Any
+    _is_cut = False
+
+    def _tunnel(self) -> None:
+        """Ask a proxy for the way; what comes next, TLS, has as long as a connection."""
+        super()._tunnel()  # type: ignore[misc]  # of what it is mixed into
+        self.sock.settimeout(self.timeout)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send a request; where that breaks off, urllib3 looks for a refusal all the same."""
+        self._is_cut = False
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]  # of what it is mixed into
+        except OSError:
+            self._is_cut = True
+            raise
+
+    def getresponse(self) -> Any:
+        """Return the answer, unless it accepts what has not arrived."""
+        response = super().getresponse()  # type: ignore[misc]  # of the same
+        if self._is_cut and response.status < 300:
+            raise http.client.IncompleteRead(b"")
+        return response
+
+
+class _BoundedReader(io.RawIOBase):
+    def __init__(
+        self, sock: socket.socket, file: io.IOBase, seconds: float, aborted: threading.Event
+    ) -> None:
+        self._sock, self._file, self._seconds, self._aborted = sock, file, seconds, aborted
+        self._ends = time.monotonic() + seconds
+        self.has_ended = False
+        self._left = MAX_RESPONSE_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            while True:
+                left = self._ends - time.monotonic()
+                if left <= 0 or self._aborted.is_set():
+                    raise TimeoutError("the answer was not complete in time")
+                if self._left <= 0:
+                    raise ConnectionError("the answer has no end")
+                self._sock.settimeout(min(left, _POLL_SECONDS))
+                try:
+                    count = self._sock.recv_into(buffer)
+                except TimeoutError:
+                    continue
+                self._left -= count
+                self.has_ended = not count
+                return count
+        finally:
+            self._sock.settimeout(self._seconds)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

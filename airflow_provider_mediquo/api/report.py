@@ -1,0 +1,121 @@
+"""What an upload did and what it cost, in counts that add up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_mediquo.api.records import SourceLocation
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A record that is not in mediQuo because of what it is; no value of it.
+
+    :param row: its place in the source, from 1.
+    :param place: file and line, where the source is files.
+    :param code: None where the code itself is what is wrong.
+    :param refused_by: `schema`, `duplicate`, `mediquo`; or `unsettled`, which is no refusal: there
+        was no final answer, and the next run sends it again.
+    :param problems: field -> rule (see `fields.RULES`).
+    :param status: of mediQuo's answer.
+    """
+
+    row: int
+    code: str | None
+    refused_by: str
+    problems: Mapping[str, str] = field(default_factory=dict)
+    status: int | None = None
+    place: SourceLocation | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as one line of a rejects file."""
+        line: dict[str, Any] = {"row": self.row}
+        if self.place:
+            line |= self.place._asdict()
+        line |= {"code": self.code, "refused_by": self.refused_by, "problems": dict(self.problems)}
+        return line if self.status is None else line | {"status": self.status}
+
+
+@dataclass
+class UploadReport:
+    """The ledger: `read = upserted + rejected + unsettled`, always.
+
+    :param read: records that came from the source.
+    :param upserted: records that mediQuo accepted.
+    :param invalid: records that the schema refused.
+    :param duplicate: records whose code came before in this run.
+    :param refused: records that mediQuo refused.
+    :param without_plan: those of the upserted that are unsubscribed now.
+    :param requests: requests that left, with those that were repeated.
+    :param retries: attempts that repeated one without an answer; a 429 is not an attempt.
+    :param throttled_seconds: how long nothing could leave because of the rate limit.
+    :param seconds: how long it all took.
+    :param stopped_because: why not every record was tried; None if every one was.
+    :param rejects_path: where the rejected and unsettled records are written down, if anywhere.
+    :param sample: code -> proof of what was written, for 20 of the upserted.
+    """
+
+    read: int = 0
+    upserted: int = 0
+    invalid: int = 0
+    duplicate: int = 0
+    refused: int = 0
+    without_plan: int = 0
+    requests: int = 0
+    retries: int = 0
+    throttled_seconds: float = 0.0
+    seconds: float = 0.0
+    stopped_because: str | None = None
+    rejects_path: str | None = None
+    sample: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rejected(self) -> int:
+        """Records that are not in mediQuo because of what they are."""
+        return self.invalid + self.duplicate + self.refused
+
+    @property
+    def unsettled(self) -> int:
+        """Records that were not sent, or have no final answer."""
+        return self.read - self.upserted - self.rejected
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what an upsert gives to XCom."""
+        return {
+            "read": self.read,
+            "upserted": self.upserted,
+            "rejected": self.rejected,
+            "unsettled": self.unsettled,
+            "invalid": self.invalid,
+            "duplicate": self.duplicate,
+            "refused": self.refused,
+            "without_plan": self.without_plan,
+            "requests": self.requests,
+            "retries": self.retries,
+            "throttled_seconds": round(self.throttled_seconds, 3),
+            "seconds": round(self.seconds, 3),
+            "stopped_because": self.stopped_because,
+            "rejects_path": self.rejects_path,
+            "sample": dict(self.sample),
+        }
+
+    def counts(self) -> dict[str, int | float]:
+        """Return the numbers alone."""
+        return {
+            name: value for name, value in self.as_dict().items() if isinstance(value, int | float)
+        }
+
+    def as_text(self) -> str:
+        """Return a block of lines to read; nothing but counts and where the rejects are."""
+        lines = [f"  {name:<17} {value:>13,}" for name, value in self.counts().items()]
+        for name in ("stopped_because", "rejects_path"):
+            if text := getattr(self, name):
+                lines.append(f"  {name:<17} {text}")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.upserted:,} upserted, {self.unsettled:,} unsettled, {self.rejected:,} rejected"
+        )

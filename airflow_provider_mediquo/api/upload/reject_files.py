@@ -1,0 +1,144 @@
+"""The files that reject reports are written to."""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+from uuid import uuid4
+
+from airflow_provider_mediquo.api.errors import MediquoError
+
+_STORE_TIMEOUT = 60.0  # seconds, to write a part
+_SHUTDOWN_GRACE = 3.0  # seconds, once the task is being killed
+_POLL_SECONDS = 0.1
+MAX_NAME_BYTES = 200  # of a file name; file systems take 255
+_NO_NAME = re.compile(r"[\x00-\x1f\x7f/\\]|^\.{1,2}$")
+
+
+class RejectFile(ABC):
+    """What lines are added to; never is anything overwritten.
+
+    :param path: of the file.
+    """
+
+    lines_at_once = 1
+
+    def __init__(self, path: Any) -> None:
+        self.path = path
+        self.is_late = Event()
+        """Set when the task is being killed."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise MediquoError where it can be known that nothing can be written."""
+
+    @abstractmethod
+    def write(self, lines: str) -> None:
+        """Add lines."""
+
+    def _bounded(self, act: Callable[[], object]) -> None:
+        """Do it in a thread that is left behind if it takes too long: any storage may hang."""
+        failures: list[Exception] = []
+
+        def try_it() -> None:
+            try:
+                act()
+            except Exception as error:  # noqa: BLE001  # raised in the thread that waits
+                failures.append(error)
+
+        trying = Thread(target=try_it, name="mediquo-store", daemon=True)
+        trying.start()
+        left = _STORE_TIMEOUT
+        while trying.is_alive() and left > 0:
+            trying.join(_POLL_SECONDS)
+            left = min(left, _SHUTDOWN_GRACE if self.is_late.is_set() else left) - _POLL_SECONDS
+        if trying.is_alive():
+            failures.append(TimeoutError("no answer"))
+        if failures:
+            raise failures[0]
+
+
+class LocalFile(RejectFile):
+    """A file on the worker's disk; its folders are made with the first line."""
+
+    path: Path
+
+    def check(self) -> None:
+        """Look at the folder, or the first one above it that is there."""
+        is_silent = False
+        try:
+            self._bounded(self._look)
+        except TimeoutError:
+            is_silent = True
+        if is_silent:
+            raise _nothing_can_be_written(self.path.parent, " (no answer)")
+
+    def _look(self) -> None:
+        there = next(folder for folder in self.path.absolute().parents if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise _nothing_can_be_written(there)
+
+    def write(self, lines: str) -> None:
+        """Append them."""
+        self._bounded(partial(self._append, lines))
+
+    def _append(self, lines: str) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(lines)
+
+
+class StoredParts(RejectFile):
+    """A folder of an object store, which cannot append: each write is an object of its own."""
+
+    lines_at_once = 1000
+
+    def __init__(self, path: Any) -> None:
+        super().__init__(path)
+        # Under a name that nobody else gives, so that nobody has to look what is there.
+        self._names = (f"part-{uuid4().hex[:8]}-{number:05}.jsonl" for number in count(1))
+
+    def check(self) -> None:
+        """Look whether the store answers; what may not be listed may still be written."""
+        problem = None
+        try:
+            self._bounded(self.path.exists)
+        except PermissionError:
+            pass
+        except Exception as error:  # noqa: BLE001  # each store has errors of its own
+            problem = f" ({type(error).__name__}: {error})"
+        if problem:
+            raise _nothing_can_be_written(self.path, problem)
+
+    def write(self, lines: str) -> None:
+        """Write them to a part of their own."""
+        self._bounded(partial(_put, self.path / next(self._names), lines.encode()))
+
+
+def as_name(text: str) -> str:
+    """Return the name of a file or folder for it, the same as far as it can be one."""
+    name = _NO_NAME.sub(lambda found: "".join(f"%{ord(each):02X}" for each in found[0]), text)
+    content = name.encode(errors="replace")
+    if len(content) <= MAX_NAME_BYTES:
+        return content.decode()
+    return f"{content[:MAX_NAME_BYTES].decode(errors='ignore')}-{sha256(content).hexdigest()[:16]}"
+
+
+def _put(part: Any, content: bytes) -> None:
+    with part.open("wb") as file:
+        file.write(content)
+
+
+def _nothing_can_be_written(where: object, why: str = "") -> MediquoError:
+    return MediquoError(
+        f"`rejects_path`: nothing can be written in {where} from this worker{why}, so nothing was "
+        "sent. Mend that, or give another folder."
+    )

@@ -1,0 +1,110 @@
+"""Where the records that are not in mediQuo are written down, as it happens."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import Self
+
+from airflow_provider_mediquo.api.patients.fields import RULES
+from airflow_provider_mediquo.api.report import Rejection
+from airflow_provider_mediquo.api.upload.reject_files import RejectFile
+
+log = logging.getLogger(__name__)
+
+SHOWN = 20
+"""Rejected records that are logged where there is no file."""
+
+_STORE_TIMEOUT = 60.0  # seconds, to write a part
+_SHUTDOWN_GRACE = 3.0  # seconds, once the task is being killed
+_POLL_SECONDS = 0.1  # seconds
+MAX_NAME = 200  # bytes of a file's name; file systems take 255
+_NO_NAME = re.compile(r"[\x00-\x1f\x7f/\\]|^\.{1,2}$")
+MAX_KINDS = 500  # of problems that are counted: names of unknown fields are the source's own
+
+
+class RejectLog:
+    """A file of JSON lines, or the first lines in the log.
+
+    :param file: what cannot be written to it is logged instead, all of it.
+    """
+
+    def __init__(self, file: RejectFile | None = None) -> None:
+        self.kinds: Counter[str] = Counter()
+        self._file = file
+        self._waiting: list[Rejection] = []  # for the next write
+        self._written_to: str | None = None
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()  # a slow store holds up none that only adds
+        self._left_to_log: float = math.inf if file else SHOWN
+
+    def __enter__(self) -> Self:
+        if self._file:
+            self._file.check()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.flush()
+
+    def hurry(self) -> None:
+        """Take little time from now on: the task is being killed."""
+        if self._file:
+            self._file.is_late.set()
+
+    @property
+    def written_to(self) -> str | None:
+        """The file, if anything is in it."""
+        return self._written_to
+
+    def add(self, *rejections: Rejection) -> None:
+        """Write them down, a line each; to an object store soon."""
+        with self._lock:
+            for rejection in rejections:
+                self._count(rejection)
+            self._waiting += rejections
+            is_due = not self._file or len(self._waiting) >= self._file.lines_at_once
+        if is_due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write down what waits."""
+        with self._writing:
+            with self._lock:
+                rejections, self._waiting = self._waiting, []
+            if rejections and not (self._file and self._is_written(self._file, rejections)):
+                self._log(rejections)
+
+    def _is_written(self, file: RejectFile, rejections: Sequence[Rejection]) -> bool:
+        try:
+            file.write("".join(json.dumps(each.as_dict()) + "\n" for each in rejections))
+        except Exception as error:  # noqa: BLE001  # each store has errors of its own
+            name = type(error).__name__
+            log.error("%s cannot be written (%s): rejects are logged.", file.path, name)
+            self._file = None
+            return False
+        self._written_to = str(file.path)
+        return True
+
+    def _count(self, rejection: Rejection) -> None:
+        kinds = [f"{name} {RULES[rule]}" for name, rule in rejection.problems.items()]
+        status = f" {rejection.status}" if rejection.status else ""
+        for kind in kinds or [f"{rejection.refused_by}{status}"]:
+            if kind in self.kinds or len(self.kinds) < MAX_KINDS:
+                self.kinds[kind] += 1
+
+    def _log(self, rejections: Sequence[Rejection]) -> None:
+        # All of the unsettled: without a file this is the only place that names them.
+        if unsettled := [r.code for r in rejections if r.refused_by == "unsettled"]:
+            log.warning("Unsettled, to be sent again: %s", json.dumps(unsettled))
+        for rejection in (r for r in rejections if r.refused_by != "unsettled"):
+            if not self._left_to_log:
+                return
+            self._left_to_log -= 1
+            log.warning("Rejected: %s", json.dumps(rejection.as_dict()))
+            if not self._left_to_log:
+                log.warning("More rejects are only counted: set `rejects_path` to keep them all.")

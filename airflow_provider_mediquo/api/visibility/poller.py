@@ -1,0 +1,131 @@
+"""Looking, again and again, whether patients are visible: the same for a thread and the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from airflow_provider_mediquo.api.client.client import MediquoClient
+from airflow_provider_mediquo.api.errors import MediquoError, StoppedError
+from airflow_provider_mediquo.api.patients.endpoints import check_code, get
+from airflow_provider_mediquo.api.text import shown
+from airflow_provider_mediquo.api.visibility.fingerprint import check_proof, differences
+
+_AT_ONCE = 4  # requests of one triggerer's look: its threads are few, and not ours alone
+
+
+class VisibilityPoller:
+    """Patients that are to be seen, and those that are not yet.
+
+    :param wanted: code -> proof of what was written, or None where it only has to exist. Raises
+        InvalidPatientsError for what is no code, ConnectionSettingsError for a proof made with
+        another secret key, ValueError for what is no proof.
+    """
+
+    def __init__(self, client: MediquoClient, wanted: Mapping[str, str | None]) -> None:
+        self._client = client
+        self.pending = {check_code(code): proof for code, proof in wanted.items()}
+        self._not_found: set[str] = set()
+        self._differ: dict[str, list[str]] = {}
+        self._unreadable: set[str] = set()
+        self.trouble: str | None = None
+        """What kept the last look from being complete."""
+        for proof in filter(None, self.pending.values()):
+            check_proof(proof, client.settings.secret_key)
+
+    def close(self) -> None:
+        """End what is under way, and every connection."""
+        self._client.stop(abort=True)
+        self._client.close()
+
+    def look(self, until: float = math.inf) -> bool:
+        """Ask once for each patient that is not visible yet; return whether all are.
+
+        An error that may pass by itself ends the look, any other is raised, and that it was stopped.
+
+        :param until: no further request begins after it, on the monotonic clock.
+        """
+        before, self.trouble = self.trouble, None
+        for code in list(self.pending):
+            if not self.trouble and time.monotonic() > until:
+                self.trouble = before or "its time is over"
+            if not self.trouble and self._ask_if_allowed(code):
+                self.trouble = "mediQuo's rate limit is used up for the moment"
+        return not self.pending
+
+    async def look_async(self) -> bool:
+        """Do the same without holding up the event loop."""
+        before, self.trouble = self.trouble, None
+        slots = asyncio.Semaphore(_AT_ONCE)
+        try:
+            await asyncio.gather(*(self._ask_async(code, slots) for code in list(self.pending)))
+        except asyncio.CancelledError:  # time is over, in the middle of it
+            self.trouble = self.trouble or before
+            raise
+        return not self.pending
+
+    async def _ask_async(self, code: str, slots: asyncio.Semaphore) -> None:
+        async with slots:
+            while not self.trouble:
+                seconds = await asyncio.to_thread(self._ask_if_allowed, code)
+                if not seconds:
+                    return
+                await asyncio.sleep(seconds)
+
+    def _ask_if_allowed(self, code: str) -> float:
+        """Ask, or return the seconds until it is allowed; a slot once taken is given back."""
+        exchange, limit = get(code), self._client.settings.requests_per_minute
+        seconds = self._client.pace(exchange).take(limit)
+        if not seconds:
+            self._ask(code)
+        return seconds
+
+    def _ask(self, code: str) -> None:
+        try:
+            self._note(code, self._client.send_once(get(code)).value)
+        except MediquoError as error:
+            if not error.can_retry or isinstance(error, StoppedError):
+                raise
+            if 200 <= (error.status or 0) < 300:
+                self._forget(code)
+                self._unreadable.add(code)  # this one: mediQuo is there, and may know the others
+            else:
+                self.trouble = str(error)
+
+    def _note(self, code: str, patient: dict[str, Any] | None) -> None:
+        self._forget(code)
+        proof = self.pending[code]
+        if patient is None:
+            self._not_found.add(code)
+        elif proof and (fields := differences(proof, patient, self._client.settings.secret_key)):
+            self._differ[code] = fields
+        else:
+            del self.pending[code]
+
+    def _forget(self, code: str) -> None:
+        self._not_found.discard(code)
+        self._unreadable.discard(code)
+        self._differ.pop(code, None)
+
+    def __str__(self) -> str:
+        parts = [f"Not visible yet: {len(self.pending):,}"]
+        if self._not_found:
+            parts.append(f"not found: {_shown(self._not_found)}")
+        if self._differ:
+            differ = (
+                f"{shown(code)} ({', '.join(self._differ[code])})" for code in sorted(self._differ)
+            )
+            parts.append(f"differ from what was written: {'; '.join(differ)}")
+        if self._unreadable:
+            which = _shown(self._unreadable)
+            parts.append(f"the answer is another patient, or cannot be read: {which}")
+        if self.trouble:
+            parts.append(f"the last look was cut short: {self.trouble}")
+        return "; ".join(parts)
+
+
+def _shown(codes: Iterable[str]) -> str:
+    return ", ".join(map(shown, sorted(codes)))

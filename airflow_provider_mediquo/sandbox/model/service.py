@@ -1,0 +1,108 @@
+"""The server's state and its three operations, without HTTP."""
+
+import base64
+import hmac
+import json
+import secrets
+import time
+from typing import Any
+
+from airflow_provider_mediquo.sandbox.model import validation
+from airflow_provider_mediquo.sandbox.model.faults import Faults
+from airflow_provider_mediquo.sandbox.model.journal import Journal
+from airflow_provider_mediquo.sandbox.model.rate_limit import RateLimits
+from airflow_provider_mediquo.sandbox.model.store import Store
+from airflow_provider_mediquo.sandbox.settings import Settings
+
+TOKEN_SECONDS = 24 * 60 * 60
+
+
+class Refusal(Exception):
+    """An operation's error: a status, and a body that starts with a message."""
+
+    def __init__(self, status: int, message: str, **more: Any) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = {"message": message, **more}
+
+
+class MediQuo:
+    """Everything that one sandbox knows."""
+
+    def __init__(self, settings: Settings, api_key: str, secret_key: str) -> None:
+        self.settings = settings
+        self.api_key = api_key
+        self.secret_key = secret_key
+        self.store = Store(settings)
+        self.limits = RateLimits(settings)
+        self.faults = Faults(settings)
+        self.journal = Journal()
+
+    def now(self) -> float:
+        """Epoch seconds by the server's clock."""
+        return time.time() + self.settings.clock_skew
+
+    def reset(self) -> None:
+        """Forget patients, scripts, counters and rate limits; the settings stay."""
+        for part in (self.store, self.limits, self.faults, self.journal):
+            part.reset()
+
+    def restart(self) -> None:
+        """Forget what a server keeps in memory: accepted writes that wait, and the rate limits."""
+        for part in (self.store, self.limits):
+            part.restart()
+
+    def check_keys(self, api_key: str, secret_key: str) -> None:
+        """Refuse with 401 unless both are right, and take as long for any wrong one."""
+        right = [
+            hmac.compare_digest(given.encode(), expected.encode())
+            for given, expected in ((api_key, self.api_key), (secret_key, self.secret_key))
+        ]
+        if not all(right):
+            raise Refusal(401, "Unauthenticated.")
+
+    def upsert(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Accept all patients of a body, or none."""
+        checked = validation.check(body, self.settings)
+        if checked.errors:
+            raise self._unprocessable(checked.errors)
+        self.store.accept(checked.patients)
+        self.journal.accepted(len(checked.patients))
+        success = {"message": "Success"}
+        return success if self.settings.success_body == "current" else {"data": [success]}
+
+    def get(self, code: str) -> dict[str, Any]:
+        """A patient that is visible by now."""
+        try:
+            return self.store[code]
+        except KeyError:
+            raise Refusal(404, "Patient not found.") from None
+
+    def authenticate(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A made-up token of a patient that is visible by now."""
+        code = body.get("code")
+        if not isinstance(code, str) or not code.strip():
+            raise self._unprocessable({"code": ["The code field is required."]})
+        if code.strip() not in self.store:
+            unknown = {404: "Patient not found.", 401: "Unauthenticated."}
+            status = self.settings.unknown_patient_status
+            raise Refusal(status, unknown[status])
+        return {"access_token": _token(int(self.now())), "token_type": "Bearer"}
+
+    def _unprocessable(self, errors: dict[str, list[str]]) -> Refusal:
+        detail = self.settings.validation_detail
+        if detail == "none":
+            return Refusal(422, "Unprocessable")
+        first, *others = [sentence for sentences in errors.values() for sentence in sentences]
+        if others:
+            first += f" (and {len(others)} more error{'s' if others[1:] else ''})"
+        return Refusal(422, first, **({"errors": errors} if detail == "errors" else {}))
+
+
+def _token(issued: int) -> str:
+    """Looks like a JSON Web Token, and is signed by nobody."""
+    header = {"typ": "JWT", "alg": "HS256"}
+    claims = {"iat": issued, "exp": issued + TOKEN_SECONDS, "jti": secrets.token_hex(8)}
+    parts = [json.dumps(part).encode() for part in (header, claims)]
+    parts.append(secrets.token_bytes(32))
+    return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)

@@ -1,0 +1,117 @@
+"""Which files a path means, on any storage that ObjectStoragePath reaches."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
+from airflow_provider_mediquo.api.text import escaped
+
+_BLOCK = 1 << 20  # bytes that a store is asked for beyond those that are read; s3fs takes 50 MiB
+
+
+class StoredFile(NamedTuple):
+    """A file.
+
+    :param storage: an fsspec file system.
+    :param key: what the storage calls it.
+    """
+
+    storage: Any
+    key: str
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: a local path, or a URL, as one line."""
+        return escaped(str(self.storage.unstrip_protocol(self.key)).removeprefix("file://"))
+
+    def open(self) -> Any:
+        """Open it as a stream of bytes."""
+        return self.storage.open(self.key, "rb", block_size=_BLOCK)
+
+
+def find_files(path: str, conn_id: str | None = None) -> list[StoredFile]:
+    """Return the files that a path means, by name; raises SourceError where there is none.
+
+    :param path: a file, a folder or a glob.
+    :param conn_id: Airflow's connection to the storage.
+    """
+    if not path.strip():
+        raise InvalidPatientsError("`path` is empty: it must be a file, a folder or a glob.")
+    try:
+        found = _find(path, conn_id)
+    except MediquoError:
+        raise
+    except Exception as error:
+        # Nothing has been read yet: no value of a patient can be in what is chained here.
+        what = type(error).__name__
+        raise SourceError(f"{escaped(path)} cannot be looked for: {what}.") from error
+    if not found:
+        raise SourceError(f"There is no file at {escaped(path)}, or not yet.")
+    return found
+
+
+def _find(path: str, conn_id: str | None) -> list[StoredFile]:
+    from airflow.sdk import ObjectStoragePath
+
+    if "://" not in path:
+        path = os.path.abspath(path)  # Airflow 3.1 takes a relative path for one below `/`
+    # Airflow 3.1 takes a None for a connection, before the one of the URL.
+    given = ObjectStoragePath(path, **({"conn_id": conn_id} if conn_id else {}))
+    return [StoredFile(given.fs, key) for key in sorted({*_Search(given.fs).keys(given.path)})]
+
+
+class _Search:
+    """Looks at each folder once, however many links lead to it, or back."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+        self._seen: set[str] = set()
+
+    def keys(self, path: str) -> Iterator[str]:
+        """Yield what there is as it is named, before a character is taken for that of a glob."""
+        try:
+            info = self._storage.info(path)
+        except FileNotFoundError:
+            yield from self._matching(path)
+        else:
+            yield from self._within(path, info)
+
+    def _matching(self, pattern: str) -> Iterator[str]:
+        if not {*"*?["} & {*pattern}:
+            return
+        # Characters before those of a glob.
+        known = len(re.split(r"[*?\[]", pattern)[0].rpartition("/")[0])
+        shows = any(map(_is_hidden, pattern[known:].split("/")))
+        for key, info in self._storage.glob(pattern, detail=True).items():
+            if shows or not any(map(_is_hidden, key[known:].split("/"))):
+                yield from self._within(key, info)
+
+    def _within(self, key: str, info: dict[str, Any]) -> Iterator[str]:
+        # Or what has no end, a device or a pipe.
+        is_link = info["type"] not in ("file", "directory")
+        if is_link and not self._storage.isdir(key) and not self._storage.isfile(key):
+            raise SourceError(f"{escaped(key)} is neither a file nor a folder.")
+        if info["type"] == "directory" or (is_link and self._storage.isdir(key)):
+            yield from self._below(key)
+        elif not key.endswith("/"):  # which is how the console of a store makes a folder
+            yield key
+
+    def _below(self, folder: str) -> Iterator[str]:
+        real = os.path.realpath(folder) if "file" in self._storage.protocol else folder
+        if real in self._seen:
+            return
+        self._seen.add(real)
+        # Not `find` or `walk`, which leave out what may not be listed without a word.
+        for info in self._storage.ls(folder, detail=True):
+            key = info["name"]
+            if not _is_hidden(key) and key.rstrip("/") != folder.rstrip("/"):
+                yield from self._within(key, info)
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether it is no data: a `_SUCCESS` or a `.crc` of Spark, say."""
+    return path.rstrip("/").rpartition("/")[2].startswith(("_", "."))

@@ -1,0 +1,149 @@
+"""Parquet, through pyarrow. https://parquet.apache.org"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
+from itertools import chain, islice
+from typing import Any
+
+from airflow_provider_mediquo.api.errors import SourceError
+from airflow_provider_mediquo.api.patients.limits import MAX_RECORD_BYTES
+from airflow_provider_mediquo.api.records import LocatedRecord, SourceLocation, Unreadable
+from airflow_provider_mediquo.sources.columns import ColumnMapping
+from airflow_provider_mediquo.sources.files.bounded_gzip import FREE, MOST
+
+MAGIC = b"PAR1"
+
+_AT_ONCE = 1000  # rows
+MAX_UNPACKED_BYTES = 64 << 20  # of what is made of a batch
+MAX_LIST_VALUES = 1 << 24  # of the lists in a row group, beyond one a row: a row may hold them all
+_BUFFER = 1 << 20  # bytes of each column; without it pyarrow takes in a whole row group
+
+
+def read_parquet(raw: Any, name: str, header: ColumnMapping) -> Iterator[LocatedRecord]:
+    """Yield each row as a mapping of columns to Python's own values; its line is its number.
+
+    :param raw: the file, a stream of bytes that can seek.
+    :param name: of the file.
+    :param header: checks the columns, and says which are fields of a patient.
+    """
+    with _open(raw, name) as file:
+        names = file.schema_arrow.names
+        header.check(names, name)
+        wanted = [name for name, field in zip(names, header.fields(names), strict=True) if field]
+        rows = chain.from_iterable(map(_rows, _batches(raw, file, wanted, name)))
+        for number, row in enumerate(rows, 1):
+            yield LocatedRecord(row, SourceLocation(name, number))
+
+
+def _batches(raw: Any, file: Any, wanted: Sequence[str], name: str) -> Iterator[Any]:
+    texts = [file.schema.column(at).path for at in range(len(file.schema))]
+    with _open(raw, name, read_dictionary=texts) as dictionaries:
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            chunks = [group.column(at) for at in range(group.num_columns)]
+            chunks = [chunk for chunk in chunks if _is_of(chunk, wanted)]
+            _check_sizes(chunks, group.num_rows, name)
+            longest = _longest(dictionaries, number, chunks) + sum(map(_unknown, chunks))
+            at_once = min(max(MAX_UNPACKED_BYTES // max(longest, 1), 1), _AT_ONCE)
+            yield from file.iter_batches(at_once, [number], wanted, use_threads=False)
+
+
+def _is_of(chunk: Any, wanted: Sequence[str]) -> bool:
+    return any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in wanted)
+
+
+def _check_sizes(chunks: Sequence[Any], rows: int, name: str) -> None:
+    """Raise SourceError for what is too large throughout: pages are unpacked whole."""
+    unpacked = sum(chunk.total_uncompressed_size for chunk in chunks)
+    packed = sum(chunk.total_compressed_size for chunk in chunks)
+    values = sum(max(0, chunk.num_values - rows) for chunk in chunks)
+    problem = ""
+    if unpacked > max(MAX_UNPACKED_BYTES, MAX_RECORD_BYTES * rows):
+        problem = "its rows take more than 64 KiB each, unpacked"
+    elif unpacked > max(FREE, MOST * packed):
+        problem = f"it holds more than {MOST} times its own size"
+    elif values > MAX_LIST_VALUES:
+        problem = "lists in it hold more than 16 million values in one row group"
+    if problem:
+        raise SourceError(f"{name} cannot be read (any further): {problem}.")
+
+
+def _longest(dictionaries: Any, group: int, chunks: Iterable[Any]) -> int:
+    """Return the bytes of a row that has the longest text of each dictionary.
+
+    Of a dictionary's value there is one, however many rows have it: 5 KB of file can be 10 GB.
+    Which columns have one, a file need not say.
+    """
+    paths = [chunk.path_in_schema for chunk in chunks if not _unknown(chunk)]
+    batches = dictionaries.iter_batches(1, [group], paths, use_threads=False) if paths else iter(())
+    return sum(sum(map(_longest_of, batch.columns)) for batch in islice(batches, 1))
+
+
+def _longest_of(array: Any) -> int:
+    types, compute = import_module("pyarrow").types, import_module("pyarrow.compute")
+    kind = array.type
+    if types.is_dictionary(kind):
+        return compute.max(compute.binary_length(array.dictionary)).as_py() or 0
+    if types.is_struct(kind):
+        return sum(map(_longest_of, array.flatten()))
+    if types.is_map(kind):
+        return _longest_of(array.keys) + _longest_of(array.items)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _longest_of(array.values)
+    return int(kind.byte_width) if types.is_fixed_size_binary(kind) else 0
+
+
+def _unknown(chunk: Any) -> int:
+    """Return the bytes that a value may have which begins as the one before it."""
+    return int(chunk.total_uncompressed_size) if "DELTA_BYTE_ARRAY" in chunk.encodings else 0
+
+
+def _rows(batch: Any) -> list[Any]:
+    plain = _without_nanoseconds(batch)
+    try:
+        return _values(plain)
+    except Exception:  # noqa: BLE001  # text that is none, a day after the year 9999: of one row
+        return [_row(plain.slice(number, 1)) for number in range(plain.num_rows)]
+
+
+def _row(batch: Any) -> Any:
+    try:
+        return _values(batch)[0]
+    except Exception:  # noqa: BLE001  # as above
+        return Unreadable("record")
+
+
+def _values(batch: Any) -> list[dict[str, Any]]:
+    # Only where there is a map, because this makes all of it six times slower.
+    maps = "strict" if any("map<" in str(field.type) for field in batch.schema) else None
+    rows: list[dict[str, Any]] = batch.to_pylist(maps_as_pydicts=maps)
+    return rows
+
+
+def _without_nanoseconds(batch: Any) -> Any:
+    """Round times to what Python's own can hold; others would need pandas."""
+    arrow = import_module("pyarrow")
+    for at, field in enumerate(batch.schema):
+        if arrow.types.is_timestamp(field.type) and field.type.unit == "ns":
+            kind = arrow.timestamp("us", field.type.tz)
+            batch = batch.set_column(at, field.name, batch.column(at).cast(kind, safe=False))
+    return batch
+
+
+def _open(raw: Any, name: str, **options: Any) -> Any:
+    try:
+        parquet = import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise SourceError(
+            f"{name} is Parquet, which needs pyarrow: "
+            "pip install 'airflow-provider-mediquo[parquet]'."
+        ) from error
+    return parquet.ParquetFile(
+        raw,
+        buffer_size=_BUFFER,
+        pre_buffer=False,
+        coerce_int96_timestamp_unit="us",  # Spark's times: nanoseconds end in the year 2262
+        **options,
+    )

@@ -1,0 +1,138 @@
+"""How each database driver streams a result, and how its wait is ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+log = logging.getLogger(__name__)
+
+_NET_WRITE_TIMEOUT = (
+    3600  # seconds that MariaDB waits for its client; a pause for a 429 takes minutes
+)
+
+
+class Driver:
+    """One that nothing is known of."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def cursor(self) -> AbstractContextManager[Any]:
+        """Return the cursor that reads as a stream."""
+        log.warning(
+            "%s is not known to read a result as a stream: it may take memory for all of it.",
+            type(self._connection).__module__,
+        )
+        return closing(self._connection.cursor())
+
+    def cancel(self, hook: DbApiHook) -> None:
+        """End a statement, from another thread."""
+
+    def has_more(self, cursor: Any) -> bool:
+        """Return whether there is another result after this one."""
+        return False
+
+    def close(self) -> None:
+        """Close the connection, whatever is left to read."""
+        self._connection.close()
+
+
+class _Sqlite(Driver):
+    def cursor(self) -> AbstractContextManager[Any]:
+        return closing(self._connection.cursor())
+
+    def cancel(self, hook: DbApiHook) -> None:
+        self._connection.interrupt()
+
+
+class _Postgres(Driver):
+    """psycopg 2 and 3."""
+
+    def cursor(self) -> AbstractContextManager[Any]:
+        """Let the server keep the result, for as long as it takes."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT set_config(name, '0', true) FROM pg_settings "
+                "WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+            )
+        named = self._connection.cursor("mediquo")
+        return closing_quietly(named, named.close)
+
+    def cancel(self, hook: DbApiHook) -> None:
+        self._connection.cancel()
+
+
+class _MySQL(Driver):
+    """MySQL Connector."""
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection)
+        self._number = self._number_of(connection)
+
+    def cursor(self) -> AbstractContextManager[Any]:
+        """Let the server wait, for as long as it takes."""
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute(f"SET SESSION net_write_timeout = {_NET_WRITE_TIMEOUT}")
+        return nullcontext(self._streaming())  # closing it would read all that is left
+
+    def cancel(self, hook: DbApiHook) -> None:
+        with closing(hook.get_conn()) as another, closing(another.cursor()) as cursor:
+            cursor.execute(f"KILL {self._number}")
+
+    def has_more(self, cursor: Any) -> bool:
+        return bool(cursor.nextset())
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+    def _number_of(self, connection: Any) -> int:
+        return int(connection.connection_id)
+
+    def _streaming(self) -> Any:
+        return self._connection.cursor(buffered=False)
+
+
+class _MySQLClient(_MySQL):
+    """mysqlclient."""
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _number_of(self, connection: Any) -> int:
+        return int(connection.thread_id())
+
+    def _streaming(self) -> Any:
+        from MySQLdb.cursors import SSCursor  # type: ignore[import-untyped]  # it has no types
+
+        return self._connection.cursor(SSCursor)
+
+
+_DRIVERS: Mapping[str, type[Driver]] = {
+    "psycopg": _Postgres,
+    "psycopg2": _Postgres,
+    "MySQLdb": _MySQLClient,
+    "mysql": _MySQL,
+    "sqlite3": _Sqlite,
+}
+"""By the package that they are in."""
+
+
+def driver_of(connection: Any) -> Driver:
+    """Return how to stream from a connection."""
+    return _DRIVERS.get(type(connection).__module__.split(".")[0], Driver)(connection)
+
+
+@contextmanager
+def closing_quietly(thing: Any, close: Callable[[], None]) -> Iterator[Any]:
+    """Close it in the end, which what a server has left may not let one do."""
+    try:
+        yield thing
+    finally:
+        with suppress(Exception):
+            close()

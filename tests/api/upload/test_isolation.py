@@ -1,0 +1,275 @@
+"""Which records of a refused chunk are bad: first without any server, then in an upload."""
+
+import random
+import statistics
+from collections import Counter
+from collections.abc import Callable, Collection
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_mediquo.api.errors import RejectedRequestError, TooManyRejectsError
+from airflow_provider_mediquo.api.upload.circuit_breaker import RefusedChunks
+from airflow_provider_mediquo.api.upload.isolation import isolate
+from airflow_provider_mediquo.sandbox import Sandbox
+
+Names = Callable[[list[int]], Collection[int]]
+"""The places in a request of its bad records -> those that the answer names."""
+
+ALL: Names = set
+FIRST: Names = lambda places: set(places[:1])  # noqa: E731  # one line says it
+NONE: Names = lambda places: ()  # noqa: E731  # one line says it
+
+
+def search(records: list[int], bad: set[int], names: Names) -> tuple[list[int], list[int], int]:
+    """Return who was accepted, who was refused alone, and the requests it took."""
+
+    def answer(group: list[int]) -> Collection[int] | None:
+        places = [place for place, record in enumerate(group) if record in bad]
+        return names(places) if places else None
+
+    accepted: list[int] = []
+    alone: list[int] = []
+    requests = 1
+    steps = isolate(records, answer(records) or ())
+    try:
+        group = next(steps)
+        while True:
+            requests += 1
+            if (refusal := answer(group)) is None:
+                accepted += group
+            elif len(group) == 1:
+                alone += group
+            group = steps.send(refusal)
+    except StopIteration:
+        return accepted, alone, requests
+
+
+def mean_requests(bad: int, names: Names) -> float:
+    random.seed(bad)
+    chunk = list(range(100))
+    return statistics.mean(
+        search(chunk, set(random.sample(chunk, bad)), names)[2] for _ in range(1000)
+    )
+
+
+@given(
+    st.integers(2, 100).flatmap(
+        lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1), min_size=1))
+    ),
+    st.data(),
+)
+def test_each_record_is_accepted_once_or_refused_alone_whatever_the_answers_name(chunk, data):
+    size, bad = chunk
+
+    def anything(places: list[int]) -> Collection[int]:
+        return data.draw(st.sets(st.integers(0, 120), max_size=5))
+
+    accepted, alone, requests = search(list(range(size)), bad, anything)
+    assert sorted(accepted) == sorted({*range(size)} - bad)
+    assert Counter(alone) == Counter(bad)
+    assert requests <= 3 * size
+
+
+@pytest.mark.parametrize("bad", [1, 2, 3, 5, 10, 50, 99, 100])
+def test_where_all_are_named_it_takes_two_requests_and_one_for_each_of_them(bad):
+    rest = bad < 100
+    assert mean_requests(bad, ALL) == bad + 1 + rest
+
+
+@pytest.mark.parametrize("bad", [1, 2, 3, 5, 10])
+def test_where_one_is_named_at_a_time_each_costs_two(bad):
+    assert mean_requests(bad, FIRST) == 2 * bad + 1
+
+
+def test_one_bad_record_among_those_named_is_reason_to_go_by_names():
+    steps = isolate([*range(10)], {0, 1})
+    assert next(steps) == [*range(2, 10)]
+    assert steps.send({0}) == [0], "of the rest, the 2 is named"
+    assert steps.send({0}) == [1]
+    assert steps.send(None) == [*range(3, 10)]
+
+
+@pytest.mark.parametrize(("bad", "most"), [(1, 11), (2, 18), (3, 25), (5, 36), (10, 59)])
+def test_halving_takes_so_many_on_average(bad, most):
+    assert mean_requests(bad, NONE) < most
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        lambda places: {(places[0] + 1) % 100},
+        lambda places: {0},
+        lambda places: {500},
+        lambda places: {*range(100)} - {*places},
+    ],
+    ids=["the next one", "always the first", "nobody", "all the good ones"],
+)
+def test_names_that_lie_cost_requests(names):
+    assert mean_requests(3, names) < 25 + 100
+
+
+# --- in an upload ---------------------------------------------------------------------------------
+
+RULE = "refused by a rule that no client knows"
+
+
+@pytest.fixture(params=["errors", "message", "none"])
+def strict_box(request: pytest.FixtureRequest, box: Sandbox) -> Sandbox:
+    box.settings.refuse_tax_id = RULE
+    box.settings.validation_detail = request.param
+    return box
+
+
+def test_the_bad_ones_are_found_and_the_good_ones_written_once(strict_box, client, upload, people):
+    records = people(1000)
+    bad = sorted(random.Random(1).sample(range(1000), 13))
+    for at in bad:
+        records[at]["tax_id"] = RULE
+    run = upload(client, records, max_rejects=13)
+    assert run.error is None
+    assert run.rows("mediquo") == [at + 1 for at in bad]
+    assert strict_box.accepted == {f"m-{at + 1}": 1 for at in range(1000) if at not in bad}
+    assert run.report.refused == 13
+    assert run.report.requests == strict_box.counters.total
+    if strict_box.settings.validation_detail == "errors":
+        chunks = len({at // 100 for at in bad})
+        assert run.report.requests == 10 + chunks + len(bad)
+    named = {"tax_id": "refused"} if strict_box.settings.validation_detail != "none" else {}
+    assert {str(line["problems"]) for line in run.lines} == {str(named)}
+    assert {line["status"] for line in run.lines} == {422}
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 3])
+def test_small_chunks_too(strict_box, client, upload, people, chunk_size):
+    records = people(9)
+    for at in (0, 3, 4, 8):
+        records[at]["tax_id"] = RULE
+    run = upload(client, records, chunk_size=chunk_size)
+    assert isinstance(run.error, TooManyRejectsError)
+    assert run.rows("mediquo") == [1, 4, 5, 9]
+    assert len(strict_box.patients) == 5
+    refusals = [entry for entry in strict_box.journal if entry.status == 422]
+    assert sum(entry.patients == 1 for entry in refusals) == 4, "none is asked twice alone"
+
+
+def test_a_request_that_is_too_large_is_halved(box, client, upload, people):
+    box.script("upsert", "413", "413")
+    run = upload(client, people(100))
+    assert run.error is None
+    assert [entry.patients for entry in box.journal] == [100, 50, 25, 25, 50]
+    assert box.accepted == dict.fromkeys(box.patients, 1)
+
+
+@pytest.mark.parametrize("status", ["401", "403", "503"])
+def test_what_is_no_fault_of_the_data_is_not_searched(box, client, upload, people, status):
+    box.script("upsert", *[status] * 5)
+    run = upload(client, people(10), max_in_flight=1)
+    assert run.error is not None
+    assert {entry.patients for entry in box.journal} == {10}
+
+
+def test_a_group_without_an_answer_is_unsettled_and_the_search_goes_on(box, client, upload, people):
+    box.settings.refuse_tax_id = RULE
+    box.settings.validation_detail = "none"
+    records = people(8)
+    records[6]["tax_id"] = RULE
+    box.script("upsert", "ok", *["503"] * 5)  # the first half of the second chunk
+    run = upload(client, people(8, start=100) + records, chunk_size=8, max_in_flight=1)
+    assert run.report.refused + run.report.unsettled + run.report.upserted == 16
+    assert run.codes("unsettled") == {f"m-{number}" for number in range(1, 9)}
+    box.script("upsert", "422", *["503"] * 5)
+    run = upload(client, records, chunk_size=8, max_in_flight=1)
+    assert run.codes("unsettled") == {"m-1", "m-2", "m-3", "m-4"}
+    assert run.codes("mediquo") == {"m-7"}
+
+
+def test_the_end_comes_in_the_middle_of_a_search(box, client, upload, people):
+    box.settings.refuse_tax_id = RULE
+    records = people(30, tax_id=RULE)
+    box.script("upsert", "422", "422", "401")
+    run = upload(client, records, max_in_flight=1)
+    assert run.error.status == 401
+    assert run.report.unsettled == 30
+
+
+# --- broken throughout ----------------------------------------------------------------------------
+
+
+def test_three_chunks_that_are_bad_throughout_stop_it(strict_box, client, upload, people):
+    records = people(2000) + people(100_000, start=5000, tax_id=RULE)
+    run = upload(client, records)
+    assert isinstance(run.error, RejectedRequestError)
+    assert not run.error.can_retry
+    assert "00 records in a row, each of them sent alone too, with status 422" in run.first_line
+    assert "quota" in run.first_line
+    assert len(strict_box.patients) == 2000
+    # Ten chunks are in flight: which three are searched first, is not always three in a row.
+    assert 300 <= run.report.refused < 1000
+    assert strict_box.counters.total < 2000
+
+
+def test_two_chunks_that_are_bad_throughout_do_not(strict_box, client, upload, people):
+    records = (
+        people(200, tax_id=RULE) + people(100, start=500) + people(200, start=900, tax_id=RULE)
+    )
+    run = upload(client, [*records, *people(100, start=2000)], max_rejects=400, max_in_flight=1)
+    assert run.error is None
+    assert len(strict_box.patients) == 200
+
+
+def test_in_a_row_is_what_is_so_in_the_source(strict_box, client, upload, people):
+    good, bad = people(2000), people(2000, start=5000, tax_id=RULE)
+    records = [
+        each for at in range(0, 2000, 100) for each in (*good[at : at + 100], *bad[at : at + 100])
+    ]
+    run = upload(client, records, max_rejects=2000)
+    assert run.error is None
+    assert len(strict_box.patients) == 2000
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_whichever_of_those_in_a_row_becomes_known_last_is_one_too_many(order):
+    refused = RefusedChunks(100)
+    assert [refused.add(number, 100) for number in order] == [0, 0, 300]
+
+
+def test_small_chunks_prove_little(strict_box, client, upload, people):
+    records = people(29, tax_id=RULE) + people(3, start=100)
+    assert upload(client, records, chunk_size=1, max_rejects=29, max_in_flight=1).error is None
+    records = people(30, tax_id=RULE) + people(300, start=100)
+    run = upload(client, records, chunk_size=1, max_rejects=29, max_in_flight=1)
+    assert isinstance(run.error, RejectedRequestError)
+    assert run.report.refused == 30
+
+
+@pytest.mark.parametrize("chunk_size", [1, 100])
+def test_what_the_schema_refuses_has_no_chunks(box, client, upload, people, chunk_size):
+    records = people(299, start=5000, gender="x") + people(1)
+    assert upload(client, records, chunk_size=chunk_size, max_rejects=299).error is None
+
+
+def test_three_hundred_records_in_a_row_that_break_a_rule_stop_it(box, client, upload, people):
+    records = people(1500) + [{"code": 1, "name": "canary"}] * 100_000
+    run = upload(client, records)
+    assert "300 records in a row break a rule" in run.first_line
+    assert "renamed" in run.first_line
+    assert not run.error.can_retry
+    assert "first_name must be there and not blank (300)" in str(run.error)
+    assert run.source.pulled == 1800
+    assert len(box.patients) == run.report.upserted == 1500
+
+
+def test_one_good_record_in_between_is_enough_to_go_on(box, client, upload, people):
+    bad = people(299, start=9000, gender="x")
+    run = upload(client, bad + people(1) + bad + people(1, start=2), max_rejects=1000)
+    assert run.error is None
+    assert len(box.patients) == 2
+
+
+def test_a_thousand_duplicates_in_a_row_are_no_broken_source(box, client, upload, people):
+    run = upload(client, people(1000) + people(1000), max_rejects=1000)
+    assert run.error is None
+    assert run.report.duplicate == 1000

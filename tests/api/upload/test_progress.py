@@ -1,0 +1,147 @@
+import re
+import threading
+import time
+
+from upath import UPath
+
+from airflow_provider_mediquo.api.client.stats import RequestStats
+from airflow_provider_mediquo.api.report import UploadReport
+from airflow_provider_mediquo.api.upload import runner as upload_module
+from airflow_provider_mediquo.api.upload.options import UploadOptions
+from airflow_provider_mediquo.api.upload.progress import BEAT, Progress, every
+from airflow_provider_mediquo.api.upload.reject_files import StoredParts
+from airflow_provider_mediquo.api.upload.reject_log import RejectLog
+
+
+def test_something_is_done_again_and_again_and_then_no_more():
+    beats, enough = [], threading.Event()
+
+    def beat():
+        beats.append(threading.current_thread().name)
+        if len(beats) == 3:
+            enough.set()
+
+    with every(0.01, beat):
+        assert enough.wait(10)
+    count = len(beats)
+    time.sleep(0.05)
+    assert len(beats) == count
+    assert {*beats} == {"mediquo-beat"}
+
+
+def progress(total: int, seconds: float = 10.0, **counts: int) -> str:
+    shown = Progress(UploadReport(**counts), RequestStats(requests=12), total)
+    shown._started -= seconds
+    return str(shown)
+
+
+def test_it_has_ended_once_it_is_left():
+    begun = threading.Event()
+
+    def act() -> None:
+        begun.set()
+        threading.Event().wait(0.3)
+
+    with every(0.001, act):
+        assert begun.wait(10)
+    assert "mediquo-beat" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_it_says_what_was_done_and_how_fast():
+    text = progress(0, read=20_000, upserted=19_000, invalid=7)
+    assert re.fullmatch(
+        r"20,000 read \((2,000|1,999) a second\), 19,000 upserted, 7 rejected, 12 requests, 0 s paused",
+        text,
+    )
+
+
+def test_it_says_how_long_it_will_take_where_the_total_is_known():
+    assert progress(40_000, read=20_000).endswith(", about 10 s left")
+    assert progress(2_020_000, read=20_000).endswith(", about 17 min left")
+    assert progress(10, read=20_000).endswith(", about 0 s left"), "the total was a guess"
+    assert "left" not in progress(40_000)
+
+
+def test_a_pause_counts_while_it_lasts():
+    tally = RequestStats()
+    with tally.waiting():
+        tally._since -= 7
+        assert 7 <= tally.seconds_throttled() < 60
+    assert 7 <= tally.seconds_throttled() < 60
+
+
+def test_a_pause_that_several_wait_for_counts_once_and_from_its_beginning():
+    tally = RequestStats()
+    with tally.waiting():
+        tally._since -= 7
+        with tally.waiting():
+            assert 7 <= tally.seconds_throttled() < 14
+    assert 7 <= tally.seconds_throttled() < 14
+
+
+def test_an_upload_tells_of_its_progress_every_30_seconds(
+    box, client, upload, people, monkeypatch, caplog
+):
+    assert BEAT == 30
+    caplog.set_level("INFO")
+    monkeypatch.setattr(upload_module, "BEAT", 0.05)
+    told = threading.Event()
+
+    def until_told(records):
+        for record in records:
+            yield record
+            while not told.is_set() and not any("a second" in line for line in caplog.messages):
+                time.sleep(0.01)
+            told.set()
+
+    run = upload(client, until_told(people(300)))
+    assert run.error is None
+    (first, *_) = [line for line in caplog.messages if "a second" in line]
+    assert first.startswith("1 read (")
+    assert "about" not in first, "a generator knows no total"
+
+
+def test_the_end_is_a_block_that_can_be_read(box, client, upload, people, caplog):
+    caplog.set_level("INFO")
+    upload(client, [*people(1200), "no patient"])
+    (block,) = [line for line in caplog.messages if line.startswith("Ledger\n")]
+    assert "  read                      1,201\n" in block
+    assert "  upserted                  1,200\n" in block
+    assert "  rejects_path      /" in block
+    assert "sample" not in block
+
+
+def test_a_list_knows_how_long_it_will_take(box, client, people, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(upload_module, "BEAT", 0.02)
+    box.settings.latency = 0.1
+    options = UploadOptions(max_in_flight=1)
+    upload_module.Upload(client, options, RejectLog()).run(people(1500))
+    assert any(re.search(r"about \d+ s left", line) for line in caplog.messages)
+
+
+def test_what_was_rejected_reaches_a_store_while_the_upload_goes_on(client, people, monkeypatch):
+    monkeypatch.setattr(upload_module, "BEAT", 0.05)
+    folder = UPath("memory://progress/rejects.jsonl")
+
+    def source():
+        yield {"code": "bad"}
+        deadline = time.monotonic() + 10
+        while not folder.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert folder.exists()
+        yield from people(1)
+
+    rejects = RejectLog(StoredParts(folder))
+    report = upload_module.Upload(client, UploadOptions(max_rejects=1), rejects).run(source())
+    assert report.rejects_path == str(folder)
+    folder.fs.store.clear()
+
+
+def test_rejects_that_could_not_be_written_have_no_path(client, people, monkeypatch):
+    folder = UPath("memory://progress/rejects.jsonl")
+    rejects = RejectLog(StoredParts(folder))
+    monkeypatch.setattr(type(folder.fs), "_open", lambda *args, **options: 1 / 0)
+    records = [*people(1), {"code": "bad"}]
+    report = upload_module.Upload(client, UploadOptions(max_rejects=1), rejects).run(records)
+    assert (report.rejected, report.rejects_path) == (1, None)

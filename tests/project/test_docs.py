@@ -1,0 +1,309 @@
+"""The docs say what the code does: what is named in one is in the other."""
+
+import ast
+import csv
+import dataclasses
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import airflow_provider_mediquo
+from airflow_provider_mediquo.api import errors, text
+from airflow_provider_mediquo.api.client import client, request, settings, transport
+from airflow_provider_mediquo.api.patients import fields, limits, meta, schema
+from airflow_provider_mediquo.api.patients.fields import RULES
+from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
+from airflow_provider_mediquo.api.report import UploadReport
+from airflow_provider_mediquo.api.upload import circuit_breaker, reject_files, reject_log
+from airflow_provider_mediquo.api.upload.options import UploadOptions
+from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
+from airflow_provider_mediquo.hooks import connection
+from airflow_provider_mediquo.sandbox import Settings
+from airflow_provider_mediquo.sandbox.model.faults import OUTCOMES
+from airflow_provider_mediquo.sources import sql
+from airflow_provider_mediquo.sources.files import (
+    bounded_gzip,
+    bounded_lines,
+    csv_reader,
+    parquet_reader,
+)
+
+PROJECT = Path(__file__).parents[2]
+DOCS = PROJECT / "docs"
+SOURCE = Path(airflow_provider_mediquo.__file__).parent
+EXAMPLES = sorted((PROJECT / "example_dags").glob("*.py"))
+PAGES = sorted([*PROJECT.glob("*.md"), *DOCS.glob("*.md")])
+ERRORS = [
+    error
+    for error in vars(errors).values()
+    if isinstance(error, type)
+    and issubclass(error, errors.MediquoError)
+    and error is not errors.MediquoError
+]
+
+# --- helpers --------------------------------------------------------------------------------------
+
+
+def read(name):
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def without_code(page):
+    return re.sub(r"^( *)(```+).*?^\1\2 *$", "", page, flags=re.MULTILINE | re.DOTALL)
+
+
+def section(text, heading):
+    """The text below a heading, up to the next of its level or above."""
+    level, _, _ = heading.partition(" ")
+    _, found, below = text.partition(f"\n{heading}\n")
+    assert found, heading
+    return re.split(rf"^#{{1,{len(level)}}} ", below, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(text):
+    """The tables' rows: each name in code in a first cell -> the other cells; the first counts."""
+    found = {}
+    for line in text.splitlines():
+        first, *others = (cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1] or [""])
+        found = dict.fromkeys(re.findall(r"(?<!`)`([^`]+)`(?!`)", first), others) | found
+    return found
+
+
+def anchors(page):
+    """The anchors of its headings, as GitHub and Sphinx make them."""
+    headings = re.findall(
+        r"^#+ (.+)$", without_code(page.read_text(encoding="utf-8")), re.MULTILINE
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links(page):
+    found = re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text(encoding="utf-8")))
+    return [link for link in found if not re.match(r"[a-z]+:", link)]
+
+
+def template(node):
+    """A text of the source with … for what is put in; None where there is no text."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.sub(r"%[rs]", "…", node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(template(part) or "…" for part in node.values)
+    return None
+
+
+@cache
+def trees():
+    paths = [
+        path for path in SOURCE.rglob("*.py") if "sandbox" not in path.relative_to(SOURCE).parts
+    ]
+    return [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+
+
+@cache
+def texts():
+    """Every text in the package."""
+    return {text for tree in trees() for node in ast.walk(tree) if (text := template(node))}
+
+
+SPEAKERS = {error.__name__ for error in ERRORS} | {
+    "MediquoError",
+    "ValueError",
+    "AirflowFailException",
+    "AirflowNotFoundException",
+    "_require",
+    "_no_records",
+    "_too_many",
+}
+
+
+def raised():
+    """The texts that errors are made of, but for those that only join others."""
+    for tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in SPEAKERS:
+                every = [text for arg in node.args if (text := template(arg))]
+                yield from (text for text in every if re.search(r"[\w' ]{8}", text))
+
+
+def quoted():
+    """The messages of ours that troubleshooting quotes: those between two backticks or more."""
+    ours, _, _ = read("troubleshooting.md").partition("\n## What Airflow says\n")
+    return [text.strip() for _, text in re.findall(r"(?<!`)(``+)(?!`)(.+?)(?<!`)\1(?!`)", ours)]
+
+
+def pieces(message):
+    return [piece.strip() for piece in message.split("…")]
+
+
+# --- links ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_leads_to_a_file_and_a_heading(page):
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_no_page_is_orphaned():
+    listed = re.findall(r"```\{toctree\}\n(.*?)```", read("index.md"), re.DOTALL)
+    names = {f"{name}.md" for block in listed for name in block.split()}
+    assert {page.name for page in DOCS.glob("*.md")} - names == {"index.md"}
+
+
+# --- examples -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
+def test_an_example_is_quoted_as_a_whole(example):
+    (part,) = re.findall(r"# \[START (\w+)\]", example.read_text(encoding="utf-8"))
+    assert (
+        f"```{{literalinclude}} ../example_dags/{example.name}\n:language: python\n"
+        f':start-after: "[START {part}]"\n:end-before: "[END {part}]"\n'
+    ) in read("examples.md")
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_what_is_quoted_in_part_is_there(page):
+    quotes = re.findall(
+        r"```\{literalinclude\} (\S+)\n(.*?)```", page.read_text("utf-8"), re.DOTALL
+    )
+    for path, options in quotes:
+        text = (DOCS / path).read_text(encoding="utf-8")
+        for mark in re.findall(r':(?:start|end)-\w+: "(.+)"', options):
+            assert mark in text, f"{path}: {mark}"
+
+
+# --- what has a place on a page -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "option", dataclasses.fields(UploadOptions), ids=lambda option: option.name
+)
+def test_an_option_is_told_with_its_default(option):
+    *_, default = rows(section(read("operators.md"), "## The options of an upsert"))[option.name]
+    shown = {None: "none", "not all": "not all"}.get(option.default, str(option.default))
+    assert default.startswith(shown)
+
+
+def test_the_rules_are_told():
+    assert set(rows(section(read("operators.md"), "### Rules"))) == {*RULES}
+
+
+def test_the_ledger_is_told():
+    assert set(rows(section(read("operators.md"), "## The ledger"))) == {*UploadReport().as_dict()}
+
+
+def test_the_fields_of_a_patient_are_told():
+    assert set(rows(section(read("operators.md"), "## A patient"))) == {*PATIENT_FIELDS}
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+def test_an_error_is_told(error):
+    also, _, can_retry = rows(section(read("hook.md"), "## Errors"))[error.__name__]
+    assert can_retry == ("yes" if error.can_retry else "no")
+    other = [base.__name__ for base in error.__bases__ if base is not errors.MediquoError]
+    assert also == "".join(f"`{name}`" for name in other)
+    assert f"`{error.__name__}`" in read("troubleshooting.md")
+
+
+@pytest.mark.parametrize("name", CONNECTION_TYPE["conn-fields"])
+def test_an_extra_of_the_connection_is_told_with_its_default(name):
+    default = settings.Settings.__dataclass_fields__[name].default
+    default = f"{default:g}" if isinstance(default, float) else default
+    assert rows(read("connection.md"))[name][-1] == f"`{str(default).lower()}`"
+
+
+@pytest.mark.parametrize("label", CONNECTION_TYPE["ui-field-behaviour"]["relabeling"].values())
+def test_a_field_of_the_connection_is_told(label):
+    assert f"| {label} (" in read("connection.md")
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_a_setting_of_the_sandbox_is_told_with_its_default(name):
+    default = Settings.model_fields[name].default
+    told = rows(section(read("sandbox.md"), "## Settings"))[name][-1]
+    assert told == (f"`{default}`" if default != "" else "empty")
+
+
+def test_the_outcomes_of_the_sandbox_are_told():
+    assert {*OUTCOMES} < set(rows(section(read("sandbox.md"), "### Outcomes")))
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+LIMITS = {
+    "a record, as it is sent (JSON)": limits.MAX_RECORD_BYTES,
+    "a text": limits.MAX_RECORD_BYTES,
+    "a code": limits.MAX_CODE,
+    "an e-mail address": fields.MAX_EMAIL,
+    "levels of `meta`": meta._LEVELS,
+    "values in `meta`": meta.MAX_VALUES,
+    "unknown fields that are named, of one record": schema.MAX_PROBLEMS,
+    "unknown columns that are named, of one source": text.MAX_NAMES,
+    "characters of a name that are shown": text.MAX_SHOWN,
+    "records in a row that break a rule": circuit_breaker.MAX_INVALID,
+    "a line of text": bounded_lines.MAX_LINE,
+    "a row of CSV, over all its lines": csv_reader.MAX_LINE,
+    "what gzip may hold: bytes that are always read": bounded_gzip.FREE,
+    "what gzip may hold: times its own size": bounded_gzip.MOST,
+    "a cell of CSV (a limit of Python's `csv`)": csv.field_size_limit(),
+    "Parquet columns that have more than 64 KiB a row together, unpacked": parquet_reader.MAX_UNPACKED_BYTES,
+    "Parquet columns that have more than 500 times their packed size together, unpacked": (
+        bounded_gzip.FREE
+    ),
+    "values in lists of a Parquet row group, beyond one for each row": parquet_reader.MAX_LIST_VALUES,
+    "a batch of Parquet rows whose texts could all be the longest of the row group": (
+        parquet_reader.MAX_UNPACKED_BYTES
+    ),
+    "rows that are asked for at once, first": sql._FIRST,
+    "rows that are asked for at once, at most": sql._AT_ONCE,
+    "what these may take, if all are as long as the longest of some before": (sql.MAX_BATCH_BYTES),
+    "seconds until a connection is made, and as many until its TLS is": client._CONNECT_TIMEOUT,
+    "seconds until a request has been taken": settings.DEFAULT_TIMEOUT,
+    "seconds of an answer, from the request being sent to its last byte": settings.DEFAULT_TIMEOUT,
+    "seconds of that `timeout`": settings.MAX_TIMEOUT,
+    "the body of an answer": client.MAX_BODY_BYTES,
+    "an answer with all that is around its body": transport.MAX_RESPONSE_BYTES,
+    "levels of its JSON": request.MAX_LEVELS,
+    "seconds of a pause that a 429 asks for": request.MAX_PAUSE,
+    "a key": settings.MAX_KEY,
+    "the Base URL": settings.MAX_URL,
+    "the extra": connection.MAX_EXTRA,
+    "requests a minute": settings.MAX_REQUESTS_PER_MINUTE,
+    "kinds of problems that are counted for the error": reject_log.MAX_KINDS,
+    "bytes of each name in `<dag>/<run>/<task>`": reject_files.MAX_NAME_BYTES,
+}
+
+
+def test_the_limits_are_told():
+    told = {}
+    for line in read("limits.md").splitlines():
+        if line.startswith("| ") and not line.startswith("| what | how much |"):
+            what, how_much, beyond = (cell.strip() for cell in line.strip("|").split("|"))
+            assert beyond
+            number, unit = re.fullmatch(
+                r"([0-9,]+)(?: (KiB|MiB))?(?: characters)?", how_much
+            ).groups()
+            told[what] = int(number.replace(",", "")) << {"KiB": 10, "MiB": 20}.get(unit, 0)
+    assert told == LIMITS
+
+
+# --- troubleshooting ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", quoted())
+def test_a_message_that_is_quoted_is_one_of_ours(message):
+    every = texts()
+    for piece in pieces(message):
+        assert any(piece in text for text in every), piece
+
+
+@pytest.mark.parametrize("text", sorted({*raised()}))
+def test_a_message_of_ours_is_quoted(text):
+    told = [piece for message in quoted() for piece in pieces(message) if len(piece) >= 8]
+    assert any(piece in text for piece in told)

@@ -1,0 +1,131 @@
+import time
+from email.utils import parsedate_to_datetime
+
+import pytest
+import requests
+
+from airflow_provider_mediquo.sandbox import Settings
+from airflow_provider_mediquo.sandbox.model.rate_limit import RateLimits
+
+
+def limits(answer):
+    return int(answer.headers["x-ratelimit-limit"]), int(answer.headers["x-ratelimit-remaining"])
+
+
+def test_every_answer_carries_the_date_and_what_remains(client, patient):
+    answers = [
+        client.put(patient),
+        client.put({}),
+        client.put(patient, headers={}),
+    ]
+    client.box.script("upsert", "503", "not_json", "empty", "redirect", "404")
+    answers += [client.put(patient) for _ in range(5)]
+    assert [limits(answer) for answer in answers] == [(600, 599 - n) for n in range(8)]
+    assert all("date" in answer.headers for answer in answers)
+
+
+def test_each_endpoint_has_its_own_count(client, patient):
+    assert limits(client.put(patient)) == (600, 599)
+    assert limits(client.get()) == (600, 599)
+    assert limits(client.authenticate()) == (600, 599)
+    assert limits(client.get("other")) == (600, 598)
+
+
+def test_each_address_has_its_own_count(connect):
+    client = connect(host="0.0.0.0", requests_per_minute=1)
+    other = client.box.url.replace("127.0.0.1", "127.0.0.2")
+    assert client.get().status_code == 404
+    assert client.get().status_code == 429
+    with requests.Session() as session:
+        session.mount("http://", From("127.0.0.3"))
+        answer = session.get(f"{other}/patients/m-1", headers=client.box.headers, timeout=10)
+    assert answer.status_code == 404
+
+
+class From(requests.adapters.HTTPAdapter):
+    """Calls from another loopback address."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        super().__init__()
+
+    def init_poolmanager(self, *args, **kwargs):
+        super().init_poolmanager(*args, source_address=(self._address, 0), **kwargs)
+
+
+def test_one_request_too_many_is_a_429_and_nothing_is_written(connect, patient):
+    client = connect(requests_per_minute=2)
+    assert [client.put(patient).status_code for _ in range(3)] == [200, 200, 429]
+    answer = client.put({**patient, "code": "m-2"})
+    assert (answer.json(), limits(answer)) == ({"message": "Too Many Requests"}, (2, 0))
+    assert client.box.accepted == {"m-1": 2}
+
+
+def test_wrong_keys_count_too(connect):
+    client = connect(requests_per_minute=1)
+    assert [client.get(headers={}).status_code for _ in range(2)] == [401, 429]
+
+
+def test_retry_after_in_seconds_is_what_is_left_of_the_minute(connect):
+    client = connect(requests_per_minute=1)
+    client.get()
+    assert client.get().headers["retry-after"] in ("59", "60")
+
+
+def test_retry_after_can_be_a_date_of_the_servers_clock(connect):
+    client = connect(requests_per_minute=1, retry_after="date", clock_skew=7200)
+    client.get()
+    headers = client.get().headers
+    wait = parsedate_to_datetime(headers["retry-after"]) - parsedate_to_datetime(headers["date"])
+    assert 59 <= wait.total_seconds() <= 61
+
+
+def test_retry_after_can_be_missing(connect):
+    client = connect(requests_per_minute=1, retry_after="none")
+    client.get()
+    assert "retry-after" not in client.get().headers
+
+
+@pytest.mark.parametrize("window", ["fixed", "sliding"])
+def test_the_minute_ends_and_refused_requests_do_not_extend_it(connect, eventually, window):
+    client = connect(requests_per_minute=2, minute=0.5, window=window)
+    first = time.monotonic()
+    client.get(), client.get()
+    eventually(lambda: client.get().status_code == 404)
+    assert 0.5 <= time.monotonic() - first < 5
+    assert client.box.counters.requests["get"]["429"] > 1
+
+
+@pytest.mark.parametrize(
+    ("window", "remaining", "free_in"),
+    [
+        # All three are forgotten 60 seconds after the first, and a new minute has started.
+        ("fixed", 3, 60),
+        # Only the first one is; the next place is free 60 seconds after the second.
+        ("sliding", 1, 39),
+    ],
+)
+def test_a_fixed_minute_ends_for_all_and_a_sliding_one_for_each(window, remaining, free_in):
+    seconds = iter([0, 40, 50, 61])
+    settings = Settings(requests_per_minute=4, window=window)
+    limits = RateLimits(settings, clock=lambda: next(seconds))
+    hit = [limits.hit("127.0.0.1", "get") for _ in range(4)][-1]
+    assert (hit.remaining, hit.free_in) == (remaining, free_in)
+
+
+@pytest.mark.parametrize("window", ["fixed", "sliding"])
+def test_the_limit_can_be_lowered_below_what_has_passed(connect, window):
+    client = connect(window=window)
+    for _ in range(5):
+        client.get()
+    client.box.settings.requests_per_minute = 2
+    answer = client.get()
+    assert (answer.status_code, limits(answer)) == (429, (2, 0))
+    assert answer.headers["retry-after"] in ("59", "60")
+
+
+def test_a_reset_starts_a_new_minute(connect):
+    client = connect(requests_per_minute=1)
+    client.get()
+    client.box.reset()
+    assert client.get().status_code == 404

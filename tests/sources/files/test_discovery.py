@@ -1,0 +1,206 @@
+"""Which files a path means, on this machine's disk and in a store."""
+
+import os
+from contextlib import closing
+
+import pytest
+
+from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
+from airflow_provider_mediquo.sources.files.discovery import find_files
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Make empty files below `tmp_path`."""
+
+    def make(*names):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+
+    return make
+
+
+def found(path, root):
+    return [file.name.removeprefix(f"{root}/") for file in find_files(str(path))]
+
+
+def test_a_file_is_itself(make, tmp_path):
+    make("a.csv", "b.csv")
+    assert found(tmp_path / "a.csv", tmp_path) == ["a.csv"]
+
+
+def test_a_folder_is_all_that_is_below_it_by_name(make, tmp_path):
+    make("b.csv", "a/2/z.csv", "a/10/y.csv", "c")
+    assert found(tmp_path, tmp_path) == ["a/10/y.csv", "a/2/z.csv", "b.csv", "c"]
+
+
+def test_but_what_spark_and_others_leave_beside_the_data(make, tmp_path):
+    make("a.csv", "_SUCCESS", ".a.csv.crc", "_temporary/0/part.csv", ".hidden/b.csv")
+    assert found(tmp_path, tmp_path) == ["a.csv"]
+
+
+def test_a_folder_itself_may_have_such_a_name(make, tmp_path):
+    make("_out/a.csv", ".out/b.csv")
+    assert found(tmp_path / "_out", tmp_path) == ["_out/a.csv"]
+    assert found(tmp_path / ".out" / "b.csv", tmp_path) == [".out/b.csv"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*.csv", ["a.csv", "b.csv"]),
+        ("[ac]*", ["a.csv", "c.txt"]),
+        ("?.txt", ["c.txt"]),
+        ("day-*", ["day-1/x.csv", "day-2/sub/y.csv"]),
+        ("day-*/*.csv", ["day-1/x.csv"]),
+        ("**/*.csv", ["a.csv", "b.csv", "day-1/x.csv", "day-2/sub/y.csv"]),
+        ("**", ["a.csv", "b.csv", "c.txt", "day-1/x.csv", "day-2/sub/y.csv"]),
+        ("_*", ["_SUCCESS"]),
+    ],
+)
+def test_a_glob_is_what_it_matches_each_once(make, tmp_path, pattern, names):
+    make("b.csv", "a.csv", "c.txt", "_SUCCESS", ".x", "day-1/x.csv", "day-2/sub/y.csv")
+    assert found(tmp_path / pattern, tmp_path) == names
+
+
+@pytest.mark.parametrize("pattern", ["**/*.csv", "**", "*/*.csv"])
+def test_a_glob_leaves_out_what_a_folder_leaves_out(make, tmp_path, pattern):
+    make("day/a.csv", "day/_temporary/0/b.csv", ".snap/c.csv")
+    assert found(f"{tmp_path}/{pattern}", tmp_path) == ["day/a.csv"]
+    assert found(f"{tmp_path}/.snap/*.csv", tmp_path) == [".snap/c.csv"]
+    assert found(f"{tmp_path}/*/_temporary/*/*", tmp_path) == ["day/_temporary/0/b.csv"]
+
+
+def test_links_to_folders_are_read(make, tmp_path):
+    make("in/a.csv", "2026-11-22/b.csv")
+    os.symlink(tmp_path / "2026-11-22", tmp_path / "in" / "current")
+    assert found(tmp_path / "in", tmp_path) == ["in/a.csv", "in/current/b.csv"]
+    assert found(tmp_path / "in" / "cur*", tmp_path) == ["in/current/b.csv"]
+
+
+def test_a_folder_is_read_once_whatever_leads_to_it(make, tmp_path):
+    make("in/2026-11-22/a.csv", "in/b.csv")
+    os.symlink(tmp_path / "in" / "2026-11-22", tmp_path / "in" / "current")
+    os.symlink(tmp_path / "in", tmp_path / "in" / "2026-11-22" / "again")
+    os.symlink(".", tmp_path / "in" / "self")
+    os.symlink(tmp_path / "in", tmp_path / "link")
+    assert found(tmp_path / "in", tmp_path) == ["in/2026-11-22/a.csv", "in/b.csv"]
+    assert found(tmp_path / "link", tmp_path) == ["link/2026-11-22/a.csv", "link/b.csv"]
+
+
+def test_links_that_multiply_do_not(make, tmp_path):
+    make("folder-40/a.csv")
+    for number in range(40):
+        folder = tmp_path / f"folder-{number}"
+        folder.mkdir()
+        for name in ("one", "two"):
+            os.symlink(tmp_path / f"folder-{number + 1}", folder / name)
+    assert found(tmp_path / "folder-0", tmp_path) == [f"folder-0/{'one/' * 40}a.csv"]
+
+
+@pytest.mark.parametrize("name", ["a[1].csv", "what?.csv", "a*b.csv", "a b#1@c.csv", "ñ.csv"])
+def test_what_is_there_under_a_name_is_no_glob(make, tmp_path, name):
+    make(name, "a1.csv", "whatx.csv", "axb.csv")
+    assert found(tmp_path / name, tmp_path) == [name]
+    assert found(f"file://{tmp_path}/{name}", tmp_path) == [name]
+
+
+def test_a_relative_path_begins_where_the_worker_is(make, tmp_path, monkeypatch):
+    make("in/a.csv")
+    monkeypatch.chdir(tmp_path)
+    assert found("in/../in", tmp_path) == ["in/a.csv"]
+
+
+def test_links_to_files_are_read(make, tmp_path):
+    make("kept/a.csv", "folder/b.csv")
+    (tmp_path / "folder" / "a.csv").symlink_to(tmp_path / "kept" / "a.csv")
+    assert found(tmp_path / "folder", tmp_path) == ["folder/a.csv", "folder/b.csv"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "empty", "*.csv", "only-hidden"])
+def test_nothing_may_come_later(make, tmp_path, name):
+    make("only-hidden/_SUCCESS")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match=r"There is no file at .*, or not yet") as caught:
+        find_files(str(tmp_path / name))
+    assert caught.value.can_retry
+    assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["", "  "])
+def test_no_path_is_not_the_folder_where_the_worker_is(path):
+    with pytest.raises(InvalidPatientsError, match="`path` is empty"):
+        find_files(path)
+
+
+@pytest.fixture
+def nobody(tmp_path):
+    """Be somebody who may not read everything."""
+    if os.geteuid():
+        yield
+        return
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        os.chmod(folder, 0o755)
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+def test_a_folder_that_may_not_be_read_is_not_left_out(make, tmp_path, request):
+    make("a.csv", "b/c.csv")
+    (tmp_path / "b").chmod(0)
+    request.getfixturevalue("nobody")
+    with pytest.raises(SourceError, match="PermissionError"):
+        find_files(str(tmp_path))
+
+
+def test_a_storage_that_is_not_known_says_why():
+    with pytest.raises(SourceError, match=r"nowhere://a cannot be looked for: ValueError\.") as e:
+        find_files("nowhere://a")
+    assert "nowhere" in str(e.value.__cause__)
+
+
+# --- in a store -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(s3_bucket, monkeypatch):
+    """A bucket, and a connection `clinic_files` that leads to it."""
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC_FILES", s3_bucket.json())
+    with closing(s3_bucket.client()) as client:
+        for key in ("in/", "in/b.csv", "in/sub/a.csv", "in/_SUCCESS", "other/c.csv"):
+            client.put_object(Bucket=s3_bucket.bucket, Key=key, Body=b"")
+    return s3_bucket
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("in", ["in/b.csv", "in/sub/a.csv"]),
+        ("in/", ["in/b.csv", "in/sub/a.csv"]),
+        ("in/b.csv", ["in/b.csv"]),
+        ("in/*.csv", ["in/b.csv"]),
+        ("*/*.csv", ["in/b.csv", "other/c.csv"]),
+        ("", ["in/b.csv", "in/sub/a.csv", "other/c.csv"]),
+    ],
+)
+def test_a_bucket_is_looked_through_in_the_same_way(store, path, names):
+    files = find_files(f"s3://{store.bucket}/{path}", "clinic_files")
+    assert [file.name for file in files] == [f"s3://{store.bucket}/{name}" for name in names]
+
+
+def test_the_connection_may_be_in_the_url(store):
+    (file,) = find_files(f"s3://clinic_files@{store.bucket}/in/b.csv")
+    assert file.name == f"s3://{store.bucket}/in/b.csv"
+
+
+@pytest.mark.parametrize("name", ["in/c.csv", "nothing", "in/*.txt"])
+def test_an_object_may_come_later(store, name):
+    with pytest.raises(SourceError, match="or not yet"):
+        find_files(f"s3://{store.bucket}/{name}", "clinic_files")
+
+
+def test_a_bucket_that_is_not_there(store):
+    with pytest.raises(SourceError, match="no-such-bucket/in"):
+        find_files("s3://no-such-bucket/in", "clinic_files")

@@ -1,0 +1,391 @@
+"""Files that are made to do harm: each is records, or an error that says what it is."""
+
+import gzip
+import json
+import os
+import socket
+import tracemalloc
+from itertools import islice
+
+import pytest
+
+from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
+from airflow_provider_mediquo.api.records import Unreadable
+from airflow_provider_mediquo.sources.columns import ColumnMapping
+from airflow_provider_mediquo.sources.files import bounded_gzip as unpacked
+from airflow_provider_mediquo.sources.files import parquet_reader as parquet_rows
+from airflow_provider_mediquo.sources.files.bounded_lines import MAX_LINE
+from airflow_provider_mediquo.sources.files.discovery import find_files
+from airflow_provider_mediquo.sources.files.reader import FileReadOptions, read_files
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+HEADER = "code,first_name,plan"
+ROW = "m-1,Ada,basic"
+ADA = {"code": "m-1", "first_name": "Ada", "plan": "basic"}
+
+
+def stream(path, **options):
+    return read_files(
+        str(path), None, FileReadOptions(ColumnMapping(options.pop("columns", None)), **options)
+    )
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Read a file of this content."""
+
+    def read(content, name="file", **options):
+        content = content if isinstance(content, bytes) else content.encode()
+        (tmp_path / name).write_bytes(content)
+        return [record for record, _ in stream(tmp_path / name, **options)]
+
+    return read
+
+
+# --- CSV ------------------------------------------------------------------------------------------
+
+
+def test_a_row_of_cells_without_end_ends_the_file_before_it_fills_the_memory(tmp_path):
+    """Each of its cells is short and has a line end in it, so that each line is short too."""
+    (tmp_path / "file").write_text(f"{HEADER}\n{ROW}\n" + '"\n",' * (MAX_LINE // 4 + 1) + "\n")
+    rows = stream(tmp_path / "file")
+    assert next(rows).record == ADA
+    with pytest.raises(SourceError, match="begins on line 3 has no clear end"):
+        next(rows)
+
+
+def test_nor_are_two_lines_together_longer_than_one_may_be(read):
+    half = "x" * (MAX_LINE // 2)
+    with pytest.raises(SourceError, match="begins on line 2 has no clear end"):
+        read(f'{HEADER},note\n{ROW},{half[:9]},"\n{half}{half}"\n', columns={"note": None})
+
+
+def test_nor_where_the_line_that_is_too_much_could_end_one(read):
+    cells = "x," * (MAX_LINE // 4)
+    with pytest.raises(SourceError, match="begins on line 2 has no clear end"):
+        read(
+            f'{HEADER},note\n{ROW},{cells}"\n{cells}\n{ROW},in a cell\n"\n', columns={"note": None}
+        )
+
+
+def test_a_row_may_have_as_many_lines_as_a_line_may_have_characters(read):
+    note = "\n".join("x" * 50 for _ in range(2000))
+    records = read(f'{HEADER},note\n{ROW},"{note}"\n', columns={"note": None})
+    assert records == [ADA | {"note": note}]
+
+
+def test_rows_are_counted_one_by_one(read):
+    note = ("x" * 99 + "\n") * 1000
+    text = f"{HEADER},note\n" + f'{ROW},"{note}"\n' * 12
+    assert len(text) > MAX_LINE
+    assert len(read(text, columns={"note": None})) == 12
+
+
+@pytest.mark.parametrize("names", [",".join(f"c{n}" for n in range(100_000)), "," * 400_000])
+def test_columns_without_number_are_named_but_not_without_end(read, names):
+    with pytest.raises(InvalidPatientsError, match=r"and [0-9]{2,3},[0-9]{3} more\. Map") as caught:
+        read(f"{HEADER},{names}\n")
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_column_of_a_hundred_kilobytes_is_named_by_its_beginning(read):
+    with pytest.raises(InvalidPatientsError, match="x…") as caught:
+        read(f"{HEADER},{'x' * 100_000}\n")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "name", ["a\x1b[2Jb", "a\u202eb", "a\u200bb", "a\0b", "a\u2028b", "a\x85b"]
+)
+def test_a_column_is_shown_as_one_visible_line(read, name):
+    with pytest.raises(InvalidPatientsError) as caught:
+        read(f"{HEADER},{name}\n")
+    assert str(caught.value).isprintable()
+    assert "a\\u" in str(caught.value)
+
+
+@pytest.mark.parametrize("gap", ["\f", "\v", "\x1c", "\u2028", "\u2029", "\x85", "\0"])
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_only_a_line_end_ends_a_line(read, gap, kind):
+    record = ADA | {"first_name": f"A{gap}da"}
+    lines = [HEADER, f"m-1,A{gap}da,basic"] if kind == "csv" else [json.dumps(record)]
+    lines = lines if kind == "csv" else [lines[0].replace(json.dumps(gap)[1:-1], gap)]
+    expected = [record] if kind == "csv" or gap > "\x1f" else [Unreadable("record")]
+    assert read("\n".join(lines)) == expected
+
+
+def test_a_byte_order_mark_in_the_middle_is_text(read):
+    """As where files are put one behind the other: nobody can tell that it is none of the code."""
+    first, header, second = read(f"{HEADER}\n{ROW}\n\ufeff{HEADER}\nm-2,Bo,basic\n")
+    assert (first, header["code"], second["code"]) == (ADA, "\ufeffcode", "m-2")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_wide_text_without_a_mark_is_no_header(read, encoding):
+    with pytest.raises((InvalidPatientsError, SourceError)):
+        read(f"{HEADER}\n{ROW}\n".encode(encoding))
+
+
+# --- gzip -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begin", [f"{HEADER}\n", '{"code": 1}\n', ""], ids=["csv", "json", "head"])
+@pytest.mark.parametrize("block", ["\n", "x", f"{ROW}\n", ",", '"\n",'], ids=range(5))
+def test_a_bomb_ends_whatever_it_holds(read, monkeypatch, begin, block):
+    monkeypatch.setattr(unpacked, "FREE", 1 << 16)
+    monkeypatch.setattr(unpacked, "MOST", 10)
+    bomb = gzip.compress((begin + block * ((1 << 20) // len(block))).encode())
+    with pytest.raises((InvalidPatientsError, SourceError)):
+        read(bomb)
+
+
+@pytest.mark.parametrize("garbage", [b"garbage", b"\0\0x", b"\x1f\x8b\x08garbage"])
+def test_what_follows_gzip_and_is_none_is_an_error(tmp_path, garbage):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(f"{HEADER}\n{ROW}\n".encode()) + garbage)
+    with pytest.raises(SourceError, match=r"cannot be read \(any further\)"):
+        list(stream(tmp_path / "a.gz"))
+
+
+# --- what is no file ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def special(tmp_path):
+    """A folder of things that have no end, and nobody at their other end."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe")
+    os.symlink("/dev/zero", folder / "zero")
+    os.symlink(folder / "pipe", folder / "link")
+    os.symlink(folder / "nothing", folder / "dangling")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "socket"))
+        yield folder
+
+
+@pytest.mark.parametrize("name", ["pipe", "zero", "link", "socket"])
+def test_only_a_file_is_read(special, name):
+    with pytest.raises(SourceError, match=f"{name} is neither a file nor a folder"):
+        next(stream(special / name))
+
+
+@pytest.mark.parametrize("name", ["pipe", "zero", "link", "dangling", "socket"])
+@pytest.mark.parametrize("pattern", ["", "/*"])
+def test_nor_is_anything_else_left_out_of_a_folder_without_a_word(special, name, pattern):
+    for other in special.iterdir():
+        if other.name not in (name, "pipe" if name == "link" else name):
+            other.unlink()
+    if name == "link":
+        os.rename(special / "pipe", special.parent / "pipe")
+        os.unlink(special / "link")
+        os.symlink(special.parent / "pipe", special / "link")
+    with pytest.raises(SourceError, match=f"{name} is neither a file nor a folder"):
+        next(stream(f"{special}{pattern}"))
+
+
+def test_the_devices_themselves_are_none():
+    for name in ("/dev/zero", "/dev/stdin", "/dev/tty"):
+        with pytest.raises(SourceError):
+            next(stream(name))
+
+
+# --- a file that changes --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def long(tmp_path):
+    path = tmp_path / "long.csv"
+    path.write_text(HEADER + "\n" + "".join(f"m-{n},Ada,basic\n" for n in range(50_000)))
+    return path
+
+
+def test_one_that_is_replaced_is_read_as_it_was(long):
+    rows = stream(long)
+    next(rows)
+    (long.parent / "new").write_text("nothing\n")
+    os.replace(long.parent / "new", long)
+    assert sum(1 for _ in rows) == 49_999
+
+
+def test_one_that_grows_is_read_to_its_end(long):
+    rows = stream(long)
+    next(rows)
+    with long.open("a") as file:
+        file.write("m-new,Ada,basic\n")
+    assert [record["code"] for record, _ in rows][-1] == "m-new"
+
+
+def test_one_that_shrinks_ends_where_it_ends(long):
+    rows = stream(long)
+    next(rows)
+    os.truncate(long, 500_000)
+    *_, last = (record for record, _ in rows)
+    assert last == Unreadable("cells") or last["first_name"] == "Ada"
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+NAMES = ["a\nb.csv", "a\x1b[2Jb.csv", "a\u202eb.csv", "{{ ds }}.csv", "b\udcff.csv", "x" * 255]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_a_file_may_have_any_name_and_is_shown_as_one_visible_line(tmp_path, caplog, name):
+    caplog.set_level("INFO")
+    (tmp_path / name).write_text(f"{HEADER}\n{ROW}\n")
+    ((record, place),) = stream(tmp_path)
+    assert record == ADA
+    assert place.file.isprintable()
+    assert all(message.isprintable() for message in caplog.messages)
+    (tmp_path / name).write_text("x")
+    with pytest.raises(InvalidPatientsError) as caught:
+        next(stream(tmp_path))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("path", ["/no/such\n\x1b[2J", "/" + "x" * 10_000, "/a\0b", "/a/" * 5000])
+def test_a_path_that_cannot_be_is_an_error_of_one_line(path):
+    with pytest.raises(SourceError) as caught:
+        find_files(path)
+    assert str(caught.value).isprintable()
+
+
+def test_a_glob_may_match_many_files(tmp_path):
+    for number in range(3000):
+        (tmp_path / f"{number:05}.csv").touch()
+    assert len(find_files(f"{tmp_path}/*.csv")) == 3000
+
+
+# --- Parquet --------------------------------------------------------------------------------------
+
+
+def written_to(path, columns, **options):
+    pq.write_table(pa.table(columns), path, **options)
+    return path
+
+
+def peak(rows):
+    """Take a row, and return how many bytes Python's own values took at once."""
+    from airflow.sdk import ObjectStoragePath
+
+    assert ObjectStoragePath  # what importing it takes is no part of it
+    tracemalloc.start()
+    try:
+        next(rows)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_value_that_many_rows_have_is_not_multiplied(tmp_path):
+    count = 1200
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * count), pa.array(["x" * (1 << 18)]))
+    columns = {"code": [str(n) for n in range(count)], "first_name": text}
+    path = written_to(tmp_path / "bomb", columns, dictionary_pagesize_limit=1 << 30)
+    assert path.stat().st_size < 50_000, "and it is 300 MB"
+    rows = stream(path)
+    assert peak(rows) < 100 << 20
+    assert len(next(rows).record["first_name"]) == 1 << 18
+
+
+def test_nor_is_one_inside_of_meta(tmp_path):
+    inner = pa.DictionaryArray.from_arrays(pa.array([0] * 600), pa.array(["x" * (1 << 18)]))
+    for meta in (
+        pa.StructArray.from_arrays([inner], ["a"]),
+        pa.StructArray.from_arrays([inner] * 4, [*"abcd"]),
+        pa.ListArray.from_arrays(pa.array(range(601), pa.int32()), inner),
+        pa.LargeListArray.from_arrays(pa.array(range(601), pa.int64()), inner),
+        pa.FixedSizeListArray.from_arrays(inner, 1),
+        pa.MapArray.from_arrays(pa.array(range(601), pa.int32()), inner, pa.array(["a"] * 600)),
+        pa.StructArray.from_arrays([pa.array([b"x" * (1 << 18)] * 600, pa.binary(1 << 18))], ["a"]),
+    ):
+        columns = {"code": [str(n) for n in range(600)], "first_name": ["A"] * 600, "meta": meta}
+        path = written_to(tmp_path / "bomb", columns, dictionary_pagesize_limit=1 << 30)
+        rows = stream(path)
+        assert peak(rows) < 100 << 20
+
+
+def test_a_value_that_begins_as_the_one_before_it_is_not_multiplied_either(tmp_path):
+    texts = ["x" * (1 << 18) + str(n) for n in range(1000)]
+    columns = {"code": [str(n) for n in range(1000)], "first_name": texts}
+    encoding = {"code": "PLAIN", "first_name": "DELTA_BYTE_ARRAY"}
+    path = written_to(tmp_path / "bomb", columns, use_dictionary=False, column_encoding=encoding)
+    assert path.stat().st_size < 1 << 20
+    before = pa.total_allocated_bytes()
+    for record, _ in islice(stream(path), 5):
+        assert pa.total_allocated_bytes() - before < 200 << 20, "pyarrow keeps it twice"
+        assert record["first_name"] == texts[int(record["code"])]
+
+
+def test_pages_of_values_that_are_all_too_large_are_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_rows, "MAX_UNPACKED_BYTES", 1 << 20)
+    columns = {"code": [str(n) for n in range(20)], "first_name": ["x" * 70_000] * 20}
+    path = written_to(tmp_path / "bomb", columns, use_dictionary=False, compression="zstd")
+    with pytest.raises(SourceError, match="its rows take more than 64 KiB each, unpacked"):
+        next(stream(path))
+    columns = {"code": ["1"], "first_name": ["A"], "scan": ["x" * 2_000_000]}
+    path = written_to(tmp_path / "dropped", columns, use_dictionary=False)
+    assert len([*stream(path, columns={"scan": None})]) == 1, "what is dropped may be large"
+
+
+def test_nor_are_columns_that_are_too_large_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_rows, "MAX_UNPACKED_BYTES", 1 << 20)
+    columns = {"code": ["1"] * 20, "first_name": ["x" * 40_000] * 20, "plan": ["y" * 40_000] * 20}
+    path = written_to(tmp_path / "bomb", columns, use_dictionary=False, compression="zstd")
+    with pytest.raises(SourceError, match="its rows take more than 64 KiB each, unpacked"):
+        next(stream(path))
+
+
+def test_a_file_that_holds_far_more_than_its_size_is_not_unpacked(tmp_path):
+    count = 8000
+    columns = {"code": [str(n) for n in range(count)], "first_name": ["A" * 5000] * count}
+    path = written_to(tmp_path / "bomb", columns, use_dictionary=False, compression="zstd")
+    before = pa.total_allocated_bytes()
+    with pytest.raises(SourceError, match="it holds more than 500 times its own size"):
+        next(stream(path))
+    assert pa.total_allocated_bytes() - before < 8 << 20
+
+
+def test_lists_of_any_length_are_not_unpacked(tmp_path):
+    count = (1 << 24) + 2
+    lists = pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), pa.repeat(7, count))
+    columns = {"code": ["1"], "first_name": ["A"], "meta": lists}
+    path = written_to(tmp_path / "bomb", columns)
+    assert path.stat().st_size < 5000
+    before = pa.total_allocated_bytes()
+    with pytest.raises(SourceError, match="lists in it hold more than 16 million values"):
+        next(stream(path))
+    assert pa.total_allocated_bytes() - before < 8 << 20
+
+
+def test_a_row_group_of_nothing_takes_no_memory(tmp_path):
+    nothing = pa.nulls(200_000, pa.string())
+    path = written_to(tmp_path / "nulls", {"code": nothing, "first_name": nothing})
+    assert path.stat().st_size < 5000
+    before = pa.total_allocated_bytes()
+    for record, _ in stream(path):
+        assert record["code"] is None
+    assert pa.total_allocated_bytes() - before < 8 << 20
+
+
+def test_levels_without_end_are_an_error(tmp_path):
+    kind = pa.string()
+    for _ in range(200):
+        kind = pa.struct([("a", kind)])
+    columns = {"code": ["1"], "first_name": ["A"], "meta": pa.array([None], kind)}
+    with pytest.raises(SourceError, match="cannot be read"):
+        next(stream(written_to(tmp_path / "deep", columns)))
+
+
+@pytest.mark.parametrize("at", [-5, -8, -6, 4, 40])
+@pytest.mark.parametrize("byte", [0, 0x7F, 0xFF])
+def test_a_footer_that_lies_is_an_error_or_records(tmp_path, at, byte):
+    path = written_to(tmp_path / "lie", {"code": ["1"] * 9, "first_name": ["A"] * 9})
+    content = bytearray(path.read_bytes())
+    content[at] = byte
+    path.write_bytes(content)
+    try:
+        assert len([*stream(path)]) <= 9
+    except (SourceError, InvalidPatientsError) as error:
+        assert str(error).isprintable()

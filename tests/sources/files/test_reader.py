@@ -1,0 +1,674 @@
+"""What is read from a file: every record with its place, and nothing of it in an error."""
+
+import bz2
+import csv
+import datetime as dt
+import gzip
+import io
+import json
+import lzma
+import random
+import string
+import traceback
+import zipfile
+from decimal import Decimal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
+from airflow_provider_mediquo.api.patients.schema import check_patient
+from airflow_provider_mediquo.api.records import Unreadable
+from airflow_provider_mediquo.sources.columns import ColumnMapping
+from airflow_provider_mediquo.sources.files import bounded_gzip as unpacked
+from airflow_provider_mediquo.sources.files import bounded_lines as text_lines
+from airflow_provider_mediquo.sources.files.reader import FileReadOptions, read_files
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+HEADER = "code,first_name,plan"
+SECRET = "Canary"
+
+
+class Folder:
+    """A folder of files, and what is read from it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def stream(self, name="", *, columns=None, **text):
+        reading = FileReadOptions(ColumnMapping(columns), **text)
+        return read_files(str(self.path / name), None, reading)
+
+    def read(self, content, **options):
+        """Return each record, and each line where one was found."""
+        content = content if isinstance(content, bytes) else content.encode()
+        (self.path / "file").write_bytes(content)
+        placed = list(self.stream("file", **options))
+        assert {place.file for _, place in placed} <= {str(self.path / "file")}
+        return [record for record, _ in placed], [place.line for _, place in placed]
+
+    def records(self, content, **options):
+        return self.read(content, **options)[0]
+
+    def fails(self, content, kind, **options):
+        """Return what is said, after a look that no value of a patient is in it."""
+        with pytest.raises(kind) as caught:
+            self.read(content, **options)
+        error = caught.value
+        assert error.__cause__ is error.__context__ is None
+        assert SECRET.lower() not in "".join(traceback.format_exception(error)).lower()
+        return str(error).replace(f"{self.path}/", "")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return Folder(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture
+def files(tmp_path):
+    return Folder(tmp_path)
+
+
+def ada(**fields):
+    return {"code": "m-1", "first_name": "Ada", "plan": "basic"} | fields
+
+
+def parquet(columns, **options):
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file, **options)
+    return file.getvalue()
+
+
+# --- CSV ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("last", [True, False])
+def test_a_row_is_its_header_with_its_cells(folder, end, last):
+    text = end.join([HEADER, "m-1,Ada,basic", "m-2,Bo,"]) + end * last
+    assert folder.read(text) == ([ada(), {"code": "m-2", "first_name": "Bo", "plan": ""}], [2, 3])
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_is_the_one_that_fits_the_header(folder, delimiter):
+    rows = [["plan", '"code"', "first_name"], ["basic", "m-1", f'"Ada{delimiter}Bo"']]
+    text = "\n".join(delimiter.join(row) for row in rows)
+    assert folder.records(text) == [ada(first_name=f"Ada{delimiter}Bo")]
+
+
+def test_also_where_the_others_are_in_the_names(folder):
+    text = 'member, of;name|first,"last";plan\nm-1;Ada;basic'
+    columns = {"member, of": "code", 'name|first,"last"': "first_name"}
+    assert folder.records(text, columns=columns) == [
+        {"member, of": "m-1", 'name|first,"last"': "Ada", "plan": "basic"}
+    ]
+
+
+def test_another_delimiter_can_be_given(folder):
+    assert folder.records(HEADER.replace(",", "~") + "\nm-1~Ada~basic", delimiter="~") == [ada()]
+
+
+@pytest.mark.parametrize("delimiter", ["", ";;", "\\t", "\n", '"'])
+def test_what_cannot_be_a_delimiter(delimiter):
+    with pytest.raises(ValueError, match="`delimiter` must be one character"):
+        FileReadOptions(ColumnMapping(), delimiter=delimiter)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252", "iso-8859-15", "utf-16", "utf-16-le"]
+)
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_it_is_read_in_its_encoding(folder, encoding, kind):
+    record = ada(first_name="Zoë Núñez")
+    text = f"{HEADER}\nm-1,Zoë Núñez,basic\n" if kind == "csv" else json.dumps(record) + "\n"
+    assert folder.records(text.encode(encoding), encoding=encoding) == [record]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("said", ["utf-8", "cp1252", "utf-16-le"])
+def test_a_byte_order_mark_says_what_it_is(folder, encoding, said):
+    text = f"{HEADER}\nm-1,Zoë,basic"
+    assert folder.records(text.encode(encoding), encoding=said) == [ada(first_name="Zoë")]
+
+
+def test_bytes_of_another_encoding_spoil_their_record_alone(folder):
+    text = f"{HEADER}\nm-1,Zo".encode() + b"\xeb" + b",basic\nm-2,Bo,basic"
+    first, second = folder.records(text)
+    assert check_patient(first)[1] == {"first_name": "text"}
+    assert check_patient(second)[1] == {}
+
+
+def test_but_in_the_header_they_spoil_it_all(folder):
+    text = f"{HEADER},teléfono\nm-1,{SECRET},basic,1".encode("latin-1")
+    said = folder.fails(text, InvalidPatientsError)
+    assert said == "The header of file is in another encoding than it is read with: set `encoding`."
+
+
+def test_where_broken_bytes_cannot_be_told_apart_the_file_cannot_be_read(folder):
+    text = f"{HEADER}\nm-1,{SECRET},basic\n".encode("utf-16")
+    said = folder.fails(text + b"\x00\xd8\x00", SourceError)
+    assert said == "file cannot be read (any further): UnicodeDecodeError."
+
+
+@pytest.mark.parametrize("delimiter", [5, "", ",,", "\n", '"'])
+def test_what_is_no_delimiter(delimiter):
+    with pytest.raises(ValueError, match="`delimiter` must be one character"):
+        FileReadOptions(ColumnMapping(), delimiter=delimiter)
+
+
+@pytest.mark.parametrize("encoding", ["utf-9", "base64", "rot13", ""])
+def test_what_is_no_encoding(encoding):
+    with pytest.raises(ValueError, match="`encoding`: Python knows no"):
+        FileReadOptions(ColumnMapping(), encoding=encoding)
+
+
+def test_quoted_cells_may_hold_anything(folder):
+    text = f'{HEADER},meta\nm-1,"A ""B"",;C",basic,"{{\n\r\n}}"\nm-2,Bo,basic,\n'
+    records, lines = folder.read(text)
+    assert [record["first_name"] for record in records] == ['A "B",;C', "Bo"]
+    assert [record["meta"] for record in records] == ["{\n\r\n}", ""]
+    assert lines == [2, 5], "not where the row before begins"
+
+
+def test_rows_between_two_quotes_too_few_are_not_one_patient(folder):
+    text = f'{HEADER}\nm-1,"{SECRET},b\nm-2,Bo,b\nm-3,Cy",b\nm-4,Di,b\n'
+    records, lines = folder.read(text)
+    assert records == [*[Unreadable("lines")] * 3, ada(code="m-4", first_name="Di", plan="b")]
+    assert lines == [2, 3, 4, 5], "each of them is told of"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
+@pytest.mark.parametrize("between", [0, 1, 3])
+@pytest.mark.parametrize("dropped", ["note", "meta"])
+def test_nor_are_they_in_a_column_that_may_hold_lines(folder, dropped, between, at, end):
+    header = ["code", "first_name", "plan"]
+    header.insert(at, dropped)
+    rows = [["m-0", "Ada", "basic"] for _ in range(between + 3)]
+    for row, note in zip(rows, ['"to do', *["x"] * between, 'done"', "{}"], strict=True):
+        row.insert(at, note)
+    text = "".join(",".join(row) + end for row in [header, *rows])
+    columns = {"note": None} if dropped == "note" else None
+    records, lines = folder.read(text, columns=columns)
+    assert records[:-1] == [Unreadable("lines")] * (between + 2)
+    assert records[-1]["code"] == "m-0"
+    assert lines == [*range(2, between + 5)]
+
+
+@pytest.mark.parametrize(
+    "note",
+    ["a\nb", "a,\n,b", "\n\n", '{\n"a": 1,\n"b": [1, 2]\n}', '{"a":1,\n"b":2,"c":[3,4,5]}']
+    + ["Called Monday.\nNice, kind, and well.", "Dear Ada, so, so, so,\nyours, kindly, Bo"],
+)
+@pytest.mark.parametrize("column", ["note", "meta"])
+def test_a_column_that_is_dropped_or_meta_may_hold_lines(folder, column, note):
+    text = io.StringIO()
+    csv.writer(text).writerows([["code", "first_name", column, "plan"], ["m-1", "Ada", note, "b"]])
+    columns = {"note": None} if column == "note" else None
+    (record,) = folder.records(text.getvalue(), columns=columns)
+    assert record[column] == note
+
+
+def test_a_quote_inside_a_cell_is_one(folder):
+    assert folder.records(f'{HEADER}\nm-1,Ada 5" Day,basic') == [ada(first_name='Ada 5" Day')]
+
+
+def test_blank_lines_are_none(folder):
+    assert folder.read(f"\n \n{HEADER}\n\nm-1,Ada,basic\n\n\n") == ([ada()], [5])
+
+
+@pytest.mark.parametrize("row", ["m-1,Ada", "m-1", "m-1,Ada,basic,", " ", '"m-1,Ada,basic"'])
+def test_a_row_with_other_cells_than_the_header_is_none(folder, row):
+    records, lines = folder.read(f"{HEADER}\n{row}\nm-1,Ada,basic\n")
+    assert (records, lines) == ([Unreadable("cells"), ada()], [2, 3])
+
+
+@pytest.mark.parametrize(
+    "row", ['m-1,"Ada "Bo" Day",basic', 'm-1,"Ada" ,basic', r'm-1,"Ada \"Bo\"",basic']
+)
+def test_wrong_quotes_spoil_their_row_alone(folder, row):
+    records, lines = folder.read(f"{HEADER}\n{row}\nm-1,Ada,basic\n")
+    assert (records, lines) == ([Unreadable("cells"), ada()], [2, 3])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        f'm-1,"{SECRET},basic\nm-2,Bo,basic\nm-3,Cy,basic',
+        f'm-1,"{SECRET},basic\nm-2,"Bo",basic\nm-3,Cy,basic',
+        f'm-1,"{SECRET}\n" x,basic\nm-3,Cy,basic',
+        f'm-1,"{SECRET}" x,"\nm-2,Bo,basic',
+    ],
+)
+def test_where_rows_cannot_be_told_apart_the_file_ends(folder, row):
+    said = folder.fails(f"{HEADER}\nm-0,Al,basic\n{row}\n", SourceError)
+    assert said.startswith("file cannot be read any further: the row that begins on line 3 has no")
+
+
+def test_what_came_before_is_read(files):
+    (files.path / "a.csv").write_text(f'{HEADER}\nm-1,Ada,basic\nm-2,"Bo\n')
+    rows = files.stream("a.csv")
+    assert next(rows).record == ada()
+    with pytest.raises(SourceError):
+        next(rows)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"m-1,{SECRET},basic\n",
+        f"{SECRET}\n",
+        f"code,{SECRET}\n",
+        f"first_name;{SECRET},plan\n",
+        f'"{SECRET}\n',
+        f"{SECRET}" * 200_000,
+    ],
+)
+def test_without_a_header_no_value_is_taken_for_a_name(folder, text):
+    folder.fails(text, (InvalidPatientsError, SourceError))
+
+
+def test_columns_that_are_no_field_are_named(folder):
+    said = folder.fails(f"{HEADER},Alter\nm-1,{SECRET},basic,7", InvalidPatientsError)
+    assert said.startswith("file has columns that are no field of a patient: Alter.")
+
+
+def test_names_of_its_own_are_for_the_upload_to_change(folder):
+    text = "id;first_name;x\nm-1;Ada;y"
+    assert folder.records(text, columns={"id": "code", "x": None}) == [
+        {"id": "m-1", "first_name": "Ada", "x": "y"}
+    ]
+
+
+def test_a_header_alone_has_no_records(folder):
+    assert folder.read(HEADER) == ([], [])
+
+
+# --- JSON lines -----------------------------------------------------------------------------------
+
+
+def test_a_line_is_an_object(folder):
+    first, second = ada(meta={"a": [1, None, {"b": "ñ"}]}), {"code": 7, "first_name": None}
+    text = f"\n{json.dumps(first)}\r\n \n{json.dumps(second, ensure_ascii=False)}"
+    assert folder.read(text) == ([first, second], [2, 4])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"code": "m-1", "first_na',
+        "[1]",
+        '"m-1"',
+        "null",
+        "NaN",
+        '{"code": "m-1"} {"code": "m-2"}',
+        '{"code": "m-1",}',
+        "{'code': 'm-1'}",
+        '{"code": "m-1", "code": "m-2"}',
+        '{"code": "m-1", "meta": {"a": 1, "a": 2}}',
+        '{"code": ' + "9" * 10_000 + "}",
+        '{"meta": ' + "[" * 100_000,
+        "m-1,Ada,basic",
+    ],
+    ids=range(13),
+)
+def test_a_line_that_is_no_object_spoils_no_other(folder, line):
+    text = f"{json.dumps(ada())}\n{line}\n{json.dumps(ada())}\n"
+    assert folder.read(text) == ([ada(), Unreadable("record"), ada()], [1, 2, 3])
+
+
+def test_nor_do_bytes_of_another_encoding(folder):
+    first, second = folder.records(b'{"code": "m-1", "first_name": "Zo\xeb"}\n{"code": "m-2"}')
+    assert check_patient(first)[1] == {"first_name": "text"}
+    assert second == {"code": "m-2"}
+
+
+@pytest.mark.parametrize("text", ['[{"code": "%s"}]', ' [\n{"code": "%s"}\n]', "[]"])
+def test_a_json_array_is_asked_for_as_lines(folder, text):
+    said = folder.fails(text.replace("%s", SECRET), InvalidPatientsError)
+    assert said.startswith("file is a JSON array. Write one object a line instead: JSON lines.")
+
+
+# --- lines that are far too long ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_a_line_that_is_far_too_long_is_left_out_of_json_lines(folder, monkeypatch, count):
+    monkeypatch.setattr(text_lines, "MAX_LINE", 100)
+    long = json.dumps(ada(last_name="x" * (100 * count + 60)))
+    records, lines = folder.read(f"{json.dumps(ada())}\n{long}\n{json.dumps(ada())}\n")
+    assert (records, lines) == ([ada(), Unreadable("record"), ada()], [1, 2, 3])
+
+
+def test_and_ends_a_csv_where_it_may_be_any_number_of_rows(folder):
+    text = f"{HEADER}\nm-1,{SECRET}" + "x" * text_lines.MAX_LINE + "\nm-2,Bo,basic\n"
+    assert "line 2 has no clear end" in folder.fails(text, SourceError)
+
+
+@pytest.mark.parametrize("text", [f"{HEADER}\nm-1,", '{"code": "', f'{HEADER}\nm-1,"'])
+def test_a_line_without_an_end_does_not_fill_the_memory(files, monkeypatch, text):
+    import tracemalloc
+
+    monkeypatch.setattr(unpacked, "FREE", 1 << 30)
+    with gzip.open(files.path / "bomb.gz", "wb", 1) as file:
+        file.write(text.encode())
+        for _ in range(64):
+            file.write(b"x" * (1 << 20))
+    tracemalloc.start()
+    try:
+        assert [record for record, _ in files.stream("bomb.gz")] == [Unreadable("record")]
+    except SourceError:
+        assert text.startswith(HEADER)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 24 << 20
+
+
+# --- Parquet --------------------------------------------------------------------------------------
+
+
+def test_a_row_of_parquet_has_pythons_own_values(folder):
+    columns = {
+        "code": pa.array([1, None], pa.int64()),
+        "first_name": pa.array(["Ada", None]).dictionary_encode(),
+        "birth_date": pa.array([dt.date(1990, 4, 12), None]),
+        "tax_id": pa.array([Decimal("12.50"), None]),
+        "meta": pa.array([{"a": 1, "b": ["x"]}, None]),
+    }
+    assert folder.read(parquet(columns)) == (
+        [
+            {
+                "code": 1,
+                "first_name": "Ada",
+                "birth_date": dt.date(1990, 4, 12),
+                "tax_id": Decimal("12.50"),
+                "meta": {"a": 1, "b": ["x"]},
+            },
+            dict.fromkeys(columns),
+        ],
+        [1, 2],
+    )
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "Europe/Madrid"])
+def test_a_time_is_pythons_own_whatever_its_unit(folder, unit, zone):
+    when = dt.datetime(1990, 4, 12, 1, 2, 3, tzinfo=dt.UTC if zone else None)
+    times = pa.array([when], pa.timestamp(unit, zone))
+    if unit == "ns":  # which Python cannot hold
+        times = pa.array([times.cast(pa.int64())[0].as_py() + 1], pa.int64()).cast(times.type)
+    (record,) = folder.records(parquet({"code": ["1"], "first_name": ["A"], "birth_date": times}))
+    assert type(record["birth_date"]) is dt.datetime
+    assert record["birth_date"] == when
+
+
+def test_a_time_of_spark_may_be_far_away(folder):
+    when = dt.datetime(9999, 12, 31)
+    columns = {"code": ["1"], "first_name": ["A"], "birth_date": pa.array([when])}
+    content = parquet(columns, use_deprecated_int96_timestamps=True)
+    assert folder.records(content)[0]["birth_date"] == when
+
+
+def test_a_map_is_an_object(folder):
+    maps = pa.array([[("a", "1"), ("b", "2")], None], pa.map_(pa.string(), pa.string()))
+    columns = {"code": ["1", "2"], "first_name": ["A", "B"], "meta": maps}
+    assert [r["meta"] for r in folder.records(parquet(columns))] == [{"a": "1", "b": "2"}, None]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"last_name": pa.array([b"Zo\xeb", b"Bo"]).cast(pa.binary()).view(pa.string())},
+        {"birth_date": pa.array([2**60, 0], pa.int64()).cast(pa.timestamp("us"))},
+        {"meta": pa.array([[("a", 1), ("a", 2)], []], pa.map_(pa.string(), pa.int64()))},
+    ],
+    ids=["text", "date", "map"],
+)
+def test_a_value_that_python_cannot_hold_spoils_its_row_alone(folder, broken):
+    records, lines = folder.read(parquet({"code": ["1", "2"], "first_name": ["A", "B"], **broken}))
+    assert records[0] == Unreadable("record")
+    assert records[1]["code"] == "2"
+    assert lines == [1, 2]
+
+
+def test_a_column_that_is_dropped_is_not_even_read(folder):
+    columns = {"id": ["1"], "first_name": ["A"], "a.b": [b"x" * 1000], "c": [{"d": 1}]}
+    renames = {"id": "code", "a.b": None, "c": None}
+    assert folder.records(parquet(columns), columns=renames) == [{"id": "1", "first_name": "A"}]
+
+
+def test_a_row_group_of_any_size_is_read_in_bounded_memory(folder):
+    count = 200_000
+    words = ["".join(random.choices(string.ascii_letters, k=200)) for _ in range(1000)]
+    columns = {"code": [f"m-{n}" for n in range(count)], "first_name": words * (count // 1000)}
+    content = parquet(columns, row_group_size=count, use_dictionary=False, compression="none")
+    assert len(content) > 40 << 20
+    del columns
+    (folder.path / "big").write_bytes(content)
+    before = pa.total_allocated_bytes()
+    for number, _ in enumerate(folder.stream("big")):
+        if number % 1000 == 0:
+            assert pa.total_allocated_bytes() - before < 8 << 20
+    assert number == count - 1
+
+
+def test_parquet_without_columns_of_patients(folder):
+    said = folder.fails(parquet({SECRET: ["1"], "code": ["2"]}), InvalidPatientsError)
+    assert "none of them is first_name" in said
+
+
+def test_parquet_that_is_cut_off(folder):
+    said = folder.fails(parquet({"code": ["1"], "first_name": [SECRET]})[:-1], SourceError)
+    assert said == "file cannot be read (any further): ArrowInvalid."
+
+
+def test_parquet_needs_pyarrow(folder, monkeypatch):
+    (folder.path / "file").write_bytes(parquet({"code": ["1"], "first_name": ["A"]}))
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    with pytest.raises(SourceError, match=r"pip install 'airflow-provider-mediquo\[parquet\]'"):
+        list(folder.stream("file"))
+
+
+# --- what a file is -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", [f"{HEADER}\nm-1,Ada,basic\n", json.dumps(ada())])
+def test_gzip_is_seen_through(folder, text):
+    assert folder.records(gzip.compress(text.encode())) == [ada()]
+
+
+def test_gzip_may_have_members(folder):
+    parts = [f"{HEADER}\nm-", "1,Ada,basic\n"]
+    assert folder.records(b"".join(gzip.compress(part.encode()) for part in parts)) == [ada()]
+
+
+@pytest.mark.parametrize("cut", [1, 4, 8, 9, 20, 2000])
+def test_gzip_that_is_cut_off_is_not_its_end(folder, cut):
+    rows = "".join(f"m-{number},{SECRET},basic\n" for number in range(10_000))
+    content = gzip.compress(f"{HEADER}\n{rows}".encode())[:-cut]
+    said = folder.fails(content, SourceError)
+    assert said == "file cannot be read (any further): EOFError."
+
+
+def test_gzip_that_is_broken(folder):
+    rows = "".join(f"m-{number},{random.random()},basic\n" for number in range(10_000))
+    content = bytearray(gzip.compress(f"{HEADER}\n{rows}".encode()))
+    content[-8] ^= 1
+    assert folder.fails(bytes(content), SourceError).endswith("BadGzipFile.")
+    content[len(content) // 2] ^= 255
+    folder.fails(bytes(content), SourceError)
+
+
+def zipped(text):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("members.csv", text)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (zipped("code"), "a ZIP archive or an Excel workbook"),
+        (bz2.compress(b"code"), "compressed with bzip2"),
+        (lzma.compress(b"code"), "compressed with xz"),
+        (b"\x28\xb5\x2f\xfd\x00", "compressed with Zstandard"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook"),
+        (gzip.compress(zipped("code")), "a ZIP archive or an Excel workbook"),
+        (gzip.compress(gzip.compress(b"code")), "compressed twice"),
+        (gzip.compress(parquet({"code": ["1"]})), "compressed twice"),
+    ],
+    # Not the bytes, in which is the time.
+    ids=[
+        "zip",
+        "bzip2",
+        "xz",
+        "zstandard",
+        "excel",
+        "zip in gzip",
+        "gzip twice",
+        "parquet in gzip",
+    ],
+)
+def test_what_cannot_be_read_is_called_by_its_name(folder, content, what):
+    said = folder.fails(content, InvalidPatientsError)
+    assert said.startswith(f"file is {what}")
+    assert said.endswith("What can be read: CSV and JSON lines, plain or gzip, and Parquet.")
+
+
+@pytest.mark.parametrize("content", [b"", gzip.compress(b"")], ids=["plain", "gzip"])
+def test_an_empty_file_has_no_records_and_is_logged(folder, caplog, content):
+    assert folder.read(content) == ([], [])
+    assert f"{folder.path}/file is empty." in caplog.messages
+
+
+@pytest.mark.parametrize("content", [b"\n", b" \n \n", b"\xef\xbb\xbf", b"\x00" * 5000])
+def test_one_with_nothing_in_it_has_no_header(folder, content):
+    assert "columns" in folder.fails(content, InvalidPatientsError)
+
+
+def test_files_of_all_kinds_may_lie_in_one_folder(files):
+    (files.path / "a.parquet").write_text(f"{HEADER}\nm-1,Ada,basic\n")
+    (files.path / "b.csv").write_text(json.dumps(ada(code="m-2")))
+    (files.path / "sub").mkdir()
+    (files.path / "sub" / "c.json").write_bytes(
+        parquet({"code": ["m-3"], "first_name": ["Cy"], "plan": ["b"]})
+    )
+    places = [
+        (record["code"], place.file.removeprefix(f"{files.path}/"), place.line)
+        for record, place in files.stream()
+    ]
+    assert places == [("m-1", "a.parquet", 2), ("m-2", "b.csv", 1), ("m-3", "sub/c.json", 1)]
+
+
+def test_each_file_has_a_header_of_its_own(files):
+    (files.path / "a.csv").write_text(f"{HEADER}\nm-1,Ada,basic\n")
+    (files.path / "b.csv").write_text("plan;first_name;code\nb;Bo;m-2\n")
+    (files.path / "c.csv").write_text(f"m-3,{SECRET},basic\n")
+    rows = files.stream()
+    assert [next(rows).record["code"] for _ in range(2)] == ["m-1", "m-2"]
+    with pytest.raises(InvalidPatientsError, match=r"c\.csv has 3 columns, and none of them is"):
+        next(rows)
+
+
+@pytest.mark.parametrize("kind", ["a.csv", "a.csv.gz", "a.jsonl", "a.parquet"])
+def test_the_file_is_closed_when_nobody_reads_on(files, kind, monkeypatch):
+    from fsspec.implementations.local import LocalFileOpener
+
+    opened = []
+    monkeypatch.setattr(LocalFileOpener, "__enter__", lambda self: opened.append(self) or self)
+    text = "".join(f"{json.dumps(ada(code=number))}\n" for number in range(5000))
+    if "csv" in kind:
+        text = HEADER + "\nm-1,Ada,basic" * 5000
+    content = gzip.compress(text.encode()) if kind.endswith("gz") else text.encode()
+    if kind == "a.parquet":
+        content = parquet({"code": ["1"] * 5000, "first_name": ["A"] * 5000})
+    (files.path / kind).write_bytes(content)
+    rows = files.stream()
+    next(rows)
+    assert not opened[0].closed
+    rows.close()
+    assert opened[0].closed
+
+
+# --- whatever is written is read back -------------------------------------------------------------
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+ROWS = st.lists(st.tuples(TEXT, TEXT, TEXT), max_size=20)
+COLUMNS = ["code", "first_name", "plan"]
+many = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@many
+@given(
+    rows=ROWS,
+    delimiter=st.sampled_from(",;\t|"),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    pack=st.booleans(),
+)
+def test_csv(folder, rows, delimiter, encoding, end, quoting, pack):
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=end, quoting=quoting)
+    if end == "\n":  # in which Python's writer does not quote a lone \r
+        writer = csv.writer(text, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer.writerows([COLUMNS, *rows])
+    content = text.getvalue().encode(encoding)
+    records = folder.records(gzip.compress(content) if pack else content, encoding=encoding)
+    whole = [not any("\n" in cell or "\r" in cell for cell in row) for row in rows]
+    assert [record == Unreadable("lines") for record in records] == [not each for each in whole]
+    read = [tuple(record.values()) for record in records if isinstance(record, dict)]
+    assert read == [row for row, is_whole in zip(rows, whole, strict=True) if is_whole]
+
+
+@many
+@given(
+    records=st.lists(
+        st.dictionaries(TEXT, st.none() | st.booleans() | st.integers() | TEXT, max_size=5),
+        min_size=1,
+    ),
+    ascii=st.booleans(),
+)
+def test_json_lines(folder, records, ascii):
+    text = "\n".join(json.dumps(record, ensure_ascii=ascii) for record in records)
+    assert folder.read(text) == (records, [*range(1, len(records) + 1)])
+
+
+@many
+@given(rows=st.lists(st.tuples(TEXT, TEXT | st.none(), st.dates() | st.none()), max_size=20))
+def test_parquet(folder, rows):
+    codes, names, days = zip(*rows, strict=True) if rows else ((), (), ())
+    columns = {
+        "code": pa.array(codes, pa.string()),
+        "first_name": pa.array(names, pa.string()),
+        "birth_date": pa.array(days, pa.date32()),
+    }
+    records = folder.records(parquet(columns))
+    assert [tuple(record.values()) for record in records] == rows
+
+
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    content=st.binary(max_size=200)
+    | st.builds(lambda rest: f"{HEADER}\n".encode() + rest, st.binary(max_size=200))
+    | st.builds(lambda rest: b'{"code": 1}\n' + rest, st.binary(max_size=200))
+    | st.builds(lambda text: f"{HEADER}\n{text}".encode(), st.text('a,"\n\r;', max_size=60)),
+)
+def test_any_bytes_are_records_or_an_error_that_says_so(folder, content):
+    try:
+        placed = folder.read(content)
+    except (InvalidPatientsError, SourceError) as error:
+        assert error.__cause__ is error.__context__ is None
+    else:
+        records, lines = placed
+        assert all(isinstance(record, dict | Unreadable) for record in records)
+        assert lines == sorted(set(lines))

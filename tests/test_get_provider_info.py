@@ -1,0 +1,127 @@
+"""What Airflow reads about the provider, and what reading it costs."""
+
+import json
+import pkgutil
+from importlib import import_module
+from importlib.metadata import distribution
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+from airflow.providers_manager import ProvidersManager
+
+import airflow_provider_mediquo
+from airflow_provider_mediquo.get_provider_info import get_provider_info
+
+PACKAGE = Path(airflow_provider_mediquo.__file__).parent
+INFO = get_provider_info()
+ROLES = ("hooks", "operators", "sensors", "triggers")
+MODULES = [
+    name for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "airflow_provider_mediquo.")
+]
+IMPORTED_WHEN_USED = tuple(
+    f"airflow_provider_mediquo.{part}" for part in ("api", "sandbox", "sources")
+)
+NAMES_FROM_AIRFLOW = """
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException, AirflowSensorTimeout, AirflowSkipException, BaseHook, BaseOperator,
+    BaseSensorOperator, DecoratedOperator, XComArg, conf, determine_kwargs, task_decorator_factory,
+)
+from airflow.sdk.log import mask_secret
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+"""
+
+
+def test_it_is_what_airflow_wants_it_to_be():
+    path = Path(airflow.__file__).with_name("provider_info.schema.json")
+    jsonschema.validate(INFO, json.loads(path.read_text(encoding="utf-8")))
+
+
+def test_it_is_under_the_name_of_the_distribution():
+    (entry_point,) = distribution(INFO["package-name"]).entry_points.select(
+        group="apache_airflow_provider"
+    )
+    assert entry_point.load() is get_provider_info
+    assert INFO["versions"] == [airflow_provider_mediquo.__version__]
+
+
+def test_airflow_finds_the_provider():
+    found = ProvidersManager().providers[INFO["package-name"]]
+    assert found.version == airflow_provider_mediquo.__version__
+    assert found.data["name"] == "mediQuo"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_module_of_a_role_is_listed_and_nothing_else(role):
+    listed = {name for entry in INFO[role] for name in entry["python-modules"]}
+    helpers = {
+        "airflow_provider_mediquo.hooks.connection",
+        "airflow_provider_mediquo.operators.hidden",
+    }
+    assert listed == {n for n in MODULES if f".{role}." in n} - helpers
+    for name in listed:
+        import_module(name)
+
+
+def test_every_transfer_is_listed():
+    listed = {entry["python-module"] for entry in INFO["transfers"]}
+    assert listed == {name for name in MODULES if ".transfers." in name}
+    for name in listed:
+        import_module(name)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(entry["hook-class-name"] for entry in INFO["connection-types"]),
+        *(entry["class-name"] for entry in INFO["task-decorators"]),
+    ],
+)
+def test_every_class_that_is_named_can_be_imported(path):
+    module, _, name = path.rpartition(".")
+    assert callable(getattr(import_module(module), name))
+
+
+def test_airflow_offers_the_decorator():
+    from airflow.sdk import task
+
+    from airflow_provider_mediquo.decorators.mediquo_upsert import mediquo_upsert_task
+
+    assert task.mediquo_upsert is mediquo_upsert_task
+
+
+def test_reading_it_imports_nothing(python):
+    code = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "import airflow_provider_mediquo.get_provider_info\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(new - sys.stdlib_module_names))"
+    )
+    assert python(code, "-W", "error").strip() == "['airflow_provider_mediquo']"
+
+
+def test_parsing_a_dag_imports_no_package_that_airflow_has_not_imported(python):
+    modules = [name for name in MODULES if not name.startswith(IMPORTED_WHEN_USED)]
+    code = (
+        f"import sys\n{NAMES_FROM_AIRFLOW}\n"
+        "before = set(sys.modules)\n"
+        f"import {', '.join(modules)}\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(new - sys.stdlib_module_names))\n"
+        "print('airflow_provider_mediquo.api.client.client' in sys.modules)"
+    )
+    assert python(code).splitlines()[-2:] == ["['airflow_provider_mediquo']", "False"]
+
+
+def test_no_module_warns_when_it_is_imported(python):
+    code = (
+        f"import warnings\n{NAMES_FROM_AIRFLOW}\n"
+        "import requests, marshmallow, pendulum, tenacity, urllib3\n"
+        "import fastapi, pydantic, starlette, uvicorn\n"
+        "warnings.simplefilter('error')\n"
+        f"import {', '.join(name for name in MODULES if not name.endswith('__main__'))}"
+    )
+    python(code)
