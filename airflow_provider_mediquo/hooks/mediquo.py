@@ -128,11 +128,8 @@ class MediquoHook(BaseHook):
 
         try:
             with closing(MediquoClient(self.settings)) as client:
-                pace = client.pace(get(_NOBODY))
-                # No waiting: it is a thread of the API server that would.
-                if seconds := pace.take(self.settings.requests_per_minute):
-                    return False, f"mediQuo's limit is used up. Test again in {seconds:.0f} s."
-                client.send_once(get(_NOBODY))
+                # No waiting: this is a thread of the API server.
+                client.try_send(get(_NOBODY))
         except MediquoError as error:
             return False, str(error)
         return True, f"mediQuo answers at {self.settings.base_url} and accepts the keys."

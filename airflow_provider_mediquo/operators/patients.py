@@ -51,9 +51,10 @@ class MediquoUpsertBaseOperator(_MediquoOperator, ABC):
         reaches; the file in it is `<dag>/<run>/<task>-<map index>-<try>.jsonl`, in an object store
         a folder of parts. Default: the first 20 are logged.
     :param max_without_plan: how many patients may be sent without a plan, which unsubscribes
-        them: a number, a share below 1.0, or None for as many as there are. Default: the task
-        stops before its first request if none of the first 1,000 records has a plan; a source of
-        fewer than 100 records may be all without.
+        them: a number, a share below 1.0, or None for no limit. Default: half of the records. The
+        task stops before its first request if more than half of the first 1,000 records have no
+        plan, and later before the request that would exceed half of all so far. A source of fewer
+        than 100 records is not checked.
     :param columns: renames, `{"member_id": "code"}`; None drops a column.
     :param chunk_size: patients in a request, 1 to 100.
     :param max_in_flight: requests at once.
@@ -66,7 +67,7 @@ class MediquoUpsertBaseOperator(_MediquoOperator, ABC):
         *,
         max_rejects: float = 0,
         rejects_path: str | None = None,
-        max_without_plan: float | None | Literal["not all"] = "not all",
+        max_without_plan: float | None | Literal["half"] = "half",
         columns: Mapping[str, str | None] | None = None,
         chunk_size: int = 100,
         max_in_flight: int = 10,

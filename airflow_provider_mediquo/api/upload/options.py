@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from airflow_provider_mediquo.api.patients.limits import MAX_PATIENTS
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 
-NOT_ALL: Final = "not all"
+HALF: Final = "half"
 MAX_IN_FLIGHT = 64
 """Requests at once, at most: ten a second is all that mediQuo's limit lets through."""
 
@@ -24,8 +24,8 @@ class UploadOptions:
     :param rejects_path: a folder for the rejects file, on any storage that Airflow reaches; None:
         the first 20 are logged.
     :param max_without_plan: how many patients may be sent without a plan, which unsubscribes
-        them: a number, a share below 1.0, None for as many as there are; by default not all of
-        the first 1,000 records, or of all where there are 100 to 1,000.
+        them: a number, a share below 1.0, or None for no limit. Default: half of the records, in
+        a source of 100 or more.
     :param columns: name in the record -> field of a patient, or None to drop it.
     :param chunk_size: patients in a request, 1 to 100.
     :param max_in_flight: requests at once.
@@ -33,14 +33,14 @@ class UploadOptions:
 
     max_rejects: int | float = 0
     rejects_path: str | None = None
-    max_without_plan: int | float | None | Literal["not all"] = NOT_ALL
+    max_without_plan: int | float | None | Literal["half"] = HALF
     columns: Mapping[str, str | None] | None = None
     chunk_size: int = MAX_PATIENTS
     max_in_flight: int = 10
 
     def __post_init__(self) -> None:
         _check_limit("max_rejects", self.max_rejects)
-        if self.max_without_plan not in (None, NOT_ALL):
+        if self.max_without_plan not in (None, HALF):
             _check_limit("max_without_plan", self.max_without_plan)
         _check_count("chunk_size", self.chunk_size, MAX_PATIENTS)
         _check_count("max_in_flight", self.max_in_flight, MAX_IN_FLIGHT)
