@@ -185,7 +185,7 @@ def test_what_is_quoted_in_part_is_there(page):
 
 @pytest.mark.parametrize("option", fields(UploadOptions), ids=lambda option: option.name)
 def test_an_option_is_told_with_its_default(option):
-    *_, default = rows(section(read("operators.md"), "## The options of an upsert"))[option.name]
+    *_, default = rows(section(read("operators.md"), "## Upsert options"))[option.name]
     shown = {None: "none", "not all": "not all"}.get(option.default, str(option.default))
     assert default.startswith(shown)
 
@@ -199,7 +199,7 @@ def test_the_ledger_is_told():
 
 
 def test_the_fields_of_a_patient_are_told():
-    assert set(rows(section(read("operators.md"), "## A patient"))) == {*PATIENT_FIELDS}
+    assert set(rows(section(read("operators.md"), "## Patient fields"))) == {*PATIENT_FIELDS}
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
