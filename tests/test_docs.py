@@ -237,47 +237,47 @@ def test_the_outcomes_of_the_sandbox_are_told():
 # --- limits ---------------------------------------------------------------------------------------
 
 LIMITS = {
-    "a record, as it is sent (JSON)": bounds.MAX_BYTES,
-    "a text": bounds.MAX_BYTES,
+    "a record as JSON": bounds.MAX_BYTES,
+    "a text value": bounds.MAX_BYTES,
     "a code": bounds.MAX_CODE,
     "an e-mail address": fields_module.MAX_EMAIL,
-    "levels of `meta`": meta._LEVELS,
+    "nesting levels of `meta`": meta._LEVELS,
     "values in `meta`": meta._MOST_VALUES,
-    "unknown fields that are named, of one record": schema._MOST_PROBLEMS,
-    "unknown columns that are named, of one source": bounds._MOST_NAMES,
-    "characters of a name that are shown": bounds._MOST_SHOWN,
-    "records in a row that break a rule": broken._MOST_INVALID,
-    "a line of text": text_lines.MAX_LINE,
-    "a row of CSV, over all its lines": csv_rows.MAX_LINE,
-    "what gzip may hold: bytes that are always read": unpacked.FREE,
-    "what gzip may hold: times its own size": unpacked.MOST,
-    "a cell of CSV (a limit of Python's `csv`)": csv.field_size_limit(),
-    "Parquet columns that have more than 64 KiB a row together, unpacked": parquet_rows._MOST_BYTES,
-    "Parquet columns that have more than 500 times their packed size together, unpacked": (
+    "unknown fields named per record": schema._MOST_PROBLEMS,
+    "unknown columns named per source": bounds._MOST_NAMES,
+    "characters shown of a name": bounds._MOST_SHOWN,
+    "invalid records in a row": broken._MOST_INVALID,
+    "a line": text_lines.MAX_LINE,
+    "a CSV row, including all its lines": csv_rows.MAX_LINE,
+    "decompressed gzip data that is always read": unpacked.FREE,
+    "decompressed gzip data, as a multiple of the compressed size": unpacked.MOST,
+    "a CSV cell (a limit of Python's `csv`)": csv.field_size_limit(),
+    "Parquet columns that together exceed 64 KiB per row, decompressed": parquet_rows._MOST_BYTES,
+    "Parquet columns that together exceed 500 times their compressed size, decompressed": (
         unpacked.FREE
     ),
-    "values in lists of a Parquet row group, beyond one for each row": parquet_rows._MOST_VALUES,
-    "a batch of Parquet rows whose texts could all be the longest of the row group": (
+    "list values in a Parquet row group, beyond one per row": parquet_rows._MOST_VALUES,
+    "a batch of Parquet rows, if every text were as long as the longest in the row group": (
         parquet_rows._MOST_BYTES
     ),
-    "rows that are asked for at once, first": rows_module._FIRST,
-    "rows that are asked for at once, at most": rows_module._AT_ONCE,
-    "what these may take, if all are as long as the longest of some before": (
+    "rows in the first fetch": rows_module._FIRST,
+    "rows per fetch": rows_module._AT_ONCE,
+    "size of a fetch, if every row were as long as the longest recent one": (
         rows_module._MOST_BYTES
     ),
-    "seconds until a connection is made, and as many until its TLS is": client._CONNECT_TIMEOUT,
-    "seconds until a request has been taken": settings.DEFAULT_TIMEOUT,
-    "seconds of an answer, from the request being sent to its last byte": settings.DEFAULT_TIMEOUT,
-    "seconds of that `timeout`": settings.MAX_TIMEOUT,
-    "the body of an answer": client._MOST_BYTES,
-    "an answer with all that is around its body": transport._MOST_BYTES,
-    "levels of its JSON": exchange._MOST_LEVELS,
-    "seconds of a pause that a 429 asks for": exchange._MOST_PAUSE,
+    "seconds to connect, and again for the TLS handshake": client._CONNECT_TIMEOUT,
+    "seconds to send a request": settings.DEFAULT_TIMEOUT,
+    "seconds for a response, from sending the request to the last byte": settings.DEFAULT_TIMEOUT,
+    "seconds that `timeout` may be set to": settings.MAX_TIMEOUT,
+    "a response body": client._MOST_BYTES,
+    "a response, including everything around its body": transport._MOST_BYTES,
+    "nesting levels of the response's JSON": exchange._MOST_LEVELS,
+    "seconds that a 429 may ask to pause": exchange._MOST_PAUSE,
     "a key": settings.MAX_KEY,
     "the Base URL": settings.MAX_URL,
     "the extra": connection._MOST_EXTRA,
-    "requests a minute": settings.MAX_REQUESTS_PER_MINUTE,
-    "kinds of problems that are counted for the error": rejects._MOST_KINDS,
+    "requests per minute": settings.MAX_REQUESTS_PER_MINUTE,
+    "kinds of problems counted in the error message": rejects._MOST_KINDS,
     "bytes of each name in `<dag>/<run>/<task>`": rejects._MOST_NAME,
 }
 
