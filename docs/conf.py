@@ -31,14 +31,14 @@ autodoc2_hidden_regexes = [
 ]
 # Types by their short names.
 autodoc2_replace_annotations = [
-    ("Literal[not all]", "'not all'"),
+    ("Literal[half]", "'half'"),
     *(
         (f"{module}.", "")
         for module in (
             "airflow.providers.common.compat.sdk",
             "airflow_provider_mediquo.api.client",
-            "airflow_provider_mediquo.api.ledger",
-            "airflow_provider_mediquo.api.patients",
+            "airflow_provider_mediquo.api.report",
+            "airflow_provider_mediquo.api.patients.endpoints",
             "collections.abc",
             "datetime",
             "typing",

@@ -97,7 +97,7 @@ def test_a_test_of_the_connection_waits_for_no_limit(box):
     assert not MediquoHook().test_connection()[0]
     works, message = MediquoHook().test_connection()
     assert not works
-    assert message.startswith("mediQuo's limit is used up. Test again in ")
+    assert message.startswith("mediQuo's rate limit is used up. Test again in ")
     assert time.monotonic() - started < 10
     assert box.counters.total == 1
 

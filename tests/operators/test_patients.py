@@ -311,7 +311,7 @@ def test_a_mediquo_that_is_down_is_a_reason_to_retry(box, run_task, people):
     ("option", "words"),
     [
         ({"max_rejects": 1.5}, "`max_rejects`"),
-        ({"max_rejects": "10"}, "`max_rejects`"),
+        ({"max_rejects": "many"}, "`max_rejects`"),
         ({"max_without_plan": -1}, "`max_without_plan`"),
         ({"chunk_size": 101}, "`chunk_size`"),
         ({"max_in_flight": 0}, "`max_in_flight`"),
@@ -451,7 +451,9 @@ def test_no_patient_becomes_an_object_of_airflows_own(box, run_task, meta):
     MediquoHook().upsert_patients([{"code": "m-1", "first_name": "Ada", "meta": meta}])
     run = run_task(read(code="m-1"))
     assert run.state == "failed"
-    assert "a field, in `meta` maybe, whose name begins with `__`" in str(run.error)
+    assert "A field of this patient, maybe in `meta`, has a name that begins with `__`." in str(
+        run.error
+    )
     again = read(task_id="again", code="m-1", fields=["code"])
     assert run_task(again).result == {"code": "m-1"}
 

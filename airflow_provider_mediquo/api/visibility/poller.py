@@ -51,7 +51,7 @@ class VisibilityPoller:
         before, self.trouble = self.trouble, None
         for code in list(self.pending):
             if not self.trouble and time.monotonic() > until:
-                self.trouble = before or "its time is over"
+                self.trouble = before or "there was no time to check the other codes"
             if not self.trouble and self._ask_if_allowed(code):
                 self.trouble = "mediQuo's rate limit is used up for the moment"
         return not self.pending
