@@ -97,7 +97,7 @@ def test_a_test_of_the_connection_waits_for_no_limit(box):
     assert not MediquoHook().test_connection()[0]
     works, message = MediquoHook().test_connection()
     assert not works
-    assert message.startswith("mediQuo's rate limit is used up. Test again in ")
+    assert message.startswith("The limit of requests per minute is used up for another ")
     assert time.monotonic() - started < 10
     assert box.counters.total == 1
 
@@ -107,7 +107,7 @@ def test_a_wrong_key_is_told_to_be_wrong(box, connect, key):
     connect(box, **{key: "another-key-than-that"})
     works, message = MediquoHook().test_connection()
     assert not works
-    assert "does not accept these keys" in message
+    assert "invalid keys" in message
     assert "another-key-than-that" not in message
 
 
