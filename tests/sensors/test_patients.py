@@ -197,6 +197,23 @@ def test_where_nobody_was_written_there_is_nothing_to_wait_for(box, write, wait)
     assert "get" not in box.counters.requests
 
 
+def test_its_backoff_is_the_triggers_too(box, run_task):
+    options = {"exponential_backoff": True, "max_wait": 60, "poke_interval": 7}
+    run = run_task(MediquoPatientSensor(task_id="wait", codes="m-1", deferrable=True, **options))
+    assert run.state == "deferred"
+    kwargs = run.trigger_kwargs
+    assert (kwargs["poke_interval"], kwargs["exponential_backoff"]) == (7, True)
+    assert kwargs["max_wait"] == 60
+
+
+def test_without_backoff_the_trigger_has_none(box, run_task):
+    run = run_task(MediquoPatientSensor(task_id="wait", codes="m-1", deferrable=True))
+    assert (run.trigger_kwargs["exponential_backoff"], run.trigger_kwargs["max_wait"]) == (
+        False,
+        None,
+    )
+
+
 def test_what_is_visible_is_not_deferred(box, write, run_task):
     written = write(patient())
     sensor = MediquoPatientSensor(task_id="wait", written=written, deferrable=True)
@@ -389,10 +406,13 @@ def test_what_are_no_codes_fails_for_good_and_says_so(box, wait, wrong):
     assert box.counters.total == 0
 
 
+@pytest.mark.parametrize("soft_fail", [False, True])
 @pytest.mark.parametrize("event", [{}, {"status": "success"}, {"status": None}, "visible"])
-def test_an_event_that_nobody_knows_is_no_success(box, run_task, event):
-    sensor = MediquoPatientSensor(task_id="wait", codes="m-1", deferrable=True)
-    assert run_task(sensor, event=event).state in ("failed", "up_for_retry")
+def test_an_event_that_nobody_knows_is_no_success(box, run_task, event, soft_fail):
+    sensor = MediquoPatientSensor(task_id="wait", codes="m-1", deferrable=True, soft_fail=soft_fail)
+    run = run_task(sensor, event=event)
+    assert run.state == "up_for_retry"
+    assert "The triggerer sent an unknown event" in str(run.error)
 
 
 def test_it_takes_either_codes_or_what_was_written():
