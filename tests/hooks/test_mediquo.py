@@ -241,6 +241,42 @@ def test_what_is_no_list_of_patients_is_refused(box, patients):
         MediquoHook().upsert_patients(patients)
 
 
+@pytest.mark.parametrize(
+    "folder", ["{}/x", "~/x", "file://{}/x", "file://localhost{}/x", "file://~/x"]
+)
+def test_the_rejects_path_may_be_a_file_url_or_below_home(box, tmp_path, monkeypatch, folder):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    report = MediquoHook().upsert_patients(
+        [{"code": "bad"}],
+        max_rejects=1,
+        rejects_path=folder.format(tmp_path),
+        rejects_name="a.jsonl",
+    )
+    assert report.rejects_path == f"{tmp_path}/x/a.jsonl"
+    assert (tmp_path / "x" / "a.jsonl").read_text().count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_rejects": "0.5"}, {"chunk_size": 101}, {"columns": {"a": "kode"}}]
+)
+def test_an_invalid_option_is_a_value_error_before_anything_is_read(wrong):
+    def patients():
+        pytest.fail("it was read")
+        yield
+
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name) as error:
+        MediquoHook("there_is_none").upsert_patients(patients(), **wrong)
+    assert type(error.value) is ValueError
+
+
+def test_a_misspelt_option_is_a_type_error():
+    with pytest.raises(TypeError, match="max_reject"):
+        MediquoHook("there_is_none").upsert_patients([], max_reject=1)
+
+
 def test_an_upsert_that_fails_carries_its_ledger(box):
     with pytest.raises(TooManyRejectsError) as error:
         MediquoHook().upsert_patients([ADA, {"code": "bad"}])
