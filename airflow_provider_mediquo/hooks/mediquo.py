@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.log import mask_secret
 
+from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
 from airflow_provider_mediquo.hooks.connection import ENCODE, parse_connection
 
@@ -51,7 +52,7 @@ class MediquoHook(BaseHook):
         super().__init__()
         self.mediquo_conn_id = mediquo_conn_id
         self._uploads: list[Upload] = []
-        self._is_stopped = False
+        self._killed = StopFlag()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out keys and records: a copy reads the connection again."""
@@ -95,10 +96,10 @@ class MediquoHook(BaseHook):
         from airflow_provider_mediquo.api.upload.runner import Upload
 
         rejects = RejectLog(_rejects_file(options.rejects_path, rejects_name))
-        with closing(MediquoClient(self.settings)) as client:
+        with closing(MediquoClient(self.settings, killed=self._killed)) as client:
             upload = Upload(client, options, rejects)
             self._uploads.append(upload)
-            if self._is_stopped:  # before the source was ready
+            if self._killed.is_set():  # before the source was ready
                 upload.stop()
             try:
                 return upload.run(patients)
@@ -106,10 +107,11 @@ class MediquoHook(BaseHook):
                 self._uploads.remove(upload)
 
     def stop(self) -> None:
-        """Stop every request, running or still to come. For a task that is being killed."""
-        self._is_stopped = True
-        if "_client" in self.__dict__:
-            self._client.stop(abort=True)
+        """Stop every request, running or still to come, because the task is being killed.
+
+        A signal handler may call it: it takes no lock.
+        """
+        self._killed.set()
         with ExitStack() as stack:  # stops them all, even if one leaves its source by an exception
             for upload in [*self._uploads]:
                 stack.callback(upload.stop)
@@ -144,11 +146,8 @@ class MediquoHook(BaseHook):
 
         try:
             with closing(MediquoClient(self.settings)) as client:
-                pace = client.pace(get(_NOBODY))
                 # This runs in the API server: do not block one of its threads.
-                if seconds := pace.take(self.settings.requests_per_minute):
-                    return False, f"mediQuo's rate limit is used up. Test again in {seconds:.0f} s."
-                client.send_once(get(_NOBODY))
+                client.try_send(get(_NOBODY))
         except MediquoError as error:
             return False, str(error)
         return True, f"mediQuo answers at {self.settings.base_url} and accepts the keys."
@@ -183,10 +182,7 @@ class MediquoHook(BaseHook):
     def _client(self) -> MediquoClient:
         from airflow_provider_mediquo.api.client.client import MediquoClient
 
-        client = MediquoClient(self.settings)
-        if self._is_stopped:
-            client.stop(abort=True)
-        return client
+        return MediquoClient(self.settings, killed=self._killed)
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:

@@ -62,9 +62,9 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         supports. The report is `<dag>/<run>/<task>-<map index>-<try>.jsonl`; in an object store
         it is a folder of parts. Default: the first 20 rejects are logged.
     :param max_without_plan: how many patients may be sent without a plan, which unsubscribes
-        them: a count, a fraction, or None for no limit. By default, the task stops before its
-        first request if none of the first 1,000 records has a plan. Sources with fewer than 100
-        records are not checked.
+        them: a count, a fraction, or None for no limit. Default: half of the records. The task
+        stops before its first request if more than half of the first 1,000 have no plan, later
+        before the request that would exceed half. A source of fewer than 100 is not checked.
     :param columns: renames columns: `{"member_id": "code"}`; None drops a column.
     :param chunk_size: patients per request, 1 to 100.
     :param max_in_flight: concurrent requests, 1 to 64.
@@ -77,7 +77,7 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         *,
         max_rejects: float | str = 0,
         rejects_path: str | None = None,
-        max_without_plan: float | str | None = "not all",
+        max_without_plan: float | str | None = "half",
         columns: Mapping[str, str | None] | None = None,
         chunk_size: int | str = 100,
         max_in_flight: int | str = 10,

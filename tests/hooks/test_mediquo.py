@@ -15,7 +15,7 @@ import trustme
 from airflow.models import Connection
 from airflow.sdk.log import redact
 
-from airflow_provider_mediquo.api.client.rate_limit import rate_limiter_for
+from airflow_provider_mediquo.api.client.rate_limit import SHARED_LIMITERS
 from airflow_provider_mediquo.api.errors import (
     AuthenticationError,
     InvalidPatientsError,
@@ -89,7 +89,7 @@ def test_a_connection_that_works_is_told_to(box):
 
 def test_a_test_of_the_connection_counts_towards_the_limit(box):
     assert MediquoHook().test_connection()[0]
-    assert rate_limiter_for(box.url, "patients/{code}").take(1) > 0
+    assert SHARED_LIMITERS.get(box.url, "patients/{code}").try_acquire(1) > 0
 
 
 def test_a_test_of_the_connection_waits_for_no_limit(box):

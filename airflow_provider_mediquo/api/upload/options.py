@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypedDict
 from airflow_provider_mediquo.api.patients.limits import MAX_PATIENTS
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 
-NOT_ALL: Final = "not all"
+HALF: Final = "half"
 MAX_IN_FLIGHT = 64
 """More gains nothing: mediQuo's rate limit allows ten requests per second."""
 
@@ -20,7 +20,7 @@ class UploadArguments(TypedDict, total=False):
 
     max_rejects: int | float
     rejects_path: str | None
-    max_without_plan: int | float | None | Literal["not all"]
+    max_without_plan: int | float | None | Literal["half"]
     columns: Mapping[str, str | None] | None
     chunk_size: int
     max_in_flight: int
@@ -35,8 +35,8 @@ class UploadOptions:
     :param rejects_path: a folder for the reject report, on any storage that ObjectStoragePath
         supports. None: only the first 20 rejects are logged.
     :param max_without_plan: how many patients may be sent without a plan, which unsubscribes
-        them: a count, a fraction, or None for no limit. The default stops a run in which none of
-        the first 1,000 records (at least 100) has a plan.
+        them: a count, a fraction, or None for no limit. Default: half of the records, in a source
+        of 100 or more.
     :param columns: column name -> patient field, or None to drop the column.
     :param chunk_size: patients per request, 1 to 100.
     :param max_in_flight: concurrent requests, 1 to 64.
@@ -44,14 +44,14 @@ class UploadOptions:
 
     max_rejects: int | float = 0
     rejects_path: str | None = None
-    max_without_plan: int | float | None | Literal["not all"] = NOT_ALL
+    max_without_plan: int | float | None | Literal["half"] = HALF
     columns: Mapping[str, str | None] | None = None
     chunk_size: int = MAX_PATIENTS
     max_in_flight: int = 10
 
     def __post_init__(self) -> None:
         _check_limit("max_rejects", self.max_rejects)
-        if self.max_without_plan not in (None, NOT_ALL):
+        if self.max_without_plan not in (None, HALF):
             _check_limit("max_without_plan", self.max_without_plan)
         _check_count("chunk_size", self.chunk_size, MAX_PATIENTS)
         _check_count("max_in_flight", self.max_in_flight, MAX_IN_FLIGHT)
