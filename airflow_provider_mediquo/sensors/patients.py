@@ -36,7 +36,7 @@ _GRACE = timedelta(minutes=1)
 """How late a triggerer may be before the scheduler ends the wait."""
 
 _MIN_FIRST_LOOK = 1.0
-"""Seconds that a deferrable sensor may use on the worker, even with a shorter `poke_interval`."""
+"""Seconds. So that a sensor looks at least once, however short its `timeout` or `poke_interval`."""
 
 
 class MediquoPatientSensor(BaseSensorOperator):
@@ -83,14 +83,13 @@ class MediquoPatientSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> None:
         """Wait on the worker, or check once and wait in the triggerer."""
-        now = time.monotonic()
         with fail_without_retry(), closing(self._poller):
             if not self.deferrable or not self.timeout:
-                self._until = now + (self.timeout or math.inf)
+                self._limit_look(self.timeout or math.inf)
                 self._wait_here(context)
                 return
             # The triggerer can check the rest: free the worker soon.
-            self._until = now + min(self.timeout, max(self.poke_interval, _MIN_FIRST_LOOK))
+            self._limit_look(min(self.timeout, self.poke_interval))
             if not self.poke(context):
                 self._defer()
 
@@ -121,6 +120,9 @@ class MediquoPatientSensor(BaseSensorOperator):
                     raise
                 failure = self._failure_of_trigger(error)
             raise failure
+
+    def _limit_look(self, seconds: float) -> None:
+        self._until = time.monotonic() + max(seconds, _MIN_FIRST_LOOK)
 
     def _wait_here(self, context: Context) -> None:
         detailed = None

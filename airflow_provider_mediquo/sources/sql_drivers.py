@@ -56,6 +56,8 @@ class _Postgres(Driver):
 
     def cursor(self) -> AbstractContextManager[Any]:
         """Let the server keep the result, for as long as it takes."""
+        if self._connection.autocommit:  # a server-side cursor needs a transaction
+            self._connection.autocommit = False
         with self._connection.cursor() as cursor:
             cursor.execute(
                 "SELECT set_config(name, '0', true) FROM pg_settings "
