@@ -76,14 +76,14 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.fixture
 def start_box(connect: Callable[..., None]) -> Iterator[Callable[..., Sandbox]]:
     """Start a sandbox that `mediquo_default` leads to, without lag and latency of its own."""
-    from airflow_provider_mediquo.api.client.rate_limit import rate_limiter_for
+    from airflow_provider_mediquo.api.client.rate_limit import SHARED_LIMITERS
 
     with ExitStack() as stack:
 
         def start(**settings: Any) -> Sandbox:
             usual = {"latency": 0, "lag": 0, "requests_per_minute": PLENTY}
             box = stack.enter_context(Sandbox(**(usual | settings)))
-            rate_limiter_for.cache_clear()  # a port may come back, and with it the pace of its URL
+            SHARED_LIMITERS.clear()  # a port may come back, and with it its requests
             connect(box)
             return box
 
@@ -101,9 +101,10 @@ def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeat a request without waiting."""
     import tenacity
 
-    from airflow_provider_mediquo.api.client import client
+    from airflow_provider_mediquo.api.client import client, retry
 
-    monkeypatch.setattr(client, "BACKOFF", tenacity.wait_none())
+    at_once = retry.RetryPolicy(backoff=tenacity.wait_none())
+    monkeypatch.setattr(client, "DEFAULT_RETRY", at_once)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import trustme
 from airflow.models import Connection
 from airflow.sdk.log import redact
 
-from airflow_provider_mediquo.api.client.rate_limit import rate_limiter_for
+from airflow_provider_mediquo.api.client.rate_limit import SHARED_LIMITERS
 from airflow_provider_mediquo.api.errors import (
     AuthenticationError,
     InvalidPatientsError,
@@ -88,7 +88,7 @@ def test_a_connection_that_works_is_told_to(box):
 
 def test_a_test_of_the_connection_counts_towards_the_limit(box):
     assert MediquoHook().test_connection()[0]
-    assert rate_limiter_for(box.url, "patients/{code}").take(1) > 0
+    assert SHARED_LIMITERS.get(box.url, "patients/{code}").try_acquire(1) > 0
 
 
 def test_a_test_of_the_connection_waits_for_no_limit(box):
@@ -97,7 +97,7 @@ def test_a_test_of_the_connection_waits_for_no_limit(box):
     assert not MediquoHook().test_connection()[0]
     works, message = MediquoHook().test_connection()
     assert not works
-    assert message.startswith("mediQuo's limit is used up. Test again in ")
+    assert message.startswith("The limit of requests per minute is used up for another ")
     assert time.monotonic() - started < 10
     assert box.counters.total == 1
 
@@ -107,7 +107,7 @@ def test_a_wrong_key_is_told_to_be_wrong(box, connect, key):
     connect(box, **{key: "another-key-than-that"})
     works, message = MediquoHook().test_connection()
     assert not works
-    assert "does not accept these keys" in message
+    assert "invalid keys" in message
     assert "another-key-than-that" not in message
 
 

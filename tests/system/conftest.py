@@ -10,7 +10,7 @@ import pytest
 
 from dev.local_airflow import stop_cleanly_on_signals
 
-MAX_THROTTLED_SECONDS = 20  # seconds, for a process that was told to end
+TIMEOUT = 20  # seconds, for a process that was told to end
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,7 +36,7 @@ def nothing_left() -> Callable[[Path], None]:
     """Fail if a process that was started in a folder lives on: `nothing_left(home)`."""
 
     def check(home: Path) -> None:
-        deadline = time.monotonic() + MAX_THROTTLED_SECONDS
+        deadline = time.monotonic() + TIMEOUT
         while (left := processes_of(home)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not left, f"These processes were left behind: {left}"

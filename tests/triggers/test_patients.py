@@ -20,7 +20,7 @@ from airflow_provider_mediquo.triggers.patients import MediquoPatientTrigger, re
 def trigger(*codes, seconds=10.0, **options):
     options = {
         "mediquo_conn_id": "mediquo_default",
-        "wanted": dict.fromkeys(codes),
+        "expected": dict.fromkeys(codes),
         "poke_interval": 0.1,
         "deadline": (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(),
     } | options
@@ -70,8 +70,8 @@ def test_it_can_be_made_without_a_connection():
 
 def test_it_ends_when_all_are_visible(box):
     box.settings.lag = 0.4
-    wanted = write("m-1", "m-2")
-    assert run(trigger(wanted=wanted)) == {"status": "visible"}
+    expected = write("m-1", "m-2")
+    assert run(trigger(expected=expected)) == {"status": "visible"}
     assert set(box.patients) == {"m-1", "m-2"}
 
 
@@ -102,7 +102,7 @@ def test_it_gives_up_in_the_middle_of_a_request(box):
 def test_a_deadline_that_has_passed_ends_it_without_a_request(box):
     event = run(trigger("m-1", seconds=-60))
     assert event["status"] == "timed out"
-    assert "no triggerer was looking" in event["detail"]
+    assert event["detail"] == "No triggerer checked during the wait."
     assert box.counters.total == 0
 
 
@@ -119,13 +119,30 @@ def test_settings_that_cannot_work_end_it_at_once(box, connect):
     assert run(trigger("m-1"))["kind"] == "ConnectionSettingsError"
 
 
-def test_a_time_out_of_something_else_is_not_its_own(box, monkeypatch):
+@pytest.mark.parametrize("error", [TimeoutError("of the supervisor"), KeyError("m-1"), OSError()])
+def test_an_error_that_nobody_foresaw_is_a_failure_and_names_its_kind_alone(
+    box, monkeypatch, caplog, capsys, error
+):
+    """Airflow would turn a crash of the trigger into a skip, where a sensor has `soft_fail`."""
+
     def get_conn(hook):
-        raise TimeoutError("of the supervisor")
+        raise error
 
     monkeypatch.setattr(MediquoHook, "get_conn", get_conn)
-    with pytest.raises(TimeoutError, match="of the supervisor"):
-        run(trigger("m-1"))
+    event = run(trigger("m-1"))
+    detail = f"The trigger failed: {type(error).__name__}. See the triggerer's log."
+    assert event == {"status": "failed", "kind": "MediquoError", "detail": detail}
+    logged = caplog.text + capsys.readouterr().out  # Airflow 3.1 logs by another way than 3.3
+    assert "The trigger failed." in logged
+    assert "Traceback" in logged
+
+
+def test_a_connection_that_the_triggerer_lacks_ends_it_at_once(box):
+    event = run(trigger("m-1", mediquo_conn_id="there_is_none"))
+    assert (event["status"], event["kind"]) == ("failed", "ConnectionSettingsError")
+    first, second = event["detail"].splitlines()
+    assert first == "The triggerer cannot find the connection 'there_is_none'."
+    assert "not only on the workers" in second
 
 
 @pytest.mark.parametrize("outcome", ["503", "lost_before", "not_json"])
@@ -222,10 +239,10 @@ def test_many_codes_keep_the_pace(box, connect):
 
 
 def test_many_codes_take_few_threads(box):
-    wanted = dict.fromkeys(f"m-{number}" for number in range(20))
-    MediquoHook().upsert_patients({"code": c, "first_name": "Ada", "plan": "a"} for c in wanted)
+    expected = dict.fromkeys(f"m-{number}" for number in range(20))
+    MediquoHook().upsert_patients({"code": c, "first_name": "Ada", "plan": "a"} for c in expected)
     box.settings.latency = 0.05
-    assert run(trigger(wanted=wanted)) == {"status": "visible"}
+    assert run(trigger(expected=expected)) == {"status": "visible"}
     assert box.counters.max_in_flight <= 4
 
 

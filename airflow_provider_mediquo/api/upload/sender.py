@@ -1,14 +1,13 @@
-"""What becomes of each record of a chunk: accepted, refused alone, or left without an answer."""
+"""Sends chunks: the valid records of each are accepted, without those that mediQuo refuses."""
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from types import MappingProxyType
 
 from airflow_provider_mediquo.api.client.client import MediquoClient
-from airflow_provider_mediquo.api.client.stats import RequestStats
 from airflow_provider_mediquo.api.errors import (
     MediquoError,
     RejectedRequestError,
@@ -17,23 +16,25 @@ from airflow_provider_mediquo.api.errors import (
 )
 from airflow_provider_mediquo.api.patients.endpoints import upsert
 from airflow_provider_mediquo.api.records import ValidRecord
-from airflow_provider_mediquo.api.report import Rejection, UploadReport
-from airflow_provider_mediquo.api.upload.circuit_breaker import CHUNKS, RefusedChunks
+from airflow_provider_mediquo.api.upload.circuit_breaker import (
+    CHUNKS,
+    RefusedChunks,
+    UnansweredChunks,
+)
 from airflow_provider_mediquo.api.upload.isolation import Search, isolate
-from airflow_provider_mediquo.api.upload.reject_log import RejectLog
-from airflow_provider_mediquo.api.upload.validation import RecordValidator
-from airflow_provider_mediquo.api.visibility.sample import Sample
+from airflow_provider_mediquo.api.upload.ledger import Ledger
 
-_UNANSWERED_IN_A_ROW = 3  # chunks after which mediQuo counts as down
-_NOTHING: Mapping[str, str] = MappingProxyType({})
+log = logging.getLogger(__name__)
+
+_PARTS = 4  # of a chunk without an answer: if one is accepted, mediQuo is up
+_SEARCH_ATTEMPTS = 2  # of a group in a search: others are accepted meanwhile
+_MAX_SILENT = 10  # groups in a row without any answer: halving a chunk takes 7
+_MAX_UNREACHABLE = 3
 
 
 class Sender:
-    """Sends chunks, from any number of threads, the good records of each without the bad.
+    """Sends chunks, from any number of threads, and tells the ledger what became of each record.
 
-    :param intake: whose records these are.
-    :param rejects: where those that do not arrive are written down.
-    :param report: where they are counted.
     :param halt: ends the run, where going on makes no sense.
     """
 
@@ -41,141 +42,149 @@ class Sender:
         self,
         client: MediquoClient,
         chunk_size: int,
-        intake: RecordValidator,
-        rejects: RejectLog,
-        report: UploadReport,
+        ledger: Ledger,
         halt: Callable[[MediquoError], None],
     ) -> None:
-        self.tally = RequestStats()
-        self.sample = Sample(client.settings.secret_key)
-        self.unanswered_chunks = self._unanswered_in_a_row = self._answers = 0
-        self.unanswered: MediquoError | None = None
-        """The last error of those whose attempts were used up."""
+        self.unanswered = UnansweredChunks(client.settings.host)
         self._client = client
-        self._intake = intake
-        self._rejects = rejects
-        self._report = report
+        self._ledger = ledger
         self._halt = halt
         self._lock = threading.Lock()
-        # Held while nothing of a chunk is accepted: where that is so for all there is, the fewest
-        # requests are spent to know it.
+        # Limits concurrent searches: where all records are refused, few requests prove it.
         self._doubt = threading.BoundedSemaphore(CHUNKS)
         self._refused = RefusedChunks(chunk_size)
-        self._refused_with: int | None = None  # status
 
     def send(self, number: int, chunk: list[ValidRecord]) -> None:
-        """Send a chunk of a source, of which it is that number; raises what must end the run."""
-        if self._settle(chunk) == len(chunk):
+        """Send a chunk; raises what must end the run.
+
+        :param number: of the chunk in its source.
+        """
+        if self._resolve(chunk) == len(chunk):
             self._count_refused(number, len(chunk))
 
-    def _settle(self, chunk: list[ValidRecord]) -> int:
-        """Send them, the good without the bad; return how many were refused alone."""
-        refusal = self._try(chunk)
-        if not refusal or len(chunk) == 1:
-            return int(refusal is not None)
-        if refusal.status == 413:
+    def _resolve(self, chunk: list[ValidRecord]) -> int:
+        """Send the records, without those that fail alone; return how many were refused."""
+        answers = self.unanswered.answers
+        failure = self._send_group(chunk)
+        if not failure:
+            return 0
+        if len(chunk) == 1:
+            return self._settle_alone(chunk[0], failure, answers)
+        if failure.status == 413:
             middle = len(chunk) // 2
-            return self._settle(chunk[:middle]) + self._settle(chunk[middle:])
-        return self._isolate(chunk, refusal)
+            return self._resolve(chunk[:middle]) + self._resolve(chunk[middle:])
+        if isinstance(failure, RejectedRequestError):
+            return self._isolate(chunk, failure.named)
+        return self._resolve_unanswered(chunk, failure, answers)
 
-    def _isolate(self, chunk: list[ValidRecord], refusal: RejectedRequestError) -> int:
-        alone = 0
+    def _resolve_unanswered(
+        self, chunk: list[ValidRecord], failure: MediquoError, answers: int
+    ) -> int:
+        """Find the records to which mediQuo gives no final answer, if it answers others."""
+        failed = [chunk]
+        if self.unanswered.answers == answers:  # nobody else was answered: is mediQuo up?
+            size = -(-len(chunk) // _PARTS)
+            parts = [chunk[at : at + size] for at in range(0, len(chunk), size)]
+            is_gone = isinstance(failure, UnreachableError)
+            failed = parts if is_gone else [p for p in parts if self._send_group(p, attempts=1)]
+            if self.unanswered.answers == answers:
+                self._give_up(chunk, failure, answers)
+                return 0
+        return sum(self._isolate(part, (), _SEARCH_ATTEMPTS) for part in failed)
+
+    def _isolate(
+        self, chunk: list[ValidRecord], named: Collection[int], attempts: int | None = None
+    ) -> int:
+        log.info("A request of %d records failed: looking for the cause.", len(chunk))
+        refused = silent = 0
         with ExitStack() as doubt:
             doubt.enter_context(self._doubt)
-            search = isolate(chunk, refusal.named)
+            search = isolate(chunk, named) if len(chunk) > 1 else _only(chunk)
             group = next(search, None)
             while group:
-                answer = self._try(group)
-                if answer is None:
+                answers = self.unanswered.answers
+                failure = self._send_group(group, attempts if len(group) > 1 else None)
+                if not failure:
                     doubt.close()
-                alone += bool(answer) and len(group) == 1
-                group = _next(search, answer)
-        return alone
+                elif len(group) == 1:
+                    refused += self._settle_alone(group[0], failure, answers, is_search=True)
+                silent = 0 if self.unanswered.answers > answers else silent + 1
+                is_gone = isinstance(failure, UnreachableError) and silent >= _MAX_UNREACHABLE
+                if failure and (is_gone or silent >= _MAX_SILENT):
+                    self._give_up(self._ledger.unsettled_of(chunk), failure, answers)
+                    break
+                group = _next(search, failure)
+        return refused
 
-    def _try(self, items: list[ValidRecord]) -> RejectedRequestError | None:
-        """Send them; return the refusal, if they were refused."""
-        answers = self._answers
+    def _send_group(
+        self, records: list[ValidRecord], attempts: int | None = None
+    ) -> MediquoError | None:
+        """Send records in one request; return why they were not accepted, if they were not."""
+        operation = upsert(record.encoded for record in records)
         try:
-            answer = self._client.send(upsert(item.encoded for item in items), self.tally)
+            result = self._client.send(operation, self._ledger.stats, attempts=attempts)
         except (RejectedRequestError, ServerError, UnreachableError) as error:
-            # Its frames hold the records, in a circle that only the garbage collector would end.
+            # Its frames hold the records, in a cycle that only the garbage collector would end.
             error.__traceback__ = None
-            if not isinstance(error, RejectedRequestError):
-                self._leave(items, error, is_up=self._answers > answers)
-                return None
-            if len(items) == 1:
-                self._refuse(items[0], error)
+            if isinstance(error, RejectedRequestError):
+                self.unanswered.on_answer()
             return error
-        self._accept(items, answer.sent_at)
+        self.unanswered.on_answer()
+        self._ledger.accept(records, result.sent_at)
         return None
 
-    def _accept(self, chunk: list[ValidRecord], sent_at: int | None) -> None:
-        with self._lock:
-            self._note_answer()
-            for item in chunk:
-                self._report.upserted += 1
-                self._report.without_plan += not item.has_plan
-                self.sample.consider(item, sent_at)
-                del self._intake.unsettled[item.row]
+    def _settle_alone(
+        self, record: ValidRecord, failure: MediquoError, answers: int, *, is_search: bool = False
+    ) -> int:
+        """Settle a record that failed alone; return 1 if it was refused."""
+        is_refusal = isinstance(failure, RejectedRequestError)
+        # While others are accepted: an intermediary's, such as a firewall's that looks into bodies.
+        is_refusal |= is_search and 400 <= (failure.status or 0) < 500
+        if not is_refusal:
+            self._give_up([record], failure, answers, is_search=is_search)
+            return 0
+        named = getattr(failure, "named", {})
+        fields = {name for names in named.values() for name in names}
+        self._ledger.refuse(record, failure.status, fields)
+        return 1
 
-    def _refuse(self, item: ValidRecord, error: RejectedRequestError) -> None:
-        fields = {name for names in error.named.values() for name in names}
-        self.write_down([item], "mediquo", error.status, dict.fromkeys(fields, "refused"))
-        with self._lock:
-            self._note_answer()
-            self._refused_with = error.status
-            self._report.refused += 1
+    def _give_up(
+        self,
+        records: list[ValidRecord],
+        error: MediquoError,
+        answers: int,
+        *,
+        is_search: bool = False,
+    ) -> None:
+        """Leave records without a final answer.
+
+        :param answers: how many there were before: if there are more, mediQuo is up.
+        :param is_search: whether others of the same chunk were accepted.
+        """
+        self._ledger.give_up(records, error.status)
+        down = self.unanswered.add(error, is_up=is_search or self.unanswered.answers > answers)
+        if down:
+            self._halt(down)
 
     def _count_refused(self, number: int, size: int) -> None:
         with self._lock:
-            if not (count := self._refused.add(number, size)):
-                return
-            status = self._refused_with
+            count = self._refused.add(number, size)
+        if count:
+            status = self._ledger.stats.last_bad_status
             what = (
-                f"mediQuo refused {count:,} records in a row, each of them sent alone too, with "
-                f"status {status}. Has a column changed its meaning, or is a quota of the account "
-                "used up? Ask mediQuo about one of them."
+                f"mediQuo refused {count:,} consecutive records, each of them also when sent "
+                f"alone, with status {status}. Has a column changed its meaning, or is a quota of "
+                "the account used up? Ask mediQuo about one of them."
             )
             self._halt(RejectedRequestError(what, status=status))
 
-    def _note_answer(self) -> None:
-        self._answers += 1
-        self._unanswered_in_a_row = 0
 
-    def _leave(self, chunk: list[ValidRecord], error: MediquoError, *, is_up: bool) -> None:
-        """Leave a chunk whose attempts are used up.
-
-        :param is_up: whether others had an answer meanwhile: then it says nothing of mediQuo.
-        """
-        self.write_down(chunk, "unsettled", error.status)
-        with self._lock:
-            self.unanswered = error
-            self.unanswered_chunks += 1
-            self._unanswered_in_a_row += not is_up
-            if self._unanswered_in_a_row >= _UNANSWERED_IN_A_ROW:
-                host = self._client.settings.host
-                what = f"{_UNANSWERED_IN_A_ROW} chunks in a row had no final answer from {host}: {error}"
-                self._halt(type(error)(what, status=error.status))
-
-    def write_down(
-        self,
-        items: Collection[ValidRecord],
-        refused_by: str,
-        status: int | None = None,
-        problems: Mapping[str, str] = _NOTHING,
-    ) -> None:
-        """Write down records that have not arrived; they are settled then."""
-        self._rejects.add(
-            *(Rejection(i.row, i.code, refused_by, problems, status, i.place) for i in items)
-        )
-        for item in items:
-            del self._intake.unsettled[item.row]
+def _only(chunk: list[ValidRecord]) -> Search[ValidRecord]:
+    yield chunk
 
 
-def _next(
-    search: Search[ValidRecord], answer: RejectedRequestError | None
-) -> list[ValidRecord] | None:
+def _next(search: Search[ValidRecord], failure: MediquoError | None) -> list[ValidRecord] | None:
     try:
-        return search.send(None if answer is None else answer.named)
+        return search.send(None if failure is None else getattr(failure, "named", ()))
     except StopIteration:
         return None

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow_provider_mediquo.api.client.client import MediquoClient
-from airflow_provider_mediquo.api.errors import MediquoError, StoppedError
+from airflow_provider_mediquo.api.errors import MediquoError, RateLimitedError, StoppedError
 from airflow_provider_mediquo.api.patients.endpoints import check_code, get
 from airflow_provider_mediquo.api.text import shown
 from airflow_provider_mediquo.api.visibility.fingerprint import check_proof, differences
@@ -51,7 +51,7 @@ class VisibilityPoller:
         before, self.trouble = self.trouble, None
         for code in list(self.pending):
             if not self.trouble and time.monotonic() > until:
-                self.trouble = before or "its time is over"
+                self.trouble = before or "there was no time to check the other codes"
             if not self.trouble and self._ask_if_allowed(code):
                 self.trouble = "mediQuo's rate limit is used up for the moment"
         return not self.pending
@@ -76,16 +76,13 @@ class VisibilityPoller:
                 await asyncio.sleep(seconds)
 
     def _ask_if_allowed(self, code: str) -> float:
-        """Ask, or return the seconds until it is allowed; a slot once taken is given back."""
-        exchange, limit = get(code), self._client.settings.requests_per_minute
-        seconds = self._client.pace(exchange).take(limit)
-        if not seconds:
-            self._ask(code)
-        return seconds
-
-    def _ask(self, code: str) -> None:
+        """Ask, or return the seconds until the rate limit allows it."""
         try:
-            self._note(code, self._client.send_once(get(code)).value)
+            self._note(code, self._client.try_send(get(code)).value)
+        except RateLimitedError as error:
+            if error.status is None:  # not sent
+                return error.retry_after
+            self.trouble = str(error)
         except MediquoError as error:
             if not error.can_retry or isinstance(error, StoppedError):
                 raise
@@ -94,6 +91,7 @@ class VisibilityPoller:
                 self._unreadable.add(code)  # this one: mediQuo is there, and may know the others
             else:
                 self.trouble = str(error)
+        return 0.0
 
     def _note(self, code: str, patient: dict[str, Any] | None) -> None:
         self._forget(code)

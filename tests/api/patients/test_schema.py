@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from airflow_provider_mediquo.api.client.request import RawResponse, read_answer
+from airflow_provider_mediquo.api.client.request import RawResponse, read_result
 from airflow_provider_mediquo.api.errors import ServerError
 from airflow_provider_mediquo.api.patients import endpoints as patients
 from airflow_provider_mediquo.api.patients.fields import RULES
@@ -506,7 +506,7 @@ def test_any_time_reads_as_a_time_in_utc_or_none(value):
 def test_any_json_reads_as_a_patient_or_as_an_answer_that_is_not_documented(content):
     received = RawResponse(200, {}, json.dumps(content).encode())
     try:
-        patient = read_answer(patients.get("m-1"), received)
+        patient = read_result(patients.get("m-1"), received)
     except ServerError as error:
         assert error.status == 200
     else:

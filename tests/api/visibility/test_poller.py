@@ -70,7 +70,7 @@ def test_a_look_at_a_mediquo_that_is_down_asks_once(box, client):
 
 def test_a_look_that_is_cut_short_gives_back_what_it_took_of_the_pace(box, client):
     """The pace is shared by all that wait in a triggerer, for as long as it lives."""
-    pace, limit = client.pace(get("m-1")), 3
+    limiter, limit = client.limiter(get("m-1")), 3
     busy = threading.Event()
 
     async def cut_short() -> None:
@@ -86,7 +86,7 @@ def test_a_look_that_is_cut_short_gives_back_what_it_took_of_the_pace(box, clien
 
     with pytest.raises(TimeoutError):
         asyncio.run(cut_short())
-    assert [pace.take(limit) for _ in range(limit)] == [0.0] * limit
+    assert [limiter.try_acquire(limit) for _ in range(limit)] == [0.0] * limit
 
 
 def test_a_look_that_is_broken_off_tells_of_the_trouble_before_it(box, client):
