@@ -80,6 +80,7 @@ class MediquoPatientSensor(BaseSensorOperator):
         self.mediquo_conn_id = mediquo_conn_id
         self.deferrable = deferrable
         self._until = math.inf
+        self._is_asleep = False  # between two checks
 
     def execute(self, context: Context) -> None:
         """Wait on the worker, or check once and wait in the triggerer."""
@@ -95,9 +96,11 @@ class MediquoPatientSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool:
         """Check once."""
+        self._is_asleep = False
         if self._poller.look(self._until):
             return True
         self.log.info("%s", self._poller)
+        self._is_asleep = True
         return False
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> None:
@@ -105,8 +108,14 @@ class MediquoPatientSensor(BaseSensorOperator):
         read_event(event)
 
     def on_kill(self) -> None:
-        """Stop the request in progress."""
+        """Stop the request in progress, or the sleep until the next one.
+
+        A signal handler calls it, so what it raises ends the sleep.
+        """
         self._hook.stop()
+        if self._is_asleep:
+            self._is_asleep = False
+            raise _stopped()
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -130,6 +139,8 @@ class MediquoPatientSensor(BaseSensorOperator):
             super().execute(context)
         except (AirflowSensorTimeout, AirflowSkipException) as error:
             detailed = type(error)(f"{error}\n{self._poller}")
+        finally:
+            self._is_asleep = False
         if detailed:
             raise detailed
 
@@ -212,3 +223,9 @@ def _listed(codes: Any) -> list[Any]:
             f"`codes` must be a code or a list of codes, not a {type(codes).__name__}."
         )
     return found
+
+
+def _stopped() -> Exception:
+    from airflow_provider_mediquo.api.errors import StoppedError
+
+    return StoppedError("Stopped between two checks. Safe to run again.")
