@@ -98,7 +98,9 @@ def test_a_test_of_the_connection_waits_for_no_limit(box):
     assert not MediquoHook().test_connection()[0]
     works, message = MediquoHook().test_connection()
     assert not works
-    assert re.fullmatch(r"mediQuo's rate limit is used up\. Test again in (29\d|300) s\.", message)
+    assert re.fullmatch(
+        r"The limit of requests per minute is used up for another (29\d|300) s\.", message
+    )
     assert time.monotonic() - started < 10
     assert box.counters.total == 1
 
@@ -108,7 +110,7 @@ def test_a_wrong_key_is_told_to_be_wrong(box, connect, key):
     connect(box, **{key: "another-key-than-that"})
     works, message = MediquoHook().test_connection()
     assert not works
-    assert "does not accept these keys" in message
+    assert "invalid keys, or they lack permission" in message
     assert "another-key-than-that" not in message
 
 

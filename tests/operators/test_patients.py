@@ -406,7 +406,9 @@ def test_settings_that_cannot_work_are_no_reason_to_retry(
 def test_rejected_records_are_no_reason_to_retry(box, run_task, people):
     run = run_task(upsert([*people(2), {"code": "bad"}]))
     assert run.state == "failed"
-    assert "1 of 3 records were rejected" in str(run.error)
+    assert str(run.error).splitlines()[0] == (
+        "More rejects than `max_rejects` (0). 2 upserted, 0 unsettled, 1 rejected."
+    )
     assert len(box.patients) == 2, "the good ones are served"
 
 
@@ -430,7 +432,9 @@ def test_a_mediquo_that_is_down_is_a_reason_to_retry(box, run_task, people):
     assert type(error).__name__ == "ServerError"
     assert error.status // 100 == 5
     assert (error.report.read, error.report.unsettled) == (1, 1)
-    assert [each["exc_type"] for each in logged_exceptions(run)] == ["ServerError"]
+    (logged,) = logged_exceptions(run)
+    assert logged["exc_type"] == "ServerError"
+    assert len(logged["exc_value"].splitlines()[0]) < 120
 
 
 def test_a_callback_gets_the_ledger_of_too_many_rejects(box, run_task, people):
@@ -452,6 +456,7 @@ def test_the_message_of_a_failure_is_logged_once(box, connect, run_task, people)
     (logged,) = logged_exceptions(run)
     assert logged["exc_type"] == "AirflowFailException"
     assert logged["exc_value"].count("Check the API key (Login)") == 1
+    assert len(logged["exc_value"].splitlines()[0]) < 120
 
 
 @pytest.mark.parametrize(
@@ -684,7 +689,7 @@ def test_rejects_go_to_an_object_store_too(box, run_task, people, s3_bucket, mon
         run = run_task(task, try_number=try_number)
         assert run.state == "failed"
         name = f"clinic/manual__2026-01-02/upsert--1-{try_number}.jsonl"
-        assert f"Written down, a line a record: {folder}/{name}" in str(run.error)
+        assert f"Reject report: {folder}/{name}" in str(run.error)
     with closing(s3_bucket.client()) as client:
         found = client.list_objects_v2(Bucket=s3_bucket.bucket, Prefix="rejects/")["Contents"]
         assert [each["Key"].rpartition("/")[0] for each in found] == [
@@ -702,7 +707,5 @@ def test_a_store_that_is_not_there_ends_it_before_anything_is_sent(
         "AIRFLOW_CONN_NO_STORE", s3.json(extra={"endpoint_url": "http://127.0.0.1:9"})
     )
     run = run_task(upsert(people(3), rejects_path="s3://no_store@bucket/rejects"))
-    assert "`rejects_path`: nothing can be written in s3://no_store@bucket/rejects" in str(
-        run.error
-    )
+    assert "`rejects_path`: cannot write to s3://no_store@bucket/rejects" in str(run.error)
     assert box.counters.total == 0

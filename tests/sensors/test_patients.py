@@ -371,7 +371,7 @@ def test_a_timeout_of_a_mediquo_that_was_down_says_so(box, wait):
     box.settings.error_rate = 1
     run = wait(codes="m-1", timeout=LONG_ENOUGH)
     assert run.state == "failed"
-    assert "its side failed" in str(run.error)
+    assert "mediQuo had a server error" in str(run.error)
 
 
 def test_the_detail_of_a_skip_is_in_the_log(box, wait):
