@@ -11,7 +11,7 @@ import pytest
 
 import airflow_provider_mediquo
 from airflow_provider_mediquo.api import errors, text
-from airflow_provider_mediquo.api.client import client, request, settings, transport
+from airflow_provider_mediquo.api.client import client, request, retry, settings, transport
 from airflow_provider_mediquo.api.patients import fields, limits, meta, schema
 from airflow_provider_mediquo.api.patients.fields import RULES
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
@@ -263,7 +263,7 @@ LIMITS = {
     "rows in the first fetch": sql._FIRST,
     "rows per fetch": sql._AT_ONCE,
     "size of a fetch, if every row were as long as the longest recent one": (sql.MAX_BATCH_BYTES),
-    "seconds to connect, and again for the TLS handshake": client._CONNECT_TIMEOUT,
+    "seconds to connect, and again for the TLS handshake": retry.DEFAULT_RETRY.connect_timeout,
     "seconds to send a request": settings.DEFAULT_TIMEOUT,
     "seconds for a response, from sending the request to the last byte": settings.DEFAULT_TIMEOUT,
     "seconds that `timeout` may be set to": settings.MAX_TIMEOUT,

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scripts.local_airflow import end_in_order
+from dev.local_airflow import stop_cleanly_on_signals
 
 TIMEOUT = 20  # seconds, for a process that was told to end
 
@@ -16,7 +16,7 @@ TIMEOUT = 20  # seconds, for a process that was told to end
 @pytest.fixture(scope="session", autouse=True)
 def orderly_end() -> None:
     """Stop what was started also when the tests are told to end."""
-    end_in_order()
+    stop_cleanly_on_signals()
 
 
 @pytest.fixture(scope="session")

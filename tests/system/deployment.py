@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from scripts.local_airflow import EXAMPLES, Airflow, free_port
+from dev.local_airflow import EXAMPLES, Airflow, free_port
 from tests.support.services import Database
 
 PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
 from airflow_provider_mediquo.sandbox import Sandbox
-from scripts.local_airflow import EXAMPLES, Airflow, free_port, running_standalone
+from dev.local_airflow import EXAMPLES, Airflow, free_port, running_standalone
 
 TIMEOUT = 60_000  # milliseconds, for anything on a page
 NAME = "mediquo_default"

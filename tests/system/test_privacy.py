@@ -25,7 +25,7 @@ from cryptography.fernet import Fernet
 
 from airflow_provider_mediquo.sandbox import Sandbox
 from airflow_provider_mediquo.sandbox.model.service import Refusal
-from scripts.local_airflow import free_port
+from dev.local_airflow import free_port
 from tests.project.test_docs import read, section
 from tests.system import canaries
 from tests.system.canaries import CODE, LEAK, OWN_PATIENT, PATH, PATIENT

@@ -27,7 +27,7 @@ _SUMMARIES: tuple[tuple[type[MediquoError], str, str], ...] = (
     (errors.ServerError, "mediQuo is failing", AGAIN),
     (errors.UnreachableError, "mediQuo not reachable", AGAIN),
     (errors.SourceError, "source not readable", AGAIN),
-    (errors.StoppedError, "task killed", AGAIN),
+    (errors.StoppedError, "the task was killed", AGAIN),
 )
 
 
@@ -85,7 +85,9 @@ class RunOutcome:
 
     def _text(self, what: str, advice: str, details: str) -> str:
         report, status = self.ledger.report, self.ledger.stats.last_bad_status
-        lines = [f"{what} {report}. {advice}".rstrip(), details]
+        lines = [f"{what} {report}. {advice}".rstrip()]
+        if details not in what:
+            lines.append(details)
         if kinds := self.problems():
             lines.append(f"Most frequent: {kinds}.")
         if report.rejects_path:
