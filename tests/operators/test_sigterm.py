@@ -50,7 +50,7 @@ def test_it_ends_a_wait_for_mediquo_at_once(box, run_task, people, fault):
         run = run_task(members().operator)
     assert time.monotonic() - started < 10
     assert run.state == "up_for_retry"
-    assert "Stopped: task killed. 0 upserted, 3 unsettled, 0 rejected." in str(run.error)
+    assert "Stopped: the task was killed. 0 upserted, 3 unsettled, 0 rejected." in str(run.error)
     assert closed == [True]
 
 
