@@ -110,7 +110,7 @@ def test_a_wrong_key_is_told_to_be_wrong(box, connect, key):
     connect(box, **{key: "another-key-than-that"})
     works, message = MediquoHook().test_connection()
     assert not works
-    assert "invalid keys" in message
+    assert "invalid keys, or they lack permission" in message
     assert "another-key-than-that" not in message
 
 

@@ -310,7 +310,8 @@ def test_columns_that_cannot_be_patients(warehouse, box, transfer, run_task, sql
     run = run_task(transfer(sql, columns=columns))
     assert run.state == "failed", "no retry heals it"
     assert says in str(run.error)
-    assert "0 upserted, 0 unsettled, 0 rejected. Fix the source." in str(run.error)
+    words = "Stopped: invalid source. 0 upserted, 0 unsettled, 0 rejected. Fix the source."
+    assert str(run.error).splitlines()[0] == words
     assert "canary" not in str(run.error)
     assert box.counters.total == 0
 
