@@ -179,7 +179,9 @@ def no_value_is_told(run: Run) -> None:
 
 def it_says_what_to_do(run: Run) -> None:
     if isinstance(run.error, MediquoError):
-        assert f"{run.report}. Safe to run again." in str(run.error).splitlines()[0]
+        first_line = str(run.error).splitlines()[0]
+        assert f"{run.report}." in first_line
+        assert ("Safe to run again." in first_line) is run.error.can_retry
 
 
 INVARIANTS = (
