@@ -271,7 +271,7 @@ def test_time_that_is_over_ends_a_look(box, run_task):
     codes = [f"m-{number}" for number in range(1000)]
     run = run_task(MediquoPatientSensor(task_id="wait", codes=codes, timeout=1))
     assert type(run.error).__name__ == "AirflowSensorTimeout"
-    assert "the last look was cut short: there was no time to check the other codes" in str(
+    assert "the last check was incomplete: there was no time to check the other codes" in str(
         run.error
     )
     assert 0 < box.counters.total < 10
