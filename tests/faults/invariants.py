@@ -8,12 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_mediquo.api.errors import MediquoError
+from airflow_provider_mediquo.api.errors import (
+    MediquoError,
+    RateLimitedError,
+    ServerError,
+    StoppedError,
+    UnreachableError,
+)
 from airflow_provider_mediquo.api.report import UploadReport
 from tests.faults.child import MINUTE
 from tests.faults.members import CANARY, Source, as_shown
 from tests.support.carried import texts_of
 from tests.support.gateway import Seen
+
+PASSING = (RateLimitedError, ServerError, StoppedError, UnreachableError)
+"""The errors that a retry may cure."""
 
 SHARE = 0.8
 """Of the minute in which requests are counted: they are seen a little later than they leave."""
