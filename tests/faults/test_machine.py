@@ -332,7 +332,7 @@ class Uploads(RuleBasedStateMachine):
             "refused alone": bool(run.report.refused and len(run.upserts) > 2),
             "attempts used up": bool(run.report.unsettled and not run.report.stopped_because),
             "no answer": isinstance(run.error, UnreachableError),
-            "mediQuo down": "in a row" in str(run.report.stopped_because),
+            "mediQuo down": "consecutive chunks" in str(run.report.stopped_because),
             "accepted twice": any(count > 1 for count in run.accepted.values()),
             "certain": bool(arrived),
             "restarts that forgot somebody": bool(forgotten),

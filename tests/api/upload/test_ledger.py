@@ -28,6 +28,11 @@ def opened(ledger, count, *, has_plan=True):
 def test_each_outcome_has_a_count_of_its_own(ledger):
     """Different numbers of each, so that no two can be swapped."""
     opened(ledger, 6)
+    for _ in range(12):
+        ledger.next_row()
+        ledger.skip()
+    for _ in range(13):
+        ledger.omit(1, {"code": "m-1"}, {"email": "email"}, None)
     ledger.accept(opened(ledger, 1) + opened(ledger, 2, has_plan=False), None)
     for record in opened(ledger, 4):
         ledger.refuse(record, 422, {"email"})
@@ -41,14 +46,16 @@ def test_each_outcome_has_a_count_of_its_own(ledger):
         ledger.stats.add_retry()
     report = ledger.close(11.0)
     assert {name: report.as_dict()[name] for name in report.counts()} == {
-        "read": 33,
+        "read": 45,
         "upserted": 3,
+        "skipped": 12,
         "rejected": 19,
         "unsettled": 11,
         "invalid": 7,
         "duplicate": 8,
         "refused": 4,
         "without_plan": 2,
+        "omitted": 13,
         "requests": 9,
         "retries": 10,
         "throttled_seconds": 0.0,
