@@ -14,10 +14,15 @@ class ColumnMapping:
     """Checks the columns of a source, or of one file after the other.
 
     :param columns: name in the source -> field of a patient, or None to drop it.
+    :param is_transformed: whether `transform` makes patients of the records: then the columns can
+        have any names.
     """
 
-    def __init__(self, columns: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self, columns: Mapping[str, str | None] | None = None, *, is_transformed: bool = False
+    ) -> None:
         self.columns = columns or {}
+        self._is_transformed = is_transformed
         self._had_plan: bool | None = None  # nothing was read yet
 
     def fields(self, names: Sequence[str]) -> list[str | None]:
@@ -33,6 +38,8 @@ class ColumnMapping:
 
         :param source: what has these columns, for the error.
         """
+        if self._is_transformed:
+            return
         problem = self._lost(names) or self._wrong(names)
         if problem:
             raise InvalidPatientsError(f"{source} has {problem}")
