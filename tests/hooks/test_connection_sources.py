@@ -25,7 +25,7 @@ API_KEY, SECRET_KEY = f"{ODD}1", f"{ODD}2"
 EXTRA = {"requests_per_minute": 1200, "timeout": 12, "verify": False}
 FLAT = "requests_per_minute=1200&timeout=12&verify=false"
 
-# Answers lines of JSON: the arguments of `airflow`, or the connection that a hook shall use.
+# Answers lines of JSON: the arguments of `airflow`, or the connection that a hook uses.
 AIRFLOW = """
 import contextlib, io, json, os, sys
 from airflow.cli import cli_parser

@@ -409,7 +409,7 @@ def test_rejected_records_are_no_reason_to_retry(box, run_task, people):
     assert str(run.error).splitlines()[0] == (
         "More rejects than `max_rejects` (0). 2 upserted, 0 unsettled, 1 rejected."
     )
-    assert len(box.patients) == 2, "the good ones are served"
+    assert len(box.patients) == 2, "valid records are sent"
 
 
 def test_nobody_is_unsubscribed_by_accident(box, run_task, people):

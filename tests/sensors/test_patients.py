@@ -319,14 +319,14 @@ def test_what_are_no_codes_are_none(box, run_task, codes):
     assert "`codes` must be a code or a list of codes" in str(run.error)
 
 
-@pytest.mark.parametrize("codes", [["m-1", "m-2"], ["m-1", "nobody"]])
+@pytest.mark.parametrize("codes", [["m-1", "m-2", "m-3"], ["m-1", "nobody", "m-3"]])
 def test_a_timeout_of_0_is_one_complete_look(box, write, wait, codes):
-    write(patient("m-1"), patient("m-2"))
-    box.settings.latency = 0.05
+    write(patient("m-1"), patient("m-2"), patient("m-3"))
+    box.settings.latency = 0.6  # so that it takes longer than the shortest look may
     run = wait(codes=codes, timeout=0)
     assert run.state == ("success" if codes[1] == "m-2" else "failed")
     assert run.waited == 0
-    assert box.counters.requests["get"].total() == 2
+    assert box.counters.requests["get"].total() == 3
     if run.error:
         assert type(run.error).__name__ == "AirflowSensorTimeout"
         assert str(run.error).splitlines()[1] == "Not visible yet: 1; not found: nobody"
