@@ -260,8 +260,8 @@ LIMITS = {
     "a batch of Parquet rows, if every text were as long as the longest in the row group": (
         parquet_reader.MAX_UNPACKED_BYTES
     ),
-    "rows in the first fetch": sql._FIRST,
-    "rows per fetch": sql._AT_ONCE,
+    "rows in the first fetch": sql._FIRST_BATCH,
+    "rows per fetch": sql._MAX_BATCH,
     "size of a fetch, if every row were as long as the longest recent one": (sql.MAX_BATCH_BYTES),
     "seconds to connect, and again for the TLS handshake": retry.DEFAULT_RETRY.connect_timeout,
     "seconds to send a request": settings.DEFAULT_TIMEOUT,

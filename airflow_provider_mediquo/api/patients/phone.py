@@ -7,8 +7,9 @@ import re
 from airflow_provider_mediquo.api.patients.words import INVISIBLE
 
 _GAP = r"[ ().\-/]*"
-_PLAIN_NUMBER = re.compile(r"\+[1-9](?:[ -]?[0-9]){6,14}")  # most are written so
-_INTERNATIONAL = re.compile(rf"\(?(?:\+[ (]*|00{_GAP})[1-9](?:{_GAP}[0-9]){{6,14}}{_GAP}")
+_MORE_DIGITS = "{6,14}"  # after the first one
+_PLAIN_NUMBER = re.compile(rf"\+[1-9](?:[ -]?[0-9]){_MORE_DIGITS}")  # most are written so
+_INTERNATIONAL = re.compile(rf"\(?(?:\+[ (]*|00{_GAP})[1-9](?:{_GAP}[0-9]){_MORE_DIGITS}{_GAP}")
 _NATIONAL = re.compile(rf"\(?(?!00)[0-9](?:{_GAP}[0-9])*{_GAP}")
 _OTHER_SPACES = "\t\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _OTHER_HYPHENS = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
