@@ -100,7 +100,7 @@ def test_what_a_full_disk_does_not_take_is_logged_all_of_it(caplog):
 def test_a_folder_that_cannot_be_is_an_error_before_anything_is_read(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MediquoError, match="`rejects_path`"):
-        RejectLog(LocalFile(tmp_path / "file" / "x.jsonl")).__enter__()
+        RejectLog(LocalFile(tmp_path / "file" / "x.jsonl")).check()
 
 
 def test_without_rejects_there_is_no_folder_either(tmp_path):
