@@ -257,7 +257,7 @@ def test_three_hundred_records_in_a_row_that_break_a_rule_stop_it(box, client, u
     assert "300 consecutive records are invalid" in str(run.error)
     assert "renamed" in str(run.error)
     assert not run.error.can_retry
-    assert "first_name must be there and not blank (300)" in str(run.error)
+    assert "first_name must be present and not blank (300)" in str(run.error)
     assert run.source.pulled == 1800
     assert len(box.patients) == run.report.upserted == 1500
 
