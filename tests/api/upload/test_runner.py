@@ -888,7 +888,7 @@ def test_the_first_line_says_what_happened_what_is_there_and_what_to_do(
     assert len(run.first_line) < 120
     rest = str(run.error).splitlines()[1:]
     assert "3 consecutive chunks had no final answer from 127.0.0.1" in rest[0]
-    assert any("code came before in this run" in line for line in rest)
+    assert any("code came earlier in this run" in line for line in rest)
     assert any(str(run.path) in line for line in rest)
     assert any("503" in line for line in rest)
 
