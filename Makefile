@@ -15,6 +15,10 @@ RELEASE := .venv-release
 UV := .venv-uv/bin
 BENCHMARKS := bench-check bench-memory bench-peers bench-limit bench-workers bench-soak
 
+# More processes than the two cores of a small machine: the tests wait more than they work. A file
+# stays in one process, for what its tests share; conftest.py says which files begin.
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
+
 .PHONY: help demo playground test test-system screenshots services lint lock audit versions matrix bench $(BENCHMARKS) docs dist clean uv
 help:
 	@echo "make demo      the nightly example in a real Airflow, against a mediQuo on this machine"
@@ -40,7 +44,7 @@ playground: $(VENV)/installed-playground
 	@$(BIN)/python -m scripts.playground
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadscope --ignore=tests/system
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/system
 
 test-system: $(VENV)/installed-system
 	MEDIQUO_TEST_REQUIRE_SERVICES=1 $(BIN)/python -m pytest tests/system $(ARGS)

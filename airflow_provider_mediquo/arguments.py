@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -85,6 +85,10 @@ class UpsertArguments(MediquoArguments, total=False):
     columns: Mapping[str, str | None] | None
     chunk_size: int | str
     max_in_flight: int | str
+    transform: Callable[[Any], Any] | None
+    omit_invalid: bool
+    phone_region: str | None
+    min_records: int | str
 
 
 class SensorArguments(TaskArguments, total=False):

@@ -4,7 +4,9 @@ mypy checks this file. It complains about a `type: ignore` that no longer hides 
 """
 
 import inspect
+import re
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -34,6 +36,14 @@ OPTIONS = {option.name for option in fields(UploadOptions)}
 def parameters(function: Any) -> dict[str, inspect.Parameter]:
     found = inspect.signature(function).parameters
     return {name: found[name] for name in found if name not in ("self", "args", "kwargs")}
+
+
+def documented_default(page: str, name: str) -> str:
+    """The last cell of the name's row, up to a colon."""
+    text = (Path(__file__).parents[1] / "docs" / page).read_text(encoding="utf-8")
+    row = re.search(rf"^\| `{name}` \|.*\| ([^|]+) \|$", text, re.MULTILINE)
+    assert row, name
+    return row[1].partition(":")[0].strip("`")
 
 
 def mypy_accepts_options_and_arguments_of_airflow() -> None:
@@ -73,6 +83,18 @@ def test_each_option_has_the_same_default_at_the_hook_and_at_an_operator() -> No
     of_operators = parameters(MediquoUpsertBaseOperator.__init__)
     for option in fields(UploadOptions):
         assert of_operators[option.name].default == option.default, option.name
+
+
+@pytest.mark.parametrize("option", fields(UploadOptions), ids=lambda option: option.name)
+def test_the_docs_give_exactly_that_default(option: Any) -> None:
+    default = "none" if option.default is None else str(option.default)
+    assert documented_default("operators.md", option.name) == default
+
+
+@pytest.mark.parametrize("name", ["mediquo_conn_id", "poke_interval", "timeout"])
+def test_the_docs_give_exactly_that_default_of_the_sensor(name: str) -> None:
+    default = parameters(MediquoPatientSensor.__init__)[name].default
+    assert documented_default("sensor.md", name) == str(default)
 
 
 @pytest.mark.parametrize(

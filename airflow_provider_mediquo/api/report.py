@@ -15,8 +15,8 @@ class Rejection:
 
     :param row: its position in the source, from 1.
     :param code: None where the code itself is invalid.
-    :param refused_by: `schema`, `duplicate`, `mediquo`; or `unsettled`, which is no refusal: there
-        was no final answer, and the next run sends it again.
+    :param refused_by: `schema`, `duplicate`, `mediquo`; or `unsettled`: there was no final answer,
+        and the next run sends it again; or `omitted`: it was sent without these fields.
     :param problems: field -> rule (see `fields.RULES`).
     :param status: of mediQuo's answer.
     :param place: file and line, where the source is files.
@@ -40,14 +40,16 @@ class Rejection:
 
 @dataclass
 class UploadReport:
-    """The ledger: `read = upserted + rejected + unsettled`, always.
+    """The ledger: `read = upserted + skipped + rejected + unsettled`, always.
 
     :param read: records that came from the source.
     :param upserted: records that mediQuo accepted.
+    :param skipped: records that `transform` left out.
     :param invalid: records that break a rule of the schema.
     :param duplicate: records whose code came before in this run.
     :param refused: records that mediQuo refused.
     :param without_plan: upserted records without a plan, whose patients are unsubscribed now.
+    :param omitted: upserted records that were sent without an invalid field.
     :param requests: requests sent, including retries.
     :param retries: attempts that repeat one without an answer; a 429 is not an attempt.
     :param throttled_seconds: how long nothing could be sent because of the rate limit.
@@ -59,10 +61,12 @@ class UploadReport:
 
     read: int = 0
     upserted: int = 0
+    skipped: int = 0
     invalid: int = 0
     duplicate: int = 0
     refused: int = 0
     without_plan: int = 0
+    omitted: int = 0
     requests: int = 0
     retries: int = 0
     throttled_seconds: float = 0.0
@@ -79,19 +83,21 @@ class UploadReport:
     @property
     def unsettled(self) -> int:
         """Records that are not confirmed: not sent, or no final answer."""
-        return self.read - self.upserted - self.rejected
+        return self.read - self.upserted - self.skipped - self.rejected
 
     def as_dict(self) -> dict[str, Any]:
         """Return the ledger as an upsert operator returns it."""
         return {
             "read": self.read,
             "upserted": self.upserted,
+            "skipped": self.skipped,
             "rejected": self.rejected,
             "unsettled": self.unsettled,
             "invalid": self.invalid,
             "duplicate": self.duplicate,
             "refused": self.refused,
             "without_plan": self.without_plan,
+            "omitted": self.omitted,
             "requests": self.requests,
             "retries": self.retries,
             "throttled_seconds": round(self.throttled_seconds, 3),

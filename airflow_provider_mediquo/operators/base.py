@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_mediquo.api.upload.options import UploadOptions
     from airflow_provider_mediquo.arguments import MediquoArguments, TaskArguments
 
-_LIMITS = ("max_rejects", "max_without_plan", "chunk_size", "max_in_flight")
+_LIMITS = ("max_rejects", "max_without_plan", "chunk_size", "max_in_flight", "min_records")
 
 
 class MediquoOperator(BaseOperator):
@@ -52,8 +52,7 @@ class MediquoOperator(BaseOperator):
 class MediquoUpsertBaseOperator(MediquoOperator, ABC):
     """Base of all upserts: sends the patients that `read_patients` returns.
 
-    The limits (`max_rejects`, `max_without_plan`, `chunk_size`, `max_in_flight`) can be templates,
-    such as `"{{ params.max_rejects }}"`.
+    The limits (numbers) can be templates, such as `"{{ params.max_rejects }}"`.
 
     :param mediquo_conn_id: ID of a connection of type `mediquo`.
     :param max_rejects: how many rejected records are tolerated: a count (`10`) or a fraction of
@@ -68,6 +67,12 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
     :param columns: renames columns: `{"member_id": "code"}`; None drops a column.
     :param chunk_size: patients per request, 1 to 100.
     :param max_in_flight: concurrent requests, 1 to 64.
+    :param transform: a function, record -> record, called before `columns` is applied. None leaves
+        the record out; an exception rejects this record alone.
+    :param omit_invalid: send a record without an optional field that breaks a rule.
+    :param phone_region: a country code such as `ES`: phone numbers are read as people there write
+        them, and sent as E.164. Needs the extra `[phone]`.
+    :param min_records: the task fails if the source has fewer records.
     """
 
     template_fields: Sequence[str] = (*MediquoOperator.template_fields, "rejects_path", *_LIMITS)
@@ -81,6 +86,10 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         columns: Mapping[str, str | None] | None = None,
         chunk_size: int | str = 100,
         max_in_flight: int | str = 10,
+        transform: Callable[[Any], Any] | None = None,
+        omit_invalid: bool = False,
+        phone_region: str | None = None,
+        min_records: int | str = 0,
         **kwargs: Unpack[MediquoArguments],
     ) -> None:
         super().__init__(**kwargs)
@@ -90,6 +99,10 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         self.columns = columns
         self.chunk_size = chunk_size
         self.max_in_flight = max_in_flight
+        self.transform = transform
+        self.omit_invalid = omit_invalid
+        self.phone_region = phone_region
+        self.min_records = min_records
 
     @abstractmethod
     def read_patients(self, context: Context) -> Iterable[Any]:
@@ -131,6 +144,9 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         options: Any = {
             "rejects_path": none_if_rendered(self.rejects_path),
             "columns": self.columns,
+            "transform": self.transform,
+            "omit_invalid": self.omit_invalid,
+            "phone_region": self.phone_region,
             **{name: _rendered_number(getattr(self, name)) for name in _LIMITS},
         }
         try:

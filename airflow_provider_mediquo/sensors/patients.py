@@ -36,7 +36,7 @@ _GRACE = timedelta(minutes=1)
 """How late a triggerer may be before the scheduler ends the wait."""
 
 _MIN_FIRST_LOOK = 1.0
-"""Seconds that a deferrable sensor may use on the worker, even with a shorter `poke_interval`."""
+"""Seconds. So that a sensor looks at least once, however short its `timeout` or `poke_interval`."""
 
 
 class MediquoPatientSensor(BaseSensorOperator):
@@ -80,25 +80,27 @@ class MediquoPatientSensor(BaseSensorOperator):
         self.mediquo_conn_id = mediquo_conn_id
         self.deferrable = deferrable
         self._until = math.inf
+        self._is_asleep = False  # between two checks
 
     def execute(self, context: Context) -> None:
         """Wait on the worker, or check once and wait in the triggerer."""
-        now = time.monotonic()
         with fail_without_retry(), closing(self._poller):
             if not self.deferrable or not self.timeout:
-                self._until = now + (self.timeout or math.inf)
+                self._limit_look(self.timeout or math.inf)
                 self._wait_here(context)
                 return
             # The triggerer can check the rest: free the worker soon.
-            self._until = now + min(self.timeout, max(self.poke_interval, _MIN_FIRST_LOOK))
+            self._limit_look(min(self.timeout, self.poke_interval))
             if not self.poke(context):
                 self._defer()
 
     def poke(self, context: Context) -> bool:
         """Check once."""
+        self._is_asleep = False
         if self._poller.look(self._until):
             return True
         self.log.info("%s", self._poller)
+        self._is_asleep = True
         return False
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> None:
@@ -106,8 +108,14 @@ class MediquoPatientSensor(BaseSensorOperator):
         read_event(event)
 
     def on_kill(self) -> None:
-        """Stop the request in progress."""
+        """Stop the request in progress, or the sleep until the next one.
+
+        A signal handler calls it, so what it raises ends the sleep.
+        """
         self._hook.stop()
+        if self._is_asleep:
+            self._is_asleep = False
+            raise _stopped()
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -122,12 +130,17 @@ class MediquoPatientSensor(BaseSensorOperator):
                 failure = self._failure_of_trigger(error)
             raise failure
 
+    def _limit_look(self, seconds: float) -> None:
+        self._until = time.monotonic() + max(seconds, _MIN_FIRST_LOOK)
+
     def _wait_here(self, context: Context) -> None:
         detailed = None
         try:
             super().execute(context)
         except (AirflowSensorTimeout, AirflowSkipException) as error:
             detailed = type(error)(f"{error}\n{self._poller}")
+        finally:
+            self._is_asleep = False
         if detailed:
             raise detailed
 
@@ -210,3 +223,9 @@ def _listed(codes: Any) -> list[Any]:
             f"`codes` must be a code or a list of codes, not a {type(codes).__name__}."
         )
     return found
+
+
+def _stopped() -> Exception:
+    from airflow_provider_mediquo.api.errors import StoppedError
+
+    return StoppedError("Stopped between two checks. Safe to run again.")

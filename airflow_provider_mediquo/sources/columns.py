@@ -19,10 +19,15 @@ class ColumnMapping:
     """Checks the columns of a source, or of several files.
 
     :param columns: name in the source -> field of a patient, or None to drop the column.
+    :param is_transformed: whether `transform` makes patients of the records: then the columns can
+        have any names.
     """
 
-    def __init__(self, columns: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self, columns: Mapping[str, str | None] | None = None, *, is_transformed: bool = False
+    ) -> None:
         self.columns = columns or {}
+        self._is_transformed = is_transformed
         self._had_plan: bool | None = None  # of the files before; None: there was no file yet
 
     def fields(self, names: Sequence[str]) -> list[str | None]:
@@ -38,6 +43,8 @@ class ColumnMapping:
 
         :param source: the file or statement, for the message.
         """
+        if self._is_transformed:
+            return
         problem = self._missing(names) or self._wrong(names)
         if problem:
             raise InvalidPatientsError(f"{source} has {problem}")

@@ -77,7 +77,8 @@ class FileToMediquoOperator(MediquoUpsertBaseOperator):
         from airflow_provider_mediquo.sources.files.reader import FileReadOptions
 
         try:
-            return FileReadOptions(ColumnMapping(self.columns), self.encoding, self.delimiter)
+            mapping = ColumnMapping(self.columns, is_transformed=self.transform is not None)
+            return FileReadOptions(mapping, self.encoding, self.delimiter)
         except ValueError as error:
             problem = str(error)
         raise AirflowFailException(problem)

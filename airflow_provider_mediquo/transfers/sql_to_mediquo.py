@@ -57,7 +57,7 @@ class SqlToMediquoOperator(MediquoUpsertBaseOperator):
         from airflow_provider_mediquo.sources.columns import ColumnMapping
         from airflow_provider_mediquo.sources.sql import Rows
 
-        header = ColumnMapping(self.columns)
+        header = ColumnMapping(self.columns, is_transformed=self.transform is not None)
         return Rows(
             self._database,
             self.sql,

@@ -18,7 +18,7 @@ CODES = [*(f"m-{number}" for number in range(15)), "a/b", "%2F", "é 1", "...", 
 _FIELDS = {
     "last_name": [None, f"{CANARY} Byron", f"{CANARY} Ó"],
     "gender": ["male", "female", None],
-    "birth_date": ["1980-02-29", "1815-12-10", None],
+    "birth_date": ["1980-02-29", "1915-12-10", None],
     "tax_id": [f"{CANARY}-1", f"{CANARY}-2", None],
     "email": [f"{CANARY}@example.com", f"{CANARY}.2@example.com", None],
     "phone": ["+447700900123", "+447700900456", None],

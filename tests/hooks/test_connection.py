@@ -402,6 +402,24 @@ def test_a_url_that_cannot_work_is_refused(settings, fields, words):
         settings(**fields)
 
 
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("mediquo://key:secret@[2001:db8::1]:8443/v1", "https://[2001:db8::1]:8443/v1"),
+        ("mediquo://key:secret@[2001:db8::1]/v1", "https://[2001:db8::1]/v1"),
+        ("mediquo://key:secret@[::1]:8443", "https://[::1]:8443"),
+        ({"host": "2001:db8::1"}, "https://[2001:db8::1]"),
+        ({"host": "[2001:db8::1]/v1", "port": 8443}, "https://[2001:db8::1]:8443/v1"),
+        ({"host": "2001:db8::1/v1", "port": 8443}, "https://[2001:db8::1]:8443/v1"),
+        ({"host": "https://[2001:db8::1]:8443/v1"}, "https://[2001:db8::1]:8443/v1"),
+    ],
+)
+def test_an_ipv6_address_may_be_the_host(settings, given, url):
+    read = settings(given) if isinstance(given, str) else settings(**given)
+    assert read.base_url == url
+    assert read.host in ("2001:db8::1", "::1")
+
+
 # --- the extra ------------------------------------------------------------------------------------
 
 
@@ -411,7 +429,7 @@ def test_without_an_extra_the_defaults_hold(settings):
     assert (read.verify, read.allow_http) == (True, False)
 
 
-@pytest.mark.parametrize("blank", [None, ""])
+@pytest.mark.parametrize("blank", [None, "", " ", "\t\n "])
 def test_what_is_left_blank_in_the_form_is_the_default(settings, blank):
     names = ("requests_per_minute", "timeout", "verify", "allow_http")
     read = settings(extra=dict.fromkeys(names, blank))

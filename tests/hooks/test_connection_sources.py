@@ -25,7 +25,7 @@ API_KEY, SECRET_KEY = f"{ODD}1", f"{ODD}2"
 EXTRA = {"requests_per_minute": 1200, "timeout": 12, "verify": False}
 FLAT = "requests_per_minute=1200&timeout=12&verify=false"
 
-# Answers lines of JSON: the arguments of `airflow`, or the connection that a hook shall use.
+# Answers lines of JSON: the arguments of `airflow`, or the connection that a hook uses.
 AIRFLOW = """
 import contextlib, io, json, os, sys
 from airflow.cli import cli_parser
@@ -260,7 +260,7 @@ def test_the_command_line_tells_that_a_connection_works(add, airflow, box):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"password": "wren"}, "invalid keys"),
+        ({"password": "wren"}, "invalid keys, or they lack permission"),
         ({"password": ""}, "it lacks the Secret key (Password)"),
         ({"login": f"{API_KEY}\n"}, "the API key (Login) has white space around it"),
         ({"host": "http://127.0.0.1:1/v1"}, "No answer from 127.0.0.1"),

@@ -151,6 +151,12 @@ def test_the_run_over_shards(bag, start_box, run_dag, postgres_database, monkeyp
     assert len(box.patients) == 250
 
 
+def test_no_more_shards_run_at_once_than_there_are_shares_of_the_rate(bag):
+    upsert = bag.dags["mediquo_sharded"].get_task("upsert")
+    assert upsert.pool == "mediquo"
+    assert upsert.partial_kwargs["mediquo_conn_id"] == "mediquo_quarter"
+
+
 def test_the_classic_run(bag, box, run_dag):
     done = run_dag(bag.dags["mediquo_classic"])
     assert {state for state, _ in done.values()} == {"success"}

@@ -11,7 +11,7 @@ import pytest
 
 import airflow_provider_mediquo
 from airflow_provider_mediquo.api import errors, text
-from airflow_provider_mediquo.api.client import client, request, retry, settings, transport
+from airflow_provider_mediquo.api.client import http, request, retry, settings, transport
 from airflow_provider_mediquo.api.patients import fields, limits, meta, schema
 from airflow_provider_mediquo.api.patients.fields import RULES
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
@@ -267,7 +267,7 @@ LIMITS = {
     "seconds to send a request": settings.DEFAULT_TIMEOUT,
     "seconds for a response, from sending the request to the last byte": settings.DEFAULT_TIMEOUT,
     "seconds that `timeout` may be set to": settings.MAX_TIMEOUT,
-    "a response body": client.MAX_BODY_BYTES,
+    "a response body": http.MAX_BODY_BYTES,
     "a response, including everything around its body": transport.MAX_RESPONSE_BYTES,
     "nesting levels of the response's JSON": request.MAX_LEVELS,
     "seconds that a 429 may ask to pause": request.MAX_PAUSE,

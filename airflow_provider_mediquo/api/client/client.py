@@ -1,20 +1,16 @@
 """How operations are sent: headers, timeouts, retries, pauses.
 
-The only user of `requests`, with `session.py` and `transport.py`.
+What is sent over the wire is in `http.py`.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import threading
 import time
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-import requests
 import tenacity
 
+from airflow_provider_mediquo.api.client.http import Http
 from airflow_provider_mediquo.api.client.rate_limit import (
     SHARED_LIMITERS,
     RateLimiter,
@@ -24,17 +20,19 @@ from airflow_provider_mediquo.api.client.request import (
     Operation,
     RawResponse,
     Result,
+    Sending,
     read_result,
     retry_after,
     sent_at,
     whole_number,
 )
-from airflow_provider_mediquo.api.client.retry import DEFAULT_RETRY, RetryPolicy
-from airflow_provider_mediquo.api.client.session import (
-    clear_frames,
-    new_session,
-    problem_of_certificate,
+from airflow_provider_mediquo.api.client.retry import (
+    DEFAULT_RETRY,
+    RetryPolicy,
+    log_pause,
+    log_retry,
 )
+from airflow_provider_mediquo.api.client.session import clear_frames, problem_of_certificate
 from airflow_provider_mediquo.api.client.settings import Settings
 from airflow_provider_mediquo.api.client.stats import RequestStats
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
@@ -48,20 +46,6 @@ from airflow_provider_mediquo.api.errors import (
 )
 
 T = TypeVar("T")
-
-log = logging.getLogger(__name__)
-
-MAX_BODY_BYTES = 1 << 20  # of an answer; the longest documented one has 500
-_NO_PROXY = {"http": "", "https": ""}  # requests to this machine must not leave it
-
-
-@dataclass
-class _Sending(Generic[T]):
-    """An operation under way, over all its attempts."""
-
-    operation: Operation[T]
-    stats: RequestStats
-    first_left: float | None = None
 
 
 class MediquoClient:
@@ -85,8 +69,7 @@ class MediquoClient:
         self._limiters = limiters
         self._aborted = killed or StopFlag()
         self._stopping = StopFlag(self._aborted)
-        self._local = threading.local()
-        self._sessions: list[requests.Session] = []
+        self._http = Http(settings, self._retry.connect_timeout, self._aborted)
         self._base_url_verified = False  # mediQuo has answered there
 
     def __repr__(self) -> str:
@@ -106,15 +89,16 @@ class MediquoClient:
 
         :param attempts: default: those of the retry policy.
         """
+        what = f"{operation.method} {operation.endpoint}"
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(attempts or self._retry.attempts),
             wait=self._seconds_between,
             retry=tenacity.retry_if_exception_type((ServerError, UnreachableError)),
-            before_sleep=lambda state: _log_retry(operation, state),
+            before_sleep=lambda state: log_retry(what, state),
             sleep=self._sleep,
             reraise=True,
         )
-        return retrying(self._attempt, _Sending(operation, stats or RequestStats()))
+        return retrying(self._attempt, Sending(operation, stats or RequestStats()))
 
     def try_send(self, operation: Operation[T]) -> Result[T]:
         """Send it once, now.
@@ -130,7 +114,7 @@ class MediquoClient:
                 retry_after=seconds,
                 is_final=False,
             )
-        return self._send_once(_Sending(operation, RequestStats()))
+        return self._send_once(Sending(operation, RequestStats()))
 
     def limiter(self, operation: Operation[Any]) -> RateLimiter:
         """Return the rate limiter that the operation waits for."""
@@ -147,10 +131,9 @@ class MediquoClient:
 
     def close(self) -> None:
         """Close the connection of every thread."""
-        while self._sessions:
-            self._sessions.pop().close()
+        self._http.close()
 
-    def _attempt(self, sending: _Sending[T]) -> Result[T]:
+    def _attempt(self, sending: Sending[T]) -> Result[T]:
         if sending.first_left is not None:
             sending.stats.add_retry()
         while True:
@@ -161,7 +144,7 @@ class MediquoClient:
                 if error.is_final:
                     raise
 
-    def _acquire_slot(self, sending: _Sending[Any]) -> None:
+    def _acquire_slot(self, sending: Sending[Any]) -> None:
         """Wait until the rate limit allows one request, which must then leave."""
         operation = sending.operation
         limiter, limit = self.limiter(operation), self.settings.requests_per_minute
@@ -187,7 +170,7 @@ class MediquoClient:
         if self._stopping.is_set():
             raise _stopped()
 
-    def _send_once(self, sending: _Sending[T]) -> Result[T]:
+    def _send_once(self, sending: Sending[T]) -> Result[T]:
         operation, stats = sending.operation, sending.stats
         limiter, left = self.limiter(operation), time.monotonic()
         is_retry = sending.first_left is not None
@@ -209,7 +192,7 @@ class MediquoClient:
     def _receive(self, operation: Operation[Any], limiter: RateLimiter) -> RawResponse:
         response, problem, certificate = None, "", ""
         try:
-            response = self._request(operation)
+            response = self._http.request(operation)
         except BaseException as error:
             problem, certificate = type(error).__name__, problem_of_certificate(error)
             clear_frames(error)  # also of Airflow's timeout, wherever it strikes
@@ -223,37 +206,8 @@ class MediquoClient:
             raise self._unreachable(problem, certificate)
         return response
 
-    def _request(self, operation: Operation[Any]) -> RawResponse:
-        timeout = self.settings.timeout
-        with self._session().request(
-            operation.method,
-            self.settings.base_url + operation.path,
-            data=operation.body,
-            timeout=(min(self._retry.connect_timeout, timeout), timeout),
-            verify=self.settings.verify,
-            allow_redirects=False,
-            proxies=_NO_PROXY if self.settings.is_loopback else None,
-            stream=True,
-        ) as response:
-            # No encoding was asked for: a bomb is not unpacked, and its bytes are not JSON.
-            response.raw.headers.pop("Content-Encoding", None)
-            body = b""
-            for block in response.iter_content(1 << 14):
-                body += block
-                if len(body) > MAX_BODY_BYTES:
-                    break  # leaving closes the connection
-            body = body if len(body) <= MAX_BODY_BYTES else b""
-            return RawResponse(response.status_code, response.headers, body)
-
-    def _session(self) -> requests.Session:
-        if getattr(self._local, "process", None) != os.getpid():  # a fork has its parent's sockets
-            self._local.process = os.getpid()
-            self._local.session = new_session(self.settings, self._aborted)
-            self._sessions.append(self._local.session)
-        return self._local.session  # type: ignore[no-any-return]  # a thread's attributes are Any
-
     def _rate_limited(
-        self, sending: _Sending[Any], response: RawResponse, limiter: RateLimiter
+        self, sending: Sending[Any], response: RawResponse, limiter: RateLimiter
     ) -> RateLimitedError:
         operation, patience = sending.operation, self._retry.max_throttled_seconds
         asked = retry_after(response)
@@ -261,13 +215,7 @@ class MediquoClient:
         without_success, is_new = limiter.on_throttled(seconds)
         count = sending.stats.add_throttled()
         if is_new:
-            log.warning(
-                "mediQuo answered 429 to %s %s: pausing for %.0f s. Answers with 429 so far: %d.",
-                operation.method,
-                operation.endpoint,
-                seconds,
-                count,
-            )
+            log_pause(f"{operation.method} {operation.endpoint}", seconds, count)
         is_final = (
             seconds > patience
             or without_success >= patience
@@ -301,16 +249,3 @@ class MediquoClient:
 
 def _stopped() -> StoppedError:
     return StoppedError("Stopped before the request had its answer. Safe to run again.")
-
-
-def _log_retry(operation: Operation[Any], state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    reason = getattr(error, "status", None) or "no answer"
-    log.warning(
-        "%s %s: attempt %d failed (%s), next in %.1f s.",
-        operation.method,
-        operation.endpoint,
-        state.attempt_number,
-        reason,
-        state.upcoming_sleep,
-    )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from airflow_provider_mediquo.api.client.stats import RequestStats
 from airflow_provider_mediquo.api.errors import (
     AuthenticationError,
     ConnectionSettingsError,
@@ -61,6 +62,15 @@ class Result(Generic[T]):
 
     value: T | None
     sent_at: int | None
+
+
+@dataclass
+class Sending(Generic[T]):
+    """An operation under way, over all its attempts."""
+
+    operation: Operation[T]
+    stats: RequestStats
+    first_left: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import tenacity
+
+log = logging.getLogger(__name__)
 
 Backoff = Callable[[tenacity.RetryCallState], float]
 
@@ -30,3 +33,31 @@ class RetryPolicy:
 
 
 DEFAULT_RETRY = RetryPolicy()
+
+
+def log_retry(what: str, state: tenacity.RetryCallState) -> None:
+    """Log that an attempt failed, by its status alone.
+
+    :param what: method and endpoint.
+    """
+    error = state.outcome.exception() if state.outcome else None
+    log.warning(
+        "%s: attempt %d failed (%s), next in %.1f s.",
+        what,
+        state.attempt_number,
+        getattr(error, "status", None) or "no answer",
+        state.upcoming_sleep,
+    )
+
+
+def log_pause(what: str, seconds: float, count: int) -> None:
+    """Log that mediQuo asked to pause.
+
+    :param count: answers with 429 so far.
+    """
+    log.warning(
+        "%s: mediQuo answered 429, pausing for %.0f s. Answers with 429 so far: %d.",
+        what,
+        seconds,
+        count,
+    )

@@ -52,6 +52,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "phone": "must be 7 to 15 digits; only spaces and punctuation may separate them",
         "prefix": "must start with the country prefix: + or 00",
         "object": "must be a JSON object of at most 32 levels, with unique keys and without NUL",
+        "transform": "made `transform` fail; test the function with such a record",
         "duplicate": "came earlier in this run; the first valid record counts",
         "refused": "is refused by mediQuo",
         "lost": "is given here, but the first record with this code was sent without one",

@@ -74,6 +74,13 @@ _NAMES = frozenset(PATIENT_FIELDS)
 REQUIRED = frozenset(name for name, field in _PATIENT.fields.items() if field.required)
 """Fields that every patient has. Without them, the "names" of a source may be patient data."""
 
+_OPTIONAL = _NAMES - REQUIRED - {"plan"}  # leaving out the plan would unsubscribe
+
+
+def is_optional(problems: Mapping[str, str]) -> bool:
+    """Return whether a record may be sent without the fields that break a rule."""
+    return problems.keys() <= _OPTIONAL
+
 
 def check_patient(record: Any) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the patient to send, and the rules that the record breaks (field -> rule).

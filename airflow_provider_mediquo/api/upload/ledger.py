@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from airflow_provider_mediquo.api.client.stats import RequestStats
 from airflow_provider_mediquo.api.records import SourceLocation, ValidRecord
@@ -63,6 +64,23 @@ class Ledger:
         self._count(rejection)
         self._rejects.add(rejection)
         return rejection
+
+    def skip(self) -> None:
+        """Count a record that `transform` left out."""
+        with self._lock:
+            self.report.skipped += 1
+
+    def omit(
+        self,
+        row: int,
+        patient: Mapping[str, Any],
+        problems: Mapping[str, str],
+        location: SourceLocation | None,
+    ) -> None:
+        """Write down the fields that a record is sent without."""
+        with self._lock:
+            self.report.omitted += 1
+        self._rejects.add(Rejection(row, patient["code"], "omitted", problems, place=location))
 
     def lose_plan(self, rejection: Rejection) -> None:
         """Note a record with a plan whose code was sent without one."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypedDict
 
 from airflow_provider_mediquo.api.patients.limits import MAX_PATIENTS
+from airflow_provider_mediquo.api.patients.phone_region import check_region
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 
 HALF: Final = "half"
+Transform = Callable[[Any], Any]
+MAX_MIN_RECORDS = 1_000_000_000
 MAX_IN_FLIGHT = 64
 """More gains nothing: mediQuo's rate limit allows ten requests per second."""
 
@@ -24,6 +27,10 @@ class UploadArguments(TypedDict, total=False):
     columns: Mapping[str, str | None] | None
     chunk_size: int
     max_in_flight: int
+    transform: Transform | None
+    omit_invalid: bool
+    phone_region: str | None
+    min_records: int
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,13 @@ class UploadOptions:
     :param columns: column name -> patient field, or None to drop the column.
     :param chunk_size: patients per request, 1 to 100.
     :param max_in_flight: concurrent requests, 1 to 64.
+    :param transform: a function, record -> record, called before `columns` is applied. None leaves
+        the record out; an exception rejects this record alone.
+    :param omit_invalid: send a record without an optional field that breaks a rule, which leaves
+        that field alone in mediQuo. Never `plan`.
+    :param phone_region: a country code such as `ES`: phone numbers are read as people there write
+        them, and sent as E.164.
+    :param min_records: the run fails if the source has fewer records.
     """
 
     max_rejects: int | float = 0
@@ -48,6 +62,10 @@ class UploadOptions:
     columns: Mapping[str, str | None] | None = None
     chunk_size: int = MAX_PATIENTS
     max_in_flight: int = 10
+    transform: Transform | None = None
+    omit_invalid: bool = False
+    phone_region: str | None = None
+    min_records: int = 0
 
     def __post_init__(self) -> None:
         _check_limit("max_rejects", self.max_rejects)
@@ -58,6 +76,11 @@ class UploadOptions:
         if self.rejects_path is not None and not isinstance(self.rejects_path, str):
             raise ValueError("`rejects_path` must be a folder's path as a string")
         _check_columns(self.columns)
+        if self.transform is not None and not callable(self.transform):
+            raise ValueError("`transform` must be a function: record -> record or None")
+        _check_count("min_records", self.min_records, MAX_MIN_RECORDS, least=0)
+        if self.phone_region is not None:
+            check_region(self.phone_region)
 
     def rename(self, record: Any) -> tuple[Any, dict[str, str]]:
         """Return the record with its columns renamed, and the fields that would appear twice."""
@@ -109,6 +132,6 @@ def _check_limit(name: str, limit: object) -> None:
         )
 
 
-def _check_count(name: str, count: object, most: int) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
-        raise ValueError(f"`{name}` must be a whole number from 1 to {most}")
+def _check_count(name: str, count: object, most: int, least: int = 1) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or not least <= count <= most:
+        raise ValueError(f"`{name}` must be a whole number from {least} to {most}")

@@ -99,6 +99,7 @@ class RejectLog:
             if not self._left_to_log:
                 return
             self._left_to_log -= 1
-            log.warning("Rejected: %s", json.dumps(rejection.as_dict()))
+            what = "Omitted" if rejection.refused_by == "omitted" else "Rejected"
+            log.warning("%s: %s", what, json.dumps(rejection.as_dict()))
             if not self._left_to_log:
                 log.warning("Further rejects are only counted: set `rejects_path` to keep all.")

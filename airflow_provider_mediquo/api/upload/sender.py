@@ -90,7 +90,15 @@ class Sender:
             if self.unanswered.answers == answers:
                 self._give_up(chunk, failure, answers)
                 return 0
-        return sum(self._isolate(part, (), _SEARCH_ATTEMPTS) for part in failed)
+        refused = 0
+        for part in failed:
+            before = self.unanswered.answers
+            refused += self._isolate(part, (), _SEARCH_ATTEMPTS)
+            left = self._ledger.unsettled_of(chunk)
+            if left and self.unanswered.answers == before:  # it has gone down meanwhile
+                self._give_up(left, failure, before)
+                break
+        return refused
 
     def _isolate(
         self, chunk: list[ValidRecord], named: Collection[int], attempts: int | None = None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from airflow_provider_mediquo.api.errors import InvalidPatientsError
+from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
 from airflow_provider_mediquo.api.patients.endpoints import encode_patient
 from airflow_provider_mediquo.api.patients.limits import MAX_RECORD_BYTES
-from airflow_provider_mediquo.api.patients.schema import check_patient
+from airflow_provider_mediquo.api.patients.phone_region import to_e164
+from airflow_provider_mediquo.api.patients.schema import check_patient, is_optional
 from airflow_provider_mediquo.api.records import (
     LocatedRecord,
     SourceLocation,
@@ -20,8 +22,11 @@ from airflow_provider_mediquo.api.upload.circuit_breaker import InvalidStreak
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 
+log = logging.getLogger(__name__)
+
 _HASH_BITS = (1 << 58) - 1  # with a bit for the plan, an int of 32 bytes
 _LOST = {"plan": "lost"}
+_SKIPPED: dict[str, str] = {}
 _JOINED = {"record": "lines"}  # a lost quote joins any number of rows; the next may be valid
 
 
@@ -44,6 +49,13 @@ class RecordValidator:
             row = self._ledger.next_row()
             record, location = given if isinstance(given, LocatedRecord) else (given, None)
             patient, problems, encoded = self._check(record)
+            omitted: Mapping[str, str] = {}
+            if problems is _SKIPPED:
+                self._ledger.skip()
+                continue
+            if self._options.omit_invalid and problems and is_optional(problems):
+                patient = {name: patient[name] for name in patient.keys() - problems.keys()}
+                omitted, problems, encoded = problems, {}, encode_patient(patient)
             if problems:
                 self._reject_invalid(row, patient, problems, location)
                 if problems != _JOINED:
@@ -51,9 +63,25 @@ class RecordValidator:
                 continue
             self._streak.end()
             if self._is_new(row, patient, location):
+                if omitted:
+                    self._ledger.omit(row, patient, omitted, location)
                 valid = ValidRecord(row, patient["code"], "plan" in patient, encoded, location)
                 self._ledger.open(valid)
                 yield valid
+        self._check_count()
+
+    def _check_count(self) -> None:
+        """Raise SourceError where the source has too few records: within the first 1,000 that is
+        before the first request.
+        """
+        read, least = self._ledger.report.read, self._options.min_records
+        if read < least:
+            raise SourceError(
+                f"The source has {read:,} records, fewer than `min_records` ({least:,}). Check that "
+                "it is complete, or lower `min_records`."
+            )
+        if not read:
+            log.warning("The source has no records.")
 
     def _count_invalid(self) -> None:
         if self._streak.add():
@@ -66,8 +94,18 @@ class RecordValidator:
         """Return a record as it is sent, the rules that it breaks, and its JSON if it breaks none."""
         if isinstance(record, Unreadable):
             return {}, {"record": record.rule}, b""
+        if self._options.transform:
+            try:
+                record = self._options.transform(record)
+            except Exception:  # noqa: BLE001  # the user's function; nothing of the error is shown
+                return {}, {"record": "transform"}, b""
+            if record is None:
+                return {}, _SKIPPED, b""
         try:
             renamed, twice = self._options.rename(record)
+            if self._options.phone_region and isinstance(renamed, Mapping) and "phone" in renamed:
+                phone = to_e164(renamed["phone"], self._options.phone_region)
+                renamed = {**renamed, "phone": phone}
             patient, broken = check_patient(renamed)
             problems = broken | twice
             encoded = b"" if problems else encode_patient(patient)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mediquo import __version__
-from airflow_provider_mediquo.api.client import client as client_module
+from airflow_provider_mediquo.api.client import http as http_module
 from airflow_provider_mediquo.api.client.rate_limit import WINDOW, RateLimiter, RateLimiters
 from airflow_provider_mediquo.api.client.retry import DEFAULT_RETRY
 from airflow_provider_mediquo.api.client.stats import RequestStats
@@ -122,7 +122,7 @@ def test_a_fork_has_connections_of_its_own(serve, answer, connect, monkeypatch):
     wire = serve(answer())
     client = connect(wire)
     client.send(ADA)
-    monkeypatch.setattr(client_module.os, "getpid", lambda: -1)
+    monkeypatch.setattr(http_module.os, "getpid", lambda: -1)
     client.send(ADA)
     client.send(ADA)
     assert wire.connections == 2

@@ -489,7 +489,7 @@ def test_a_429_that_asks_for_longer_than_ten_minutes_stops_it_at_once(box, clien
     run = upload(client, people(2000), chunk_size=10, max_in_flight=4)
     assert time.monotonic() - started < SOON
     assert isinstance(run.error, RateLimitedError)
-    assert run.error.retry_after == 601
+    assert 590 < run.error.retry_after <= 601  # of the answer, or what is left of its pause
     assert run.report.unsettled > 0
     assert "429" in run.first_line
 
@@ -788,7 +788,7 @@ def test_a_source_of_ours_that_fails_is_told_in_the_ledgers_own_words(box, clien
     run = upload(client, source())
     assert type(run.error) is errors.SourceError
     assert str(run.error).splitlines()[:2] == [
-        "Stopped: source not readable. 1,550 upserted, 0 unsettled, 0 rejected. Fix the source.",
+        "Stopped: source not readable. 1,550 upserted, 0 unsettled, 0 rejected. Safe to run again.",
         "The database could not be read: OperationalError.",
     ]
     assert len(box.patients) == 1550
@@ -888,7 +888,7 @@ def test_the_first_line_says_what_happened_what_is_there_and_what_to_do(
     assert len(run.first_line) < 120
     rest = str(run.error).splitlines()[1:]
     assert "3 consecutive chunks had no final answer from 127.0.0.1" in rest[0]
-    assert any("code came earlier in this run" in line for line in rest)
+    assert any(RULES["duplicate"] in line for line in rest)
     assert any(str(run.path) in line for line in rest)
     assert any("503" in line for line in rest)
 
