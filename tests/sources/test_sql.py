@@ -72,7 +72,7 @@ def test_fewer_rows_with_long_json_are_fetched_at_a_time(read, monkeypatch, kind
     assert {*read(*[100_000] * 40, kind=kind)[1:]} == {10}
 
 
-def test_of_rows_of_which_only_the_first_is_short_too(read, monkeypatch):
+def test_the_longest_row_counts_and_not_the_first(read, monkeypatch):
     monkeypatch.setattr(sql, "MAX_BATCH_BYTES", 1 << 20)
     assert {*read(10, *[100_000] * 39)[1:]} == {10}
 

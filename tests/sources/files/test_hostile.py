@@ -83,15 +83,17 @@ def test_rows_are_counted_one_by_one(read):
     assert len(read(text, columns={"note": None})) == 12
 
 
-@pytest.mark.parametrize("names", [",".join(f"c{n}" for n in range(100_000)), "," * 400_000])
+@pytest.mark.parametrize(
+    "names", [",".join(f"c{n % 1000}_{n // 1000}" for n in range(100_000)), "," * 400_000]
+)
 def test_columns_without_number_are_named_but_not_without_end(read, names):
     with pytest.raises(InvalidPatientsError, match=r"and [0-9]{2,3},[0-9]{3} more\. Map") as caught:
         read(f"{HEADER},{names}\n")
     assert len(str(caught.value)) < 1000
 
 
-def test_a_column_of_a_hundred_kilobytes_is_named_by_its_beginning(read):
-    with pytest.raises(InvalidPatientsError, match="x…") as caught:
+def test_a_column_of_a_hundred_kilobytes_is_not_shown(read):
+    with pytest.raises(InvalidPatientsError, match="unknown columns: 1, not shown") as caught:
         read(f"{HEADER},{'x' * 100_000}\n")
     assert len(str(caught.value)) < 1000
 
@@ -99,11 +101,10 @@ def test_a_column_of_a_hundred_kilobytes_is_named_by_its_beginning(read):
 @pytest.mark.parametrize(
     "name", ["a\x1b[2Jb", "a\u202eb", "a\u200bb", "a\0b", "a\u2028b", "a\x85b"]
 )
-def test_a_column_is_shown_as_one_visible_line(read, name):
-    with pytest.raises(InvalidPatientsError) as caught:
+def test_a_column_with_a_control_character_is_not_shown(read, name):
+    with pytest.raises(InvalidPatientsError, match="unknown columns: 1, not shown") as caught:
         read(f"{HEADER},{name}\n")
     assert str(caught.value).isprintable()
-    assert "a\\u" in str(caught.value)
 
 
 @pytest.mark.parametrize("gap", ["\f", "\v", "\x1c", "\u2028", "\u2029", "\x85", "\0"])
