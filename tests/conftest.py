@@ -4,6 +4,7 @@ Airflow itself is imported by the tests that need it: those of `api` and `sandbo
 """
 
 import atexit
+import fcntl
 import json
 import os
 import shutil
@@ -86,11 +87,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def airflow_database() -> None:
-    """Airflow's database, which only whole DAGs need."""
-    command = [sys.executable, "-m", "airflow", "db", "migrate"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Airflow's database, which only whole DAGs need: made by the first process, copied by the others."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # of all processes
+    made = place / "airflow.db"
+    with open(place / "airflow.db.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            command = [sys.executable, "-m", "airflow", "db", "migrate"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            shutil.copy(f"{AIRFLOW_HOME}/airflow.db", made)
+    shutil.copy(made, f"{AIRFLOW_HOME}/airflow.db")
 
 
 @pytest.fixture

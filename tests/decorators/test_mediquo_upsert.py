@@ -74,7 +74,7 @@ def test_its_options_can_be_overridden(box, run_task):
 def test_its_ledger_is_one_xcom(box, run_task):
     @task.mediquo_upsert
     def upsert() -> dict:
-        return [patient("m-1")]
+        return [patient("m-1")]  # type: ignore[return-value]  # the ledger is returned
 
     run = run_task(upsert().operator)
     pushed = [path for method, path, _ in run.sent if method == "POST" and "xcoms" in path]

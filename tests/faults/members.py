@@ -15,7 +15,7 @@ REFUSED = f"{CANARY}-refused"
 # Twenty, as many as an upload's sample holds; some are awkward in a path, or look like an error.
 CODES = [*(f"m-{number}" for number in range(15)), "a/b", "%2F", "é 1", "...", "CERTIFICATE-1"]
 
-_FIELDS = {
+_FIELDS: dict[str, list[Any]] = {
     "last_name": [None, f"{CANARY} Byron", f"{CANARY} Ó"],
     "gender": ["male", "female", None],
     "birth_date": ["1980-02-29", "1915-12-10", None],

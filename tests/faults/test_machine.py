@@ -322,23 +322,25 @@ class Uploads(RuleBasedStateMachine):
         arrived = {code for seen in accepted_for_certain(run.upserts) for code in seen.codes}
         forgotten = [code for code in run.upserted if not run.has(code)]
         changed = any(code in run.after for code in forgotten)
-        self.reached += {
-            "runs": 1,
-            "green": run.is_green,
-            "green and seen": run.is_green and run.is_seen,
-            "lost answers with retries, green": run.is_green and run.report.retries > 0,
-            "429 pauses": sum(seen.status == 429 for seen in run.upserts),
-            "paced": run.report.throttled_seconds > 0,
-            "refused alone": bool(run.report.refused and len(run.upserts) > 2),
-            "attempts used up": bool(run.report.unsettled and not run.report.stopped_because),
-            "no answer": isinstance(run.error, UnreachableError),
-            "mediQuo down": "consecutive chunks" in str(run.report.stopped_because),
-            "accepted twice": any(count > 1 for count in run.accepted.values()),
-            "certain": bool(arrived),
-            "restarts that forgot somebody": bool(forgotten),
-            "restarts that forgot a change, green": run.is_green and changed,
-            "lost plans": run.source.loses_a_plan(),
-        }
+        self.reached.update(
+            {
+                "runs": 1,
+                "green": run.is_green,
+                "green and seen": run.is_green and run.is_seen,
+                "lost answers with retries, green": run.is_green and run.report.retries > 0,
+                "429 pauses": sum(seen.status == 429 for seen in run.upserts),
+                "paced": run.report.throttled_seconds > 0,
+                "refused alone": bool(run.report.refused and len(run.upserts) > 2),
+                "attempts used up": bool(run.report.unsettled and not run.report.stopped_because),
+                "no answer": isinstance(run.error, UnreachableError),
+                "mediQuo down": "consecutive chunks" in str(run.report.stopped_because),
+                "accepted twice": any(count > 1 for count in run.accepted.values()),
+                "certain": bool(arrived),
+                "restarts that forgot somebody": bool(forgotten),
+                "restarts that forgot a change, green": run.is_green and changed,
+                "lost plans": run.source.loses_a_plan(),
+            }
+        )
 
     def teardown(self) -> None:
         try:

@@ -14,7 +14,7 @@ from tests.conftest import EXAMPLES
 try:
     from airflow.dag_processing.dagbag import DagBag
 except ImportError:  # 3.1
-    from airflow.models.dagbag import DagBag
+    from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
 
 pytestmark = [
     # Airflow's own: how it reads an `.airflowignore`, and the API server inside `dag.test()`.

@@ -64,7 +64,7 @@ def section(text, heading):
 
 def rows(text):
     """The tables' rows: each name in code in a first cell -> the other cells; the first counts."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for line in text.splitlines():
         first, *others = (cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1] or [""])
         found = dict.fromkeys(re.findall(r"(?<!`)`([^`]+)`(?!`)", first), others) | found

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -308,7 +309,7 @@ def test_codes_are_stored_the_same_at_each_parse_of_a_dag(given, stored):
 
 
 def test_ledgers_are_stored_the_same_at_each_parse_of_a_dag():
-    ledgers = ({"sample": {}} for _ in range(2))
+    ledgers: Iterator[dict[str, dict[str, str]]] = ({"sample": {}} for _ in range(2))
     assert MediquoPatientSensor(task_id="wait", written=ledgers).written == [{"sample": {}}] * 2
 
 

@@ -13,18 +13,18 @@ from tests.support.carried import locals_of, texts_of
 class Connection(sqlite3.Connection):
     """Records how many rows each fetch asks for."""
 
-    def cursor(self):
+    def cursor(self):  # type: ignore[override]
         return super().cursor(Cursor)
 
 
 class Cursor(sqlite3.Cursor):
-    def fetchmany(self, count):
+    def fetchmany(self, count):  # type: ignore[override]
         asked.append(count)
         return super().fetchmany(count)
 
 
 Connection.__module__ = "sqlite3"  # which tells the driver
-asked = []
+asked: list[int] = []
 
 
 @pytest.fixture

@@ -37,8 +37,8 @@ try:
 except ImportError:
     from airflow.serialization.serialized_objects import BaseSerialization, SerializedDAG
 
-    deserialize, serialize = BaseSerialization.deserialize, BaseSerialization.serialize
-    DagSerialization = SerializedDAG
+    deserialize, serialize = BaseSerialization.deserialize, BaseSerialization.serialize  # type: ignore[assignment]  # of 3.1
+    DagSerialization = SerializedDAG  # type: ignore[misc, assignment]  # of 3.1
 
 RUN_ID = "manual__2026-01-02"
 LOGICAL_DATE = "2026-01-02T00:00:00Z"

@@ -80,7 +80,7 @@ def start_box():
             usual = {"latency": 0, "lag": 0, "requests_per_minute": PLENTY} | settings
             box = Sandbox(api_key=canaries.API_KEY, secret_key=secret_key, **usual)
             answer = box._mediquo.authenticate
-            box._mediquo.authenticate = lambda body: answer(body) | {"access_token": token}
+            box._mediquo.authenticate = lambda body: answer(body) | {"access_token": token}  # type: ignore[method-assign]
             for endpoint in ("upsert", "get", "authenticate"):
                 box.script(endpoint, *[outcome] * 100 * bool(outcome))
             return stack.enter_context(box)

@@ -91,7 +91,7 @@ def transfer(dag: Any) -> Callable[..., SqlToMediquoOperator]:
 
 
 def read(operator: SqlToMediquoOperator) -> Generator[Any]:
-    return iter(operator.read_patients({}))  # type: ignore[typeddict-item]  # it needs nothing of it
+    return iter(operator.read_patients({}))
 
 
 def fill(warehouse: Warehouse) -> None:

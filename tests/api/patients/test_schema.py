@@ -84,7 +84,7 @@ def test_code_and_first_name_are_required(name, blank):
 class NaT(dt.datetime):
     """Like pandas': a datetime that has no year, and does not even equal itself."""
 
-    year = month = day = property(lambda self: float("nan"))  # type: ignore[assignment]  # as there
+    year = month = day = property(lambda self: float("nan"))
 
     def __eq__(self, other: object) -> bool:
         return False

@@ -420,7 +420,8 @@ def test_chunks_that_fail_while_others_are_accepted_stop_nothing(
     serve, answer, connect, prepare, people, eventually
 ):
     """Their attempts take ten seconds: when they are used up, nothing may have come after them."""
-    mine, tries, accepted = threading.local(), Counter(), threading.Event()
+    tries: Counter[bytes] = Counter()
+    mine, accepted = threading.local(), threading.Event()
 
     def judge(wire, connection):
         (code,) = re.findall(rb'"code":"(.*?)"', mine.seen.body)

@@ -270,7 +270,7 @@ def peak(rows):
     """Take a row, and return how many bytes Python's own values took at once."""
     from airflow.sdk import ObjectStoragePath
 
-    assert ObjectStoragePath  # what importing it takes is no part of it
+    assert ObjectStoragePath is not None  # what importing it takes is no part of it
     tracemalloc.start()
     try:
         next(rows)
