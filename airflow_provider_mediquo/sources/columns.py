@@ -40,7 +40,8 @@ class ColumnMapping:
 
     def _lost(self, names: Sequence[str]) -> str:
         fields = self.fields(names)
-        if lost := sorted(map(str, {*self.columns} - {*names})):
+        wanted = {name for name, field in self.columns.items() if field is not None}
+        if lost := sorted(map(str, wanted - {*names})):
             return (
                 f"no column {listed(lost)}, which `columns` maps. Names are compared exactly, "
                 "capitals and spaces too."

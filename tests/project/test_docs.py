@@ -26,7 +26,7 @@ from airflow_provider_mediquo.sources import sql
 from airflow_provider_mediquo.sources.files import (
     bounded_gzip,
     bounded_lines,
-    csv_reader,
+    csv_quoted,
     parquet_reader,
 )
 
@@ -247,11 +247,12 @@ LIMITS = {
     "unknown columns that are named, of one source": text.MAX_NAMES,
     "characters of a name that are shown": text.MAX_SHOWN,
     "records in a row that break a rule": circuit_breaker.MAX_INVALID,
-    "a line of text": bounded_lines.MAX_LINE,
-    "a row of CSV, over all its lines": csv_reader.MAX_LINE,
+    "a line of CSV, an object of JSON lines": bounded_lines.MAX_LINE,
+    "lines of CSV that may be rows or lines of one cell": csv_quoted.MAX_DOUBT,
+    "a row of CSV, over all its lines": csv_quoted.MAX_LINE,
     "what gzip may hold: bytes that are always read": bounded_gzip.FREE,
     "what gzip may hold: times its own size": bounded_gzip.MOST,
-    "a cell of CSV (a limit of Python's `csv`)": csv.field_size_limit(),
+    "a quoted cell of CSV (a limit of Python's `csv`)": csv.field_size_limit(),
     "Parquet columns that have more than 64 KiB a row together, unpacked": parquet_reader.MAX_UNPACKED_BYTES,
     "Parquet columns that have more than 500 times their packed size together, unpacked": (
         bounded_gzip.FREE
