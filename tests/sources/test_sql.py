@@ -1,6 +1,11 @@
 """How many rows of a database are in memory at a time."""
 
+import signal
 import sqlite3
+import sys
+import threading
+import traceback
+from contextlib import suppress
 
 import pytest
 
@@ -124,3 +129,38 @@ def test_a_number_that_may_be_a_value_is_no_code_of_a_drivers_error():
     with pytest.raises(SourceError, match=r"builtins\.RuntimeError\. Its own words") as caught:
         [*Rows(Hook(), "SELECT 1", None, lambda names: None)]
     assert "34600123456" not in str(caught.value)
+
+
+def test_a_reader_that_stops_ends_a_statement_that_has_no_row_yet():
+    endless = (
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x FROM n) SELECT x FROM n WHERE x > 1"
+    )
+    reader = threading.main_thread().ident
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+
+    class Killed(Exception):
+        pass
+
+    def kill(*_):
+        raise Killed
+
+    def kill_a_reader_that_waits():
+        stack = traceback.extract_stack(sys._current_frames()[reader])
+        if any(frame.name == "_take" for frame in stack):
+            connection.set_progress_handler(None, 0)
+            signal.pthread_kill(reader, signal.SIGUSR1)
+
+    class Hook:
+        def get_conn(self):
+            return connection
+
+    connection.set_progress_handler(kill_a_reader_that_waits, 10_000)
+    before = signal.signal(signal.SIGUSR1, kill)
+    try:
+        with pytest.raises(Killed):
+            [*Rows(Hook(), endless, None, lambda names: None)]
+        assert "mediquo-source" not in [thread.name for thread in threading.enumerate()]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        with suppress(sqlite3.ProgrammingError):  # it is closed, as it should be
+            connection.interrupt()
