@@ -337,6 +337,7 @@ def test_a_connection_of_another_type_works_with_a_warning(settings, caplog, fie
         ({"host": "sdk.mediquo.com/v1"}, "https://sdk.mediquo.com/v1"),
         ({"host": "sdk.mediquo.com", "schema": "v1"}, "https://sdk.mediquo.com/v1"),
         ({"host": "sdk.mediquo.com", "schema": "/v1/"}, "https://sdk.mediquo.com/v1"),
+        ({"schema": "v2"}, "https://sdk.mediquo.com/v2"),
         ({"host": "sdk.mediquo.com/v1", "schema": "HTTPS"}, "https://sdk.mediquo.com/v1"),
         ({"host": "https://mediquo/v1"}, "https://mediquo/v1"),
         ({"host": "https://proxy.example.com/mediquo/v1"}, "https://proxy.example.com/mediquo/v1"),

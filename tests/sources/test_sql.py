@@ -1,6 +1,11 @@
 """How many rows are in memory at a time, and what an error of the database says."""
 
+import signal
 import sqlite3
+import sys
+import threading
+import traceback
+from contextlib import suppress
 
 import pytest
 
@@ -205,3 +210,38 @@ def test_a_connection_that_commits_each_statement_is_read_as_a_stream(postgres_d
 
     rows = Rows(Hook(), "SELECT n AS code FROM generate_series(1, 50) n", None, lambda names: None)
     assert [row["code"] for row in rows] == [*range(1, 51)]
+
+
+def test_a_reader_that_stops_ends_a_statement_that_has_no_row_yet():
+    endless = (
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x FROM n) SELECT x FROM n WHERE x > 1"
+    )
+    reader = threading.main_thread().ident
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+
+    class Killed(Exception):
+        pass
+
+    def kill(*_):
+        raise Killed
+
+    def kill_a_reader_that_waits():
+        stack = traceback.extract_stack(sys._current_frames()[reader])
+        if any(frame.name == "_take" for frame in stack):
+            connection.set_progress_handler(None, 0)
+            signal.pthread_kill(reader, signal.SIGUSR1)
+
+    class Hook:
+        def get_conn(self):
+            return connection
+
+    connection.set_progress_handler(kill_a_reader_that_waits, 10_000)
+    before = signal.signal(signal.SIGUSR1, kill)
+    try:
+        with pytest.raises(Killed):
+            [*Rows(Hook(), endless, None, lambda names: None)]
+        assert "mediquo-source" not in [thread.name for thread in threading.enumerate()]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        with suppress(sqlite3.ProgrammingError):  # it is closed, as it should be
+            connection.interrupt()
