@@ -8,7 +8,7 @@ no later quote belongs to this one, its line is rejected alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 
 from marshmallow import ValidationError
 
@@ -39,7 +39,7 @@ class QuotedRows:
 
     def read(self, first: Line) -> tuple[list[str] | Unreadable, list[Line]]:
         """Return the cells of a row that is certain, or why not, and the lines of which it is so."""
-        attempt = _Attempt(first, self._lines, self._is_like_a_row)
+        attempt = _Attempt(first, self._lines, self.is_like_a_row)
         if first.number > self._alone_until:  # so that no line is tried for ever
             row = self._parser.first_row(attempt) or []
             taken = attempt.taken
@@ -57,10 +57,18 @@ class QuotedRows:
         return Unreadable("lines" if len(taken) > 1 else "cells"), taken
 
     def is_before_a_rest(self) -> bool:
-        """Whether the next line closes a quote and is no row: the one before was closed too early."""
-        text = getattr(self._lines.peek(), "text", None) or ""
-        is_odd = text.count('"') % 2 and self._parser.cells(text) is not None
-        return bool(is_odd) and not self._is_like_a_row(text)
+        """Whether the next lines are no rows and close a quote: the one before was closed early."""
+        line = self._lines.peek()
+        if line is None or self.is_like_a_row(line.text or ""):
+            return False
+        seen = []
+        for line in islice(self._lines, MAX_DOUBT):
+            seen.append(line)
+            if self.is_like_a_row(text := line.text or "") or text.count('"') % 2:
+                break
+        self._lines.put_back(seen)
+        is_rest = text.count('"') % 2 and self._parser.cells(f'"{text}') is not None
+        return bool(is_rest) and not self.is_like_a_row(text)
 
     def _up_to_odd_quotes(self) -> list[Line]:
         """Return the lines up to one that may close a quote, if it comes before a clean use of any.
@@ -80,7 +88,7 @@ class QuotedRows:
         self._lines.put_back(seen)
         return []
 
-    def _is_like_a_row(self, text: str) -> bool:
+    def is_like_a_row(self, text: str) -> bool:
         """Whether it may be a whole row, by any reading: quotes only take delimiters away."""
         return text.count(self._parser.delimiter) >= self._width - 1
 
@@ -96,20 +104,22 @@ class QuotedRows:
         is_last = broken[:1] == [self._width - 1]  # so that the first line is whole but for its end
         return (
             len(row) == self._width
-            and not any(map(self._is_like_a_row, others))
-            and (is_last or not self._is_like_a_row(first))
+            and not any(map(self.is_like_a_row, others))
+            and (is_last or not self.is_like_a_row(first))
+            and not any(self._holds_an_edge(at, others) for at in broken)
             and all(self._may_have_lines(at, row[at]) for at in broken)
             and not self._parser.stray_quotes(first + "".join(others))
         )
 
+    def _holds_an_edge(self, at: int, others: Sequence[str]) -> bool:
+        """Whether a row may end and another begin inside a cell, each with several lines in it."""
+        counts = [text.count(self._parser.delimiter) for text in others]
+        after = self._width - 1 - at
+        return any(one >= after and other >= at for one, other in pairwise(counts))
+
     def _may_have_lines(self, at: int, cell: str) -> bool:
-        """Whether a cell may have several lines, and they are no ends and beginnings of rows."""
         field = self._fields[at] if at < len(self._fields) else ""
-        if field == "meta":
-            return _is_object(cell)
-        # A quote before a delimiter may be the end of this cell, and the rest other rows.
-        is_closed = at < self._width - 1 and f'"{self._parser.delimiter}' in cell
-        return field is None and not is_closed
+        return field is None or (field == "meta" and _is_object(cell))
 
 
 class _Attempt:
@@ -118,7 +128,7 @@ class _Attempt:
     def __init__(self, first: Line, lines: Lines, is_like_a_row: Callable[[str], bool]) -> None:
         self.taken = [first]
         self._lines = lines
-        self._is_like_a_row = is_like_a_row
+        self.is_like_a_row = is_like_a_row
 
     def __iter__(self) -> Iterator[str]:
         left = MAX_LINE - len(self.taken[0].text or "")
@@ -128,7 +138,7 @@ class _Attempt:
             self.taken.append(line)
             text = line.text or ""
             left -= len(text)
-            doubts += self._is_like_a_row(text)
+            doubts += self.is_like_a_row(text)
             if line.text is None or left < 0 or doubts > MAX_DOUBT:
                 return
             yield text

@@ -45,11 +45,11 @@ def read_csv(
     for line in filled(lines, name):
         row, taken = rows.read(line)
         if isinstance(row, Unreadable):
-            rows.in_doubt = True
+            rows.doubt_after(taken[-1].text or "")
             for each in taken:
                 yield LocatedRecord(row, SourceLocation(name, each.number))
         elif row:
-            rows.in_doubt = False
+            rows.is_in_doubt = False
             place = SourceLocation(name, line.number)
             yield LocatedRecord(dict(zip(names, row)), place)  # noqa: B905  # blanks may follow
 
@@ -58,9 +58,11 @@ class _Rows:
     """Reads rows of a layout."""
 
     def __init__(self, lines: Lines, layout: Layout) -> None:
-        self.in_doubt = False
+        self.is_in_doubt = False
         """Whether the row before was rejected, so that a line may be the rest of it."""
+        self._is_rest = False  # whether this is so even if it looks like a row
         self._layout = layout
+        self._delimiter = layout.parser.delimiter
         self._quoted = QuotedRows(lines, layout.parser, layout.fields, layout.width)
 
     def read(self, line: Line) -> tuple[list[str] | Unreadable, Sequence[Line]]:
@@ -68,14 +70,23 @@ class _Rows:
         text = line.text or ""
         if text[0] == _MARK:
             text = text[1:]
+        row: list[str] | Unreadable
+        taken: Sequence[Line] = (line,)
         if '"' not in text:
-            return self._checked(text.rstrip(LINE_END).split(self._layout.parser.delimiter)), (
-                line,
-            )
-        row, taken = self._with_quotes(line, text)
-        if isinstance(row, list) and self._quoted.is_before_a_rest():
-            return Unreadable("lines"), taken
-        return row, taken
+            row = self._checked(text.rstrip(LINE_END).split(self._delimiter))
+        else:
+            row, taken = self._with_quotes(line, text)
+            if isinstance(row, list) and self._quoted.is_before_a_rest():
+                row = Unreadable("lines")
+        return (Unreadable("lines") if row and self._is_rest else row), taken
+
+    def doubt_after(self, text: str) -> None:
+        """Keep in mind that a line was rejected, and whether the next row may be the rest of it."""
+        self.is_in_doubt = True
+        if self._quoted.is_like_a_row(text):
+            self._is_rest = False
+        elif '"' in text:
+            self._is_rest = self._layout.parser.cells(text) is None
 
     def _with_quotes(self, line: Line, text: str) -> tuple[list[str] | Unreadable, Sequence[Line]]:
         row = self._layout.parser.cells(text)
@@ -89,7 +100,7 @@ class _Rows:
 
     def _is_certain(self, text: str) -> bool:
         strays = self._layout.parser.stray_quotes(text)
-        return not strays or (not self.in_doubt and are_text(strays, self._layout.fields))
+        return not strays or (not self.is_in_doubt and are_text(strays, self._layout.fields))
 
     def _checked(self, row: list[str]) -> list[str] | Unreadable:
         names, width = self._layout.names, self._layout.width

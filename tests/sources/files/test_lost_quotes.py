@@ -120,6 +120,22 @@ def test_ends_and_beginnings_of_two_rows_are_not_taken_for_one():
     header = "code,note,first_name,plan"
     assert "1" not in rows('1,"a', 'b"",Ada,gold', '2,""c', 'd",Bo,gold', header=header).values()
     assert "1" not in rows('1,"a,Ada,gold', '2,""b', 'c",Bo,gold', header=header).values()
+    assert "1" not in rows('1,"a', "b,Ada,gold", "2,c", 'd",Bo,gold', header=header).values()
+
+
+def test_a_row_that_may_be_the_rest_of_another_is_rejected():
+    header = "last_name,note,code,first_name"
+    assert rows('Day,"', "a, b,1,Ada", "Roe,,2,Bo", header=header) == {
+        2: "cells",
+        3: "lines",
+        4: "2",
+    }
+
+
+def test_nor_is_one_read_whose_quote_is_closed_too_early():
+    header = "code,first_name,note,last_name"
+    found = rows('1,Ada,"kind",', "well, so", '",Day', "2,Bo,,Roe", "3,Cy,,Poe", header=header)
+    assert found == {2: "lines", 3: "cells", 4: "cells", 5: "lines", 6: "3"}
 
 
 @pytest.mark.parametrize(

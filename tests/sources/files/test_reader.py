@@ -240,7 +240,7 @@ def test_wrong_quotes_spoil_their_row_alone(folder, row):
     [
         ('m-1,"Ada,basic\nm-2,Bo,basic\nm-3,Cy,basic', ["cells", None, None]),
         ('m-1,"Ada,basic\nm-2,"Bo",basic\nm-3,Cy,basic', ["cells", None, None]),
-        ('m-1,"Ada\n" x,basic\nm-3,Cy,basic', ["cells", "cells", None]),
+        ('m-1,"Ada\n" x,basic\nm-3,Cy,basic\nm-4,Di,', ["cells", "lines", "lines", None]),
         ('m-1,"Ada" x,"\nm-2,Bo,basic', ["cells", None]),
     ],
 )
