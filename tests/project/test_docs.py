@@ -119,7 +119,7 @@ SPEAKERS = {error.__name__ for error in ERRORS} | {
 
 
 def raised():
-    """The texts that errors are made of, but for those that only join others."""
+    """The texts of errors, except those that only join others."""
     for tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in SPEAKERS:

@@ -56,8 +56,7 @@ class Upload:
         *,
         beat: float = BEAT,
     ) -> None:
-        self._client = client
-        self._options = options
+        self._client, self._options = client, options
         self._rejects = rejects
         self._beat = beat
         self._slots = threading.BoundedSemaphore(options.max_in_flight)

@@ -101,7 +101,7 @@ class QuotedRows:
     def _is_certain(self, row: Sequence[str], taken: Sequence[Line]) -> bool:
         first, *others = [line.text or "" for line in taken]
         broken = [at for at, cell in enumerate(row) if "\n" in cell or "\r" in cell]
-        is_last = broken[:1] == [self._width - 1]  # so that the first line is whole but for its end
+        is_last = broken[:1] == [self._width - 1]  # so that the first line lacks only its end
         return (
             len(row) == self._width
             and not any(map(self.is_like_a_row, others))
