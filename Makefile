@@ -82,7 +82,7 @@ bench: $(BENCHMARKS)
 $(BENCHMARKS): bench-%: $(BENCH)/installed $(BENCH_DLT)/installed
 	@$(BENCH)/bin/python benchmarks/$*.py $(ARGS)
 
-# -E: all anew, so that a warning stays one until it is mended.
+# -E: build everything again, so that a warning stays until it is fixed.
 docs: $(DOCS)/installed
 	@$(DOCS)/bin/python -m sphinx -W --keep-going -n -E -q docs docs/_build/html
 	@echo "docs/_build/html/index.html"

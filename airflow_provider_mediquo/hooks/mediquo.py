@@ -52,7 +52,7 @@ class MediquoHook(BaseHook):
         super().__init__()
         self.mediquo_conn_id = mediquo_conn_id
         self._uploads: list[Upload] = []
-        self._killed = StopFlag()
+        self.killed = StopFlag()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out keys and records: a copy reads the connection again."""
@@ -96,10 +96,10 @@ class MediquoHook(BaseHook):
         from airflow_provider_mediquo.api.upload.runner import Upload
 
         rejects = RejectLog(_rejects_file(options.rejects_path, rejects_name))
-        with closing(MediquoClient(self.settings, killed=self._killed)) as client:
+        with closing(MediquoClient(self.settings, killed=self.killed)) as client:
             upload = Upload(client, options, rejects)
             self._uploads.append(upload)
-            if self._killed.is_set():  # before the source was ready
+            if self.killed.is_set():  # before the source was ready
                 upload.stop()
             try:
                 return upload.run(patients)
@@ -111,7 +111,7 @@ class MediquoHook(BaseHook):
 
         A signal handler may call it: it takes no lock.
         """
-        self._killed.set()
+        self.killed.set()
         with ExitStack() as stack:  # stops them all, even if one leaves its source by an exception
             for upload in [*self._uploads]:
                 stack.callback(upload.stop)
@@ -182,7 +182,7 @@ class MediquoHook(BaseHook):
     def _client(self) -> MediquoClient:
         from airflow_provider_mediquo.api.client.client import MediquoClient
 
-        return MediquoClient(self.settings, killed=self._killed)
+        return MediquoClient(self.settings, killed=self.killed)
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from airflow.providers.common.compat.sdk import AirflowFailException, Asset, BaseOperator
 from airflow.sdk.definitions.asset import AssetRef
 
+from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook, fail_without_retry
 
 if TYPE_CHECKING:
@@ -39,14 +40,22 @@ class MediquoOperator(BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.mediquo_conn_id = mediquo_conn_id
+        self._killed = StopFlag()
 
     def on_kill(self) -> None:
-        """Stop all requests; the ledger in the log says what was sent."""
-        self._hook.stop()
+        """Stop all requests; the ledger in the log says what was sent.
+
+        A signal handler calls it, also while the hook is being made.
+        """
+        self._killed.set()
+        if hook := self.__dict__.get("_hook"):
+            hook.stop()
 
     @cached_property
     def _hook(self) -> MediquoHook:
-        return MediquoHook(self.mediquo_conn_id)
+        hook = MediquoHook(self.mediquo_conn_id)
+        hook.killed = self._killed
+        return hook
 
 
 class MediquoUpsertBaseOperator(MediquoOperator, ABC):

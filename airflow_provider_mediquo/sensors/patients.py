@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook, fail_without_retry
 from airflow_provider_mediquo.triggers.patients import MediquoPatientTrigger, read_event
 
@@ -81,6 +82,7 @@ class MediquoPatientSensor(BaseSensorOperator):
         self.deferrable = deferrable
         self._until = math.inf
         self._is_asleep = False  # between two checks
+        self._killed = StopFlag()
 
     def execute(self, context: Context) -> None:
         """Wait on the worker, or check once and wait in the triggerer."""
@@ -99,8 +101,10 @@ class MediquoPatientSensor(BaseSensorOperator):
         self._is_asleep = False
         if self._poller.look(self._until):
             return True
+        self._is_asleep = True  # first, so that no moment is left in which a kill would be lost
+        if self._killed.is_set():
+            raise _stopped()
         self.log.info("%s", self._poller)
-        self._is_asleep = True
         return False
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> None:
@@ -112,7 +116,7 @@ class MediquoPatientSensor(BaseSensorOperator):
 
         A signal handler calls it, so what it raises ends the sleep.
         """
-        self._hook.stop()
+        self._killed.set()
         if self._is_asleep:
             self._is_asleep = False
             raise _stopped()
@@ -175,7 +179,9 @@ class MediquoPatientSensor(BaseSensorOperator):
 
     @cached_property
     def _hook(self) -> MediquoHook:
-        return MediquoHook(self.mediquo_conn_id)
+        hook = MediquoHook(self.mediquo_conn_id)
+        hook.killed = self._killed
+        return hook
 
     @cached_property
     def _poller(self) -> VisibilityPoller:

@@ -52,7 +52,8 @@ class ColumnMapping:
 
     def _missing(self, names: Sequence[str]) -> str:
         fields = self.fields(names)
-        if missing := sorted(map(str, {*self.columns} - {*names})):
+        wanted = {name for name, field in self.columns.items() if field is not None}
+        if missing := sorted(map(str, wanted - {*names})):
             return (
                 f"no column {listed(missing)}, which `columns` maps. Names must match exactly, "
                 "including case and spaces."

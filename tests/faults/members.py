@@ -90,7 +90,7 @@ class Source:
 
 
 def as_shown(given: Given, before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What mediQuo shows of a patient after this record, but for the times.
+    """What mediQuo shows of a patient after this record, except the times.
 
     :param before: what it showed until then; what a record leaves out stays.
     """

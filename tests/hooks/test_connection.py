@@ -189,7 +189,7 @@ def test_both_keys_that_are_missing_are_named_at_once(settings):
     with pytest.raises(ConnectionSettingsError) as error:
         settings(login=None, password="")
     assert str(error.value) == (
-        "The mediQuo connection cannot work: it lacks the API key (Login) and the Secret key "
+        "Invalid mediQuo connection: it lacks the API key (Login) and the Secret key "
         "(Password); copy keys from mediQuo's dashboard, and percent-encode them in a URI."
     )
 
@@ -207,7 +207,7 @@ def test_a_key_with_something_stuck_to_it_is_not_sent_and_not_shown(settings, ca
     with pytest.raises(ConnectionSettingsError) as error:
         settings(f"mediquo://k:{quoted(key)}@") if way == "URI" else settings(password=key)
     assert str(error.value) == (
-        "The mediQuo connection cannot work: the Secret key (Password) has white space around it "
+        "Invalid mediQuo connection: the Secret key (Password) has white space around it "
         "or characters that no HTTP header can carry; copy keys from mediQuo's dashboard, and "
         "percent-encode them in a URI."
     )
@@ -337,6 +337,7 @@ def test_a_connection_of_another_type_works_with_a_warning(settings, caplog, fie
         ({"host": "sdk.mediquo.com/v1"}, "https://sdk.mediquo.com/v1"),
         ({"host": "sdk.mediquo.com", "schema": "v1"}, "https://sdk.mediquo.com/v1"),
         ({"host": "sdk.mediquo.com", "schema": "/v1/"}, "https://sdk.mediquo.com/v1"),
+        ({"schema": "v2"}, "https://sdk.mediquo.com/v2"),
         ({"host": "sdk.mediquo.com/v1", "schema": "HTTPS"}, "https://sdk.mediquo.com/v1"),
         ({"host": "https://mediquo/v1"}, "https://mediquo/v1"),
         ({"host": "https://proxy.example.com/mediquo/v1"}, "https://proxy.example.com/mediquo/v1"),

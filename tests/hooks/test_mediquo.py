@@ -156,7 +156,7 @@ def test_a_mediquo_that_is_down_is_told_to_be(box):
 
 def test_settings_that_cannot_work_are_told(box, connect):
     connect(box, password="")
-    assert MediquoHook().test_connection()[1].startswith("The mediQuo connection cannot work")
+    assert MediquoHook().test_connection()[1].startswith("Invalid mediQuo connection")
 
 
 # Airflow's own way to the hook, in its API server.

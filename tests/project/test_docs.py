@@ -26,7 +26,7 @@ from airflow_provider_mediquo.sources import sql
 from airflow_provider_mediquo.sources.files import (
     bounded_gzip,
     bounded_lines,
-    csv_reader,
+    csv_quoted,
     parquet_reader,
 )
 
@@ -119,7 +119,7 @@ SPEAKERS = {error.__name__ for error in ERRORS} | {
 
 
 def raised():
-    """The texts that errors are made of, but for those that only join others."""
+    """The texts of errors, except those that only join others."""
     for tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in SPEAKERS:
@@ -247,11 +247,12 @@ LIMITS = {
     "unknown columns named per source": text.MAX_NAMES,
     "characters shown of a name": text.MAX_SHOWN,
     "invalid records in a row": circuit_breaker.MAX_INVALID,
-    "a line": bounded_lines.MAX_LINE,
-    "a CSV row, including all its lines": csv_reader.MAX_LINE,
+    "a line of CSV, an object of JSON Lines": bounded_lines.MAX_LINE,
+    "a CSV row, including all its lines": csv_quoted.MAX_LINE,
+    "lines of CSV that may be rows or lines of one cell": csv_quoted.MAX_DOUBT,
     "decompressed gzip data that is always read": bounded_gzip.FREE,
     "decompressed gzip data, as a multiple of the compressed size": bounded_gzip.MOST,
-    "a CSV cell (a limit of Python's `csv`)": csv.field_size_limit(),
+    "a quoted CSV cell (a limit of Python's `csv`)": csv.field_size_limit(),
     "Parquet columns that together exceed 64 KiB per row, decompressed": parquet_reader.MAX_UNPACKED_BYTES,
     "Parquet columns that together exceed 500 times their compressed size, decompressed": (
         bounded_gzip.FREE

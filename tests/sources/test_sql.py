@@ -1,6 +1,11 @@
 """How many rows are in memory at a time, and what an error of the database says."""
 
+import signal
 import sqlite3
+import sys
+import threading
+import traceback
+from contextlib import suppress
 
 import pytest
 
@@ -72,7 +77,7 @@ def test_fewer_rows_with_long_json_are_fetched_at_a_time(read, monkeypatch, kind
     assert {*read(*[100_000] * 40, kind=kind)[1:]} == {10}
 
 
-def test_of_rows_of_which_only_the_first_is_short_too(read, monkeypatch):
+def test_the_longest_row_counts_and_not_the_first(read, monkeypatch):
     monkeypatch.setattr(sql, "MAX_BATCH_BYTES", 1 << 20)
     assert {*read(10, *[100_000] * 39)[1:]} == {10}
 
@@ -205,3 +210,38 @@ def test_a_connection_that_commits_each_statement_is_read_as_a_stream(postgres_d
 
     rows = Rows(Hook(), "SELECT n AS code FROM generate_series(1, 50) n", None, lambda names: None)
     assert [row["code"] for row in rows] == [*range(1, 51)]
+
+
+def test_a_reader_that_stops_ends_a_statement_that_has_no_row_yet():
+    endless = (
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x FROM n) SELECT x FROM n WHERE x > 1"
+    )
+    reader = threading.main_thread().ident
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+
+    class Killed(Exception):
+        pass
+
+    def kill(*_):
+        raise Killed
+
+    def kill_a_reader_that_waits():
+        stack = traceback.extract_stack(sys._current_frames()[reader])
+        if any(frame.name == "_take" for frame in stack):
+            connection.set_progress_handler(None, 0)
+            signal.pthread_kill(reader, signal.SIGUSR1)
+
+    class Hook:
+        def get_conn(self):
+            return connection
+
+    connection.set_progress_handler(kill_a_reader_that_waits, 10_000)
+    before = signal.signal(signal.SIGUSR1, kill)
+    try:
+        with pytest.raises(Killed):
+            [*Rows(Hook(), endless, None, lambda names: None)]
+        assert "mediquo-source" not in [thread.name for thread in threading.enumerate()]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        with suppress(sqlite3.ProgrammingError):  # it is closed, as it should be
+            connection.interrupt()

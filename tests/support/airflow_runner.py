@@ -86,7 +86,7 @@ class Run:
         return "\n".join([*("\n".join(request) for request in self.sent), self.log])
 
     def make_trigger(self) -> Any:
-        """Make the trigger of a deferred task anew from what was stored, as the triggerer does."""
+        """Recreate the trigger of a deferred task from what was stored, as the triggerer does."""
         module, _, name = self.left["classpath"].rpartition(".")
         return getattr(import_module(module), name)(**self.trigger_kwargs)
 
@@ -174,7 +174,7 @@ def run_dag(dag: Any, **conf: Any) -> dict[str, tuple[str, Any]]:
 
 
 def supervisor_with(client: Client) -> type[InProcessTestSupervisor]:
-    """Return Airflow's own, but for its API server."""
+    """Return Airflow's own, except its API server."""
 
     class Supervisor(InProcessTestSupervisor):
         @staticmethod

@@ -420,7 +420,7 @@ def test_a_count_is_found_and_not_in_other_numbers(text):
 
 
 def told():
-    """Place -> the kinds that the page on privacy says are there; but for what no test can see."""
+    """Place -> the kinds that the privacy page lists there, except what no test can see."""
     found = {}
     for line in section(read("privacy.md"), "## What is stored where").splitlines():
         cells = [cell.strip() for cell in line.split("|")[1:-1]]

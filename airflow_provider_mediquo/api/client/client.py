@@ -67,13 +67,10 @@ class MediquoClient:
         self.settings = settings
         self._retry = retry or DEFAULT_RETRY
         self._limiters = limiters
-        self._aborted = killed or StopFlag()
+        self._aborted = StopFlag(killed)
         self._stopping = StopFlag(self._aborted)
         self._http = Http(settings, self._retry.connect_timeout, self._aborted)
         self._base_url_verified = False  # mediQuo has answered there
-
-    def __repr__(self) -> str:
-        return f"<MediquoClient of {self.settings.base_url}>"
 
     def send(
         self,
@@ -106,6 +103,7 @@ class MediquoClient:
         Raises RateLimitedError without a status, and sends nothing, where the rate limit allows no
         request for `retry_after` seconds.
         """
+        self._check_stopping()
         limiter = self.limiter(operation)
         if seconds := limiter.try_acquire(self.settings.requests_per_minute):
             raise RateLimitedError(

@@ -166,6 +166,10 @@ def _error(
             status=status,
             retry_after=min(retry_after(response) or 0.0, MAX_BACKOFF),
         )
+    return _unexpected(what, status, base_url_verified)
+
+
+def _unexpected(what: str, status: int, base_url_verified: bool) -> MediquoError:
     if base_url_verified:
         return ServerError(
             f"{what}, an unexpected status after earlier successes. A proxy or load balancer may "

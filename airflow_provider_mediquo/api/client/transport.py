@@ -1,4 +1,4 @@
-"""The one answer to "nothing hangs": an answer ends, whatever the server does.
+"""Limits the time and size of every response, whatever the server does.
 
 `requests` bounds each read from the socket, so a server that sends a byte a second is never
 late. Here the whole answer has one deadline, its body a size, and both end when told to.
@@ -60,7 +60,7 @@ def _bounded_pools(seconds: float, aborted: StopFlag) -> dict[str, Any]:
         def begin(self) -> None:
             super().begin()
             while self.status < 200:  # it only announces one; http.client knows of 100 alone
-                self.headers = self.msg = None  # type: ignore[assignment]  # begin anew
+                self.headers = self.msg = None  # type: ignore[assignment]  # start again
                 super().begin()
             if self._bounded.has_ended:  # which http.client takes for the end of the headers
                 raise http.client.IncompleteRead(b"")

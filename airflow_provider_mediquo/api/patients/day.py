@@ -32,7 +32,7 @@ def _day_of(value: Any) -> dt.date | None:
     try:
         if isinstance(value, dt.date):
             return _day_of_date(value)
-        return _day_of_text(str.strip(value)) if isinstance(value, str) else None
+        return _day_of_text(value) if isinstance(value, str) else None
     except (TypeError, ValueError):  # no such day, or pandas' NaT: a datetime without a year
         return None
 

@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +20,7 @@ from airflow_provider_mediquo.api.errors import (
     InvalidPatientsError,
     PatientNotFoundError,
 )
-from airflow_provider_mediquo.api.patients.fields import Code, is_blank
+from airflow_provider_mediquo.api.patients.fields import Code
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS, PatientAnswerSchema
 
 _INVALID_FIELD = re.compile(r"patients\.([0-9]{1,3})\b(?:\.([a-z_]+))?")
@@ -27,6 +28,7 @@ _SCHEME = re.compile(
     "[A-Za-z]{1,20}"
 )  # of authentication; it is displayed, so it must not be a token
 _ANSWER = PatientAnswerSchema()
+_CODE = Code(required=True)
 _encode = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":")
 ).encode  # reused: 3 times faster
@@ -111,11 +113,8 @@ def authenticate_patient(client: MediquoClient, code: str) -> AccessToken:
 
 def check_code(code: object) -> str:
     """Return a code as it is sent; raises InvalidPatientsError if it is not valid."""
-    try:
-        if not is_blank(code):
-            return Code().read(code)
-    except ValidationError:
-        pass
+    with suppress(ValidationError):
+        return str(_CODE.deserialize(code))
     raise InvalidPatientsError(
         "A patient's code must be one line of at most 255 characters, without control characters, "
         "and not `.`, `..` or a word such as NULL. The given value is not shown."

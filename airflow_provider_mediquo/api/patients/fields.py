@@ -37,7 +37,8 @@ RULES: Mapping[str, str] = MappingProxyType(
         "twice": "is given twice (`birthdate` is an alias of `birth_date`); drop one",
         "record": "must be a mapping of field names to values; in JSON Lines one object per line",
         "cells": "must have as many cells as the header, correctly quoted",
-        "lines": "has a cell with line breaks, usually because a quote is missing",
+        "header": "is the header again, as in files that were concatenated",
+        "lines": "has a cell with line breaks, or may be part of one: a quote is missing or extra",
         "size": "is too large: a record may take 64 KiB as JSON",
         "text": "must be text, in valid Unicode without NUL",
         "number": "must be text: a number may have lost its + or its leading zeros",
@@ -82,11 +83,14 @@ class PatientField(fields.Field):  # type: ignore[type-arg]  # generic in marshm
 
     def deserialize(self, value: Any, attr: Any = None, data: Any = None, **kwargs: Any) -> Any:
         """Return the value to send: None for a blank, `missing` for an absent field."""
-        if value is missing and not self.required:
-            return missing
-        if value is missing or is_blank(value):
-            return self.blank()
-        return self.read(value)
+        if value is missing:
+            return self.blank() if self.required else missing
+        if isinstance(value, str):
+            value = str.strip(value)  # plain text, whatever a subclass overrides
+            is_empty = not value or (not value.isascii() and is_invisible(value))
+        else:
+            is_empty = is_blank(value)
+        return self.blank() if is_empty else self.read(value)
 
     def blank(self) -> Any:
         """Return the value to send for a blank."""
@@ -95,33 +99,32 @@ class PatientField(fields.Field):  # type: ignore[type-arg]  # generic in marshm
         return None
 
     def read(self, value: Any) -> Any:
-        """Return the value to send, or raise ValidationError with a rule."""
+        """Return the value to send, or raise ValidationError with a rule; text is trimmed."""
         raise NotImplementedError
 
 
 class Text(PatientField):
-    """Text, trimmed, otherwise as given."""
+    """Text, sent as given."""
 
     def read(self, value: Any) -> str:
-        """Return it trimmed."""
+        """Return it."""
         if not isinstance(value, str):
             is_number = isinstance(value, Number) and not isinstance(value, bool)
             raise ValidationError("number" if is_number else "text")
         if len(value) > MAX_RECORD_BYTES:
             raise ValidationError("size")
-        text = str.strip(value)
-        if not is_valid_text(text):
+        if not is_valid_text(value):
             raise ValidationError("text")
-        if text[0] in SUSPECT and (rule := broken_rule(text)):
+        if value[0] in SUSPECT and (rule := broken_rule(value)):
             raise ValidationError(rule)
-        return text
+        return value
 
 
 class Identifier(Text):
     """Text that a word for a missing value, or a number from a spreadsheet, cannot be."""
 
     def read(self, value: Any) -> str:
-        """Return it trimmed."""
+        """Return it."""
         text = super().read(value)
         if rule := broken_identifier_rule(text):
             raise ValidationError(rule)
@@ -188,7 +191,7 @@ class Email(Text):
     _plausible = staticmethod(validate.Email(error="email"))
 
     def read(self, value: Any) -> str:
-        """Return it trimmed, with its case unchanged."""
+        """Return it with its case unchanged."""
         email = super().read(value)
         if len(email) > MAX_EMAIL or not _accepts(self._plausible, email):
             raise ValidationError("email")

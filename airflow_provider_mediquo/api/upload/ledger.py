@@ -1,7 +1,6 @@
 """What becomes of each record: the one place that counts, safe between threads.
 
-Validation, plan guard, sender and runner tell the ledger what happened; none of them reaches into
-another.
+Validation, sender and runner tell the ledger what happened; none of them reaches into another.
 """
 
 from __future__ import annotations
@@ -39,6 +38,11 @@ class Ledger:
     def problems(self) -> Counter[str]:
         """How often each field and rule, or each status, was found."""
         return self._rejects.kinds
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether the log is the only place that names the rejects."""
+        return not self._rejects.has_file
 
     def next_row(self) -> int:
         """Count a record of the source; return its row, from 1."""
@@ -84,9 +88,10 @@ class Ledger:
 
     def lose_plan(self, rejection: Rejection) -> None:
         """Note a record with a plan whose code was sent without one."""
-        self.lost_plan_count += 1
-        if len(self.lost_plans) < _SHOWN_LOST_PLANS:
-            self.lost_plans.append(rejection)
+        with self._lock:
+            self.lost_plan_count += 1
+            if len(self.lost_plans) < _SHOWN_LOST_PLANS:
+                self.lost_plans.append(rejection)
 
     def accept(self, records: Sequence[ValidRecord], sent_at: int | None) -> None:
         """Settle records that mediQuo accepted.
@@ -114,12 +119,18 @@ class Ledger:
         with self._lock:
             return [record for record in records if record.row in self._unsettled]
 
-    def close(self, seconds: float) -> UploadReport:
-        """Complete the report: what is left is unsettled."""
-        self.give_up([*self._unsettled.values()])
+    def close(self, seconds: float, stopped_because: str | None = None) -> UploadReport:
+        """Complete the report: what is left is unsettled.
+
+        :param stopped_because: why the run ended early.
+        """
+        with self._lock:
+            left = [*self._unsettled.values()]
+        self.give_up(left)
         self._rejects.flush()
         report, stats = self.report, self.stats
         report.seconds = seconds
+        report.stopped_because = stopped_because
         report.throttled_seconds = stats.throttled_seconds()
         report.requests, report.retries = stats.requests, stats.retries
         report.rejects_path = self._rejects.written_to

@@ -66,10 +66,10 @@ class RunOutcome:
 
     def _lost_plans(self) -> InvalidPatientsError:
         count = self.ledger.lost_plan_count
-        what = f"{count:,} patient{'s' * (count > 1)} unsubscribed by mistake."
+        what = f"{count:,} plan{'s' * (count > 1)} lost to another record of the same code."
         details = (
-            f"{count:,} codes were sent without a plan first and appear again with one, so those "
-            "patients are now unsubscribed. Give each code once, then run again."
+            f"{count:,} codes have a plan in one record, but not in the first valid one. If that "
+            "one was accepted, the patient is unsubscribed now. Give each code once, then run again."
         )
         return InvalidPatientsError(
             self._text(what, "", details),
@@ -92,7 +92,7 @@ class RunOutcome:
             lines.append(f"Most frequent: {kinds}.")
         if report.rejects_path:
             lines.append(f"Reject report: {report.rejects_path}")
-        elif self.ledger.problems:
+        elif report.rejected and self.ledger.is_logged:
             lines.append(
                 "The first 20 rejects are in the log above; set `rejects_path` to keep all."
             )
@@ -103,8 +103,7 @@ class RunOutcome:
     def problems(self) -> str:
         """Return the most frequent field and rule pairs of the rejects."""
         counts = self.ledger.problems.most_common()
-        rejects = [each for each in counts if not each[0].startswith("unsettled")]
-        return "; ".join(f"{kind} ({count:,})" for kind, count in rejects[:_SHOWN_KINDS])
+        return "; ".join(f"{kind} ({count:,})" for kind, count in counts[:_SHOWN_KINDS])
 
 
 def _summary(error: MediquoError) -> tuple[str, str]:

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import length_hint
+from typing import Any
 
 from airflow_provider_mediquo.api.client.stats import RequestStats
 from airflow_provider_mediquo.api.report import UploadReport
@@ -34,6 +36,12 @@ def run_periodically(seconds: float, *acts: Callable[[], None]) -> Iterator[None
     finally:
         is_over.set()
         thread.join()
+
+
+def length_if_known(patients: Any) -> int:
+    """Return how many there are, if that is known without reading them; else 0."""
+    is_known = isinstance(patients, list | tuple) or hasattr(patients, "__length_hint__")
+    return length_hint(patients) if is_known else 0
 
 
 class Progress:

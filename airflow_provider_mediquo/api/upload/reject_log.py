@@ -30,6 +30,7 @@ class RejectLog:
 
     def __init__(self, file: RejectFile | None = None) -> None:
         self.kinds: Counter[str] = Counter()
+        self.has_file = file is not None
         self._file = file
         self._waiting: list[Rejection] = []  # for the next write
         self._written_to: str | None = None
@@ -37,9 +38,12 @@ class RejectLog:
         self._writing = threading.Lock()  # a slow store does not block those that only add
         self._left_to_log: float = math.inf if file else SHOWN
 
+    def check(self) -> None:
+        """Raise MediquoError if it is certain that nothing can be written."""
+        if file := self._file:
+            file.check()
+
     def __enter__(self) -> Self:
-        if self._file:
-            self._file.check()
         return self
 
     def __exit__(self, *failure: object) -> None:
@@ -47,8 +51,8 @@ class RejectLog:
 
     def hurry(self) -> None:
         """Take little time from now on: the task is being killed. Takes no lock."""
-        if self._file:
-            self._file.is_hurried = True
+        if file := self._file:
+            file.is_hurried = True
 
     @property
     def written_to(self) -> str | None:
@@ -61,7 +65,8 @@ class RejectLog:
             for rejection in rejections:
                 self._count(rejection)
             self._waiting += rejections
-            is_due = not self._file or len(self._waiting) >= self._file.lines_at_once
+            file = self._file  # once: another thread may find that it cannot be written
+            is_due = not file or len(self._waiting) >= file.lines_at_once
         if is_due:
             self.flush()
 
@@ -70,7 +75,8 @@ class RejectLog:
         with self._writing:
             with self._lock:
                 rejections, self._waiting = self._waiting, []
-            if rejections and not (self._file and self._is_written(self._file, rejections)):
+            file = self._file
+            if rejections and not (file and self._is_written(file, rejections)):
                 self._log(rejections)
 
     def _is_written(self, file: RejectFile, rejections: Sequence[Rejection]) -> bool:
@@ -85,6 +91,8 @@ class RejectLog:
         return True
 
     def _count(self, rejection: Rejection) -> None:
+        if rejection.refused_by == "unsettled":
+            return
         kinds = [f"{name} {RULES[rule]}" for name, rule in rejection.problems.items()]
         status = f" {rejection.status}" if rejection.status else ""
         for kind in kinds or [f"{rejection.refused_by}{status}"]:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from operator import length_hint
 from typing import Any
 
 from airflow_provider_mediquo.api.client.client import MediquoClient
@@ -22,7 +21,12 @@ from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 from airflow_provider_mediquo.api.upload.outcome import AGAIN, RunOutcome
 from airflow_provider_mediquo.api.upload.plan_guard import PlanGuard
-from airflow_provider_mediquo.api.upload.progress import BEAT, Progress, run_periodically
+from airflow_provider_mediquo.api.upload.progress import (
+    BEAT,
+    Progress,
+    length_if_known,
+    run_periodically,
+)
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.upload.sender import Sender
 from airflow_provider_mediquo.api.upload.validation import RecordValidator, iterate_records
@@ -52,8 +56,7 @@ class Upload:
         *,
         beat: float = BEAT,
     ) -> None:
-        self._client = client
-        self._options = options
+        self._client, self._options = client, options
         self._rejects = rejects
         self._beat = beat
         self._slots = threading.BoundedSemaphore(options.max_in_flight)
@@ -64,6 +67,7 @@ class Upload:
         self._sender = Sender(client, options.chunk_size, self._ledger, self._halt)
         self._reasons: list[MediquoError] = []  # why it ends early; the first one counts
         self._failure: Exception | None = None
+        self._ended_by: str | None = None  # what the source raised, or a time limit
 
     @property
     def report(self) -> UploadReport:
@@ -78,7 +82,8 @@ class Upload:
         """
         started = time.monotonic()
         source = iterate_records(patients)
-        progress = Progress(self.report, self._ledger.stats, _total(patients))
+        progress = Progress(self.report, self._ledger.stats, length_if_known(patients))
+        self._check_rejects()
         with self._rejects, run_periodically(self._beat, progress.log, self._rejects.flush):
             try:
                 self._send_all(source)
@@ -89,6 +94,13 @@ class Upload:
             self._close_ledger(started)
         self._judge()
         return self.report
+
+    def _check_rejects(self) -> None:
+        try:
+            self._rejects.check()
+        except MediquoError as error:
+            error.report = self.report
+            raise
 
     def stop(self) -> None:
         """End every wait, because the task is being killed.
@@ -111,7 +123,7 @@ class Upload:
             # Not only what the source raises: also Airflow's timeout, wherever it strikes.
             is_source = isinstance(error, Exception)
             name = type(error).__name__
-            self.report.stopped_because = f"the source failed: {name}" if is_source else name
+            self._ended_by = f"the source failed: {name}" if is_source else name
             if not is_source:
                 self._client.stop(abort=True)
             raise
@@ -139,9 +151,9 @@ class Upload:
 
     def _records(self, source: Iterator[Any]) -> Iterator[Any]:
         while True:
-            self._check_halted()
             self._reader = threading.get_ident()
             try:
+                self._check_halted()  # in here, so that no moment is left in which a kill is lost
                 record = next(source)
             except StopIteration:
                 return
@@ -202,9 +214,8 @@ class Upload:
             raise _Halted
 
     def _close_ledger(self, started: float) -> None:
-        report = self._ledger.close(time.monotonic() - started)
-        if self._reasons:
-            report.stopped_because = str(self._reasons[0])
+        reason = str(self._reasons[0]) if self._reasons else self._ended_by
+        report = self._ledger.close(time.monotonic() - started, reason)
         log.info("Ledger\n%s", report.as_text())
 
     def _judge(self) -> None:
@@ -221,12 +232,6 @@ class Upload:
             raise problem
         if kinds := outcome.problems():
             log.warning("%s rejected: %s.", f"{self.report.rejected:,}", kinds)
-
-
-def _total(patients: Any) -> int:
-    """Return how many there are, if that is known without reading them."""
-    is_known = isinstance(patients, list | tuple) or hasattr(patients, "__length_hint__")
-    return length_hint(patients) if is_known else 0
 
 
 def _chunks(records: Iterator[ValidRecord], size: int) -> Iterator[list[ValidRecord]]:

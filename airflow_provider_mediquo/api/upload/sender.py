@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from airflow_provider_mediquo.api.client.client import MediquoClient
 from airflow_provider_mediquo.api.errors import (
@@ -30,6 +31,18 @@ _PARTS = 4  # of a chunk without an answer: if one is accepted, mediQuo is up
 _SEARCH_ATTEMPTS = 2  # of a group in a search: others are accepted meanwhile
 _MAX_SILENT = 10  # groups in a row without any answer: halving a chunk takes 7
 _MAX_UNREACHABLE = 3
+
+
+@dataclass
+class _ChunkResult:
+    """What became of a chunk that was not accepted as a whole.
+
+    :param refused: records that mediQuo refused.
+    :param failure: of the records that got no final answer, if there are any.
+    """
+
+    refused: int = 0
+    failure: MediquoError | None = None
 
 
 class Sender:
@@ -59,28 +72,40 @@ class Sender:
 
         :param number: of the chunk in its source.
         """
-        if self._resolve(chunk) == len(chunk):
+        answers = self.unanswered.answers
+        result = _ChunkResult()
+        self._resolve(chunk, result)
+        if result.refused == len(chunk):
             self._count_refused(number, len(chunk))
+        if result.failure:
+            is_up = self.unanswered.answers > answers
+            if down := self.unanswered.add(result.failure, is_up=is_up):
+                self._halt(down)
 
-    def _resolve(self, chunk: list[ValidRecord]) -> int:
-        """Send the records, without those that fail alone; return how many were refused."""
+    def _resolve(self, chunk: list[ValidRecord], result: _ChunkResult) -> None:
+        """Send the records, without those that fail alone."""
         answers = self.unanswered.answers
         failure = self._send_group(chunk)
         if not failure:
-            return 0
+            return
         if len(chunk) == 1:
-            return self._settle_alone(chunk[0], failure, answers)
-        if failure.status == 413:
+            self._settle_alone(chunk[0], failure, result)
+        elif failure.status == 413:
             middle = len(chunk) // 2
-            return self._resolve(chunk[:middle]) + self._resolve(chunk[middle:])
-        if isinstance(failure, RejectedRequestError):
-            return self._isolate(chunk, failure.named)
-        return self._resolve_unanswered(chunk, failure, answers)
+            self._resolve(chunk[:middle], result)
+            self._resolve(chunk[middle:], result)
+        elif isinstance(failure, RejectedRequestError):
+            self._isolate(chunk, failure.named, result)
+        else:
+            self._resolve_unanswered(chunk, failure, answers, result)
 
     def _resolve_unanswered(
-        self, chunk: list[ValidRecord], failure: MediquoError, answers: int
-    ) -> int:
-        """Find the records to which mediQuo gives no final answer, if it answers others."""
+        self, chunk: list[ValidRecord], failure: MediquoError, answers: int, result: _ChunkResult
+    ) -> None:
+        """Find the records to which mediQuo gives no final answer, if it answers others.
+
+        :param answers: how many there were before the chunk was sent.
+        """
         failed = [chunk]
         if self.unanswered.answers == answers:  # nobody else was answered: is mediQuo up?
             size = -(-len(chunk) // _PARTS)
@@ -88,23 +113,24 @@ class Sender:
             is_gone = isinstance(failure, UnreachableError)
             failed = parts if is_gone else [p for p in parts if self._send_group(p, attempts=1)]
             if self.unanswered.answers == answers:
-                self._give_up(chunk, failure, answers)
-                return 0
-        refused = 0
+                self._give_up(chunk, failure, result)
+                return
         for part in failed:
             before = self.unanswered.answers
-            refused += self._isolate(part, (), _SEARCH_ATTEMPTS)
-            left = self._ledger.unsettled_of(chunk)
-            if left and self.unanswered.answers == before:  # it has gone down meanwhile
-                self._give_up(left, failure, before)
+            self._isolate(part, (), result, _SEARCH_ATTEMPTS)
+            if self.unanswered.answers == before:  # it has gone down meanwhile
+                self._give_up(self._ledger.unsettled_of(chunk), failure, result)
                 break
-        return refused
 
     def _isolate(
-        self, chunk: list[ValidRecord], named: Collection[int], attempts: int | None = None
-    ) -> int:
+        self,
+        chunk: list[ValidRecord],
+        named: Collection[int],
+        result: _ChunkResult,
+        attempts: int | None = None,
+    ) -> None:
         log.info("A request of %d records failed: looking for the cause.", len(chunk))
-        refused = silent = 0
+        silent = 0
         with ExitStack() as doubt:
             doubt.enter_context(self._doubt)
             search = isolate(chunk, named) if len(chunk) > 1 else _only(chunk)
@@ -115,14 +141,13 @@ class Sender:
                 if not failure:
                     doubt.close()
                 elif len(group) == 1:
-                    refused += self._settle_alone(group[0], failure, answers, is_search=True)
+                    self._settle_alone(group[0], failure, result, is_search=True)
                 silent = 0 if self.unanswered.answers > answers else silent + 1
                 is_gone = isinstance(failure, UnreachableError) and silent >= _MAX_UNREACHABLE
                 if failure and (is_gone or silent >= _MAX_SILENT):
-                    self._give_up(self._ledger.unsettled_of(chunk), failure, answers)
+                    self._give_up(self._ledger.unsettled_of(chunk), failure, result)
                     break
                 group = _next(search, failure)
-        return refused
 
     def _send_group(
         self, records: list[ValidRecord], attempts: int | None = None
@@ -142,37 +167,33 @@ class Sender:
         return None
 
     def _settle_alone(
-        self, record: ValidRecord, failure: MediquoError, answers: int, *, is_search: bool = False
-    ) -> int:
-        """Settle a record that failed alone; return 1 if it was refused."""
-        is_refusal = isinstance(failure, RejectedRequestError)
-        # While others are accepted: an intermediary's, such as a firewall's that looks into bodies.
-        is_refusal |= is_search and 400 <= (failure.status or 0) < 500
-        if not is_refusal:
-            self._give_up([record], failure, answers, is_search=is_search)
-            return 0
-        named = getattr(failure, "named", {})
-        fields = {name for names in named.values() for name in names}
-        self._ledger.refuse(record, failure.status, fields)
-        return 1
-
-    def _give_up(
         self,
-        records: list[ValidRecord],
-        error: MediquoError,
-        answers: int,
+        record: ValidRecord,
+        failure: MediquoError,
+        result: _ChunkResult,
         *,
         is_search: bool = False,
     ) -> None:
-        """Leave records without a final answer.
+        """Settle a record that failed alone.
 
-        :param answers: how many there were before: if there are more, mediQuo is up.
-        :param is_search: whether others of the same chunk were accepted.
+        :param is_search: whether others are accepted: then a 4xx is an answer to this record, such
+            as that of a firewall that looks into bodies.
         """
-        self._ledger.give_up(records, error.status)
-        down = self.unanswered.add(error, is_up=is_search or self.unanswered.answers > answers)
-        if down:
-            self._halt(down)
+        is_refusal = isinstance(failure, RejectedRequestError)
+        if not is_refusal and not (is_search and 400 <= (failure.status or 0) < 500):
+            self._give_up([record], failure, result)
+            return
+        named = getattr(failure, "named", {})
+        fields = {name for names in named.values() for name in names}
+        self._ledger.refuse(record, failure.status, fields)
+        result.refused += 1
+
+    def _give_up(
+        self, records: list[ValidRecord], failure: MediquoError, result: _ChunkResult
+    ) -> None:
+        """Leave records without a final answer."""
+        self._ledger.give_up(records, failure.status)
+        result.failure = failure
 
     def _count_refused(self, number: int, size: int) -> None:
         with self._lock:

@@ -1,31 +1,100 @@
-"""JSON lines: an object a line. https://jsonlines.org"""
+"""JSON lines: an object a line, or several. https://jsonlines.org"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.records import LocatedRecord, SourceLocation, Unreadable
-from airflow_provider_mediquo.sources.files.bounded_lines import Lines
+from airflow_provider_mediquo.sources.files.bounded_lines import MAX_LINE
+
+_BLANK = re.compile(r"[\s\x1a\ufeff]*")  # Ctrl-Z of DOS, marks of files one behind the other
+_COMMA = re.compile(r"\s*,\s*(?:\{|$)")
+_NEXT = re.compile(r'\}\s*(?=\{\s*")')  # in a text of JSON, this quote would end the text
+_OVERLAP = 100  # characters in which the end of an object and the beginning of the next are found
 
 
 def read_json_lines(text: TextIO, name: str) -> Iterator[LocatedRecord]:
-    """Yield the object of each line; a line that is none spoils no other.
+    """Yield the objects, with their lines; what is no object spoils no other.
+
+    Raises InvalidPatientsError where there are commas between them.
 
     :param name: of the file.
     """
-    for number, line in enumerate(Lines(text), 1):
-        if line is None or not line.isspace():
-            yield LocatedRecord(_object(line), SourceLocation(name, number))
+    objects = _Objects(name)
+    number = 1
+    while piece := text.readline(MAX_LINE):
+        is_end = piece.endswith("\n")
+        for record in objects.add(piece, is_end=is_end):
+            yield LocatedRecord(record, SourceLocation(name, number))
+        number += is_end
+    for record in objects.add("", is_end=True):
+        yield LocatedRecord(record, SourceLocation(name, number))
 
 
-def _object(line: str | None) -> Any:
-    try:
-        record = _decode(line or "")
-    except (ValueError, RecursionError):
-        return Unreadable("record")
-    return record if isinstance(record, dict) else Unreadable("record")
+class _Objects:
+    """Takes the objects out of a text that comes in pieces.
+
+    :param name: of the file, for the error.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._rest = ""  # of the pieces before, which is no whole object
+        self._is_lost = False  # in the middle of one that was rejected
+
+    def add(self, piece: str, *, is_end: bool) -> Iterator[Any]:
+        """Yield each object that is whole now, and Unreadable once for anything else.
+
+        :param is_end: of a line, with which each object ends.
+        """
+        text, self._rest = self._rest + piece, ""
+        at = _blank_end(text, 0)
+        while at < len(text):
+            if self._is_lost:
+                at = self._next_object(text, at)
+                continue
+            try:
+                record, at = _object(text, at)
+            except (TypeError, ValueError, RecursionError):
+                if not is_end and len(text) - at < MAX_LINE:
+                    self._rest = text[at:]
+                    return
+                self._is_lost = True
+                yield Unreadable("record")
+            else:
+                yield record
+                self._refuse_comma(text, at)
+                at = _blank_end(text, at)
+        self._rest = text[-_OVERLAP:] if self._is_lost and not is_end else ""
+        self._is_lost &= not is_end
+
+    def _next_object(self, text: str, at: int) -> int:
+        found = _NEXT.search(text, at)
+        self._is_lost = not found
+        return found.end() if found else len(text)
+
+    def _refuse_comma(self, text: str, at: int) -> None:
+        if _COMMA.match(text, at):
+            raise InvalidPatientsError(
+                f"{self._name} has commas between its JSON objects. Write one object a line, "
+                "without commas: JSON lines."
+            )
+
+
+def _blank_end(text: str, at: int) -> int:
+    found = _BLANK.match(text, at)
+    return found.end() if found else at
+
+
+def _object(text: str, at: int) -> tuple[dict[str, Any], int]:
+    record, end = _decode(text, at)
+    if not isinstance(record, dict):
+        raise TypeError
+    return record, end
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -36,4 +105,4 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-_decode = json.JSONDecoder(object_pairs_hook=_each_key_once).decode
+_decode = json.JSONDecoder(object_pairs_hook=_each_key_once).raw_decode

@@ -1,4 +1,9 @@
+import sys
 from collections.abc import Iterator
+from itertools import count
+from threading import Thread
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -119,6 +124,33 @@ def test_an_endpoint_of_a_host_has_one_pace_in_a_process():
     assert limiters.get("https://example.com/v1", "patients") is one
     assert limiters.get("https://example.com/v1", "patients/{code}") is not one
     assert limiters.get("https://example.org/v1", "patients") is not one
+
+
+@pytest.mark.parametrize("line", range(10))
+def test_two_threads_never_take_the_same_slot(limiter, line):
+    """Another thread asks for the only slot just before this one runs a line of `try_acquire`."""
+    results: list[float] = []
+    other = Thread(target=lambda: results.append(limiter.try_acquire(1)), daemon=True)
+    lines = count()
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        if frame.f_code is not RateLimiter.try_acquire.__code__:
+            return None
+        if event == "line" and next(lines) == line:
+            other.start()
+            other.join(0.5)  # longer, if this thread holds the lock
+        return trace
+
+    tracer_of_coverage = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        results.append(limiter.try_acquire(1))
+    finally:
+        sys.settrace(tracer_of_coverage)
+    if other.ident is None:  # `try_acquire` has fewer lines
+        other.start()
+    other.join(30)
+    assert min(results) == 0.0 < max(results)
 
 
 def most_in_any_window(moments: list[float]) -> int:

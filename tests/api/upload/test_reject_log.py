@@ -100,7 +100,7 @@ def test_what_a_full_disk_does_not_take_is_logged_all_of_it(caplog):
 def test_a_folder_that_cannot_be_is_an_error_before_anything_is_read(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MediquoError, match="`rejects_path`"):
-        RejectLog(LocalFile(tmp_path / "file" / "x.jsonl")).__enter__()
+        RejectLog(LocalFile(tmp_path / "file" / "x.jsonl")).check()
 
 
 def test_without_rejects_there_is_no_folder_either(tmp_path):
@@ -178,9 +178,9 @@ def test_a_store_that_does_not_answer_is_an_error_before_anything_is_read(
     monkeypatch.setattr(type(store), "exists", fail)
     if is_fatal:
         with pytest.raises(MediquoError, match=r"`rejects_path`.*no such host"):
-            RejectLog(StoredParts(store)).__enter__()
+            RejectLog(StoredParts(store)).check()
     else:
-        RejectLog(StoredParts(store)).__enter__()
+        RejectLog(StoredParts(store)).check()
 
 
 def test_a_line_has_its_place():
@@ -279,7 +279,7 @@ def test_a_folder_that_does_not_answer_is_known_before_anything_is_sent(tmp_path
     over = threading.Event()
     monkeypatch.setattr(LocalFile, "_look", lambda file: over.wait(30))
     with pytest.raises(MediquoError, match=r"cannot write to .* \(no answer\)"):
-        RejectLog(LocalFile(tmp_path / "rejects.jsonl")).__enter__()
+        RejectLog(LocalFile(tmp_path / "rejects.jsonl")).check()
     over.set()
 
 

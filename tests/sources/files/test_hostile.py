@@ -47,27 +47,29 @@ def read(tmp_path):
 # --- CSV ------------------------------------------------------------------------------------------
 
 
-def test_a_row_of_cells_without_end_ends_the_file_before_it_fills_the_memory(tmp_path):
+def test_a_row_of_cells_without_end_does_not_fill_the_memory(tmp_path):
     """Each of its cells is short and has a line end in it, so that each line is short too."""
-    (tmp_path / "file").write_text(f"{HEADER}\n{ROW}\n" + '"\n",' * (MAX_LINE // 4 + 1) + "\n")
+    count = MAX_LINE // 2
+    (tmp_path / "file").write_text(f"{HEADER}\n{ROW}\n" + '"\n",' * count + f"\n{ROW}\n")
     rows = stream(tmp_path / "file")
     assert next(rows).record == ADA
-    with pytest.raises(SourceError, match="begins on line 3 has no clear end"):
-        next(rows)
+    assert peak(rows) < 100 << 20
+    *rejected, last = rows
+    assert [place.line for _, place in rejected] == [*range(4, count + 4)]
+    assert {type(record) for record, _ in rejected} == {Unreadable}
+    assert last.record == ADA
 
 
-def test_nor_are_two_lines_together_longer_than_one_may_be(read):
+@pytest.mark.parametrize("line", ["x,", 'a","', '""a', '"', "x"])
+def test_a_quote_that_nothing_closes_takes_no_time_without_end(read, line):
+    text = f'{HEADER},note\n{ROW},"\n' + f"{line}\n" * 20_000
+    assert len(read(text, columns={"note": None})) > 10_000
+
+
+def test_lines_that_are_too_long_together_are_no_row(read):
     half = "x" * (MAX_LINE // 2)
-    with pytest.raises(SourceError, match="begins on line 2 has no clear end"):
-        read(f'{HEADER},note\n{ROW},{half[:9]},"\n{half}{half}"\n', columns={"note": None})
-
-
-def test_nor_where_the_line_that_is_too_much_could_end_one(read):
-    cells = "x," * (MAX_LINE // 4)
-    with pytest.raises(SourceError, match="begins on line 2 has no clear end"):
-        read(
-            f'{HEADER},note\n{ROW},{cells}"\n{cells}\n{ROW},in a cell\n"\n', columns={"note": None}
-        )
+    records = read(f'{HEADER},note\n{ROW},"{half}\n{half}"\n{ROW},\n', columns={"note": None})
+    assert records == [Unreadable("cells"), Unreadable("cells"), ADA | {"note": ""}]
 
 
 def test_a_row_may_have_as_many_lines_as_a_line_may_have_characters(read):
@@ -83,15 +85,15 @@ def test_rows_are_counted_one_by_one(read):
     assert len(read(text, columns={"note": None})) == 12
 
 
-@pytest.mark.parametrize("names", [",".join(f"c{n}" for n in range(100_000)), "," * 400_000])
-def test_columns_without_number_are_named_but_not_without_end(read, names):
+def test_columns_without_number_are_named_but_not_without_end(read):
+    names = ",".join(f"c{n % 1000}_{n // 1000}" for n in range(100_000))
     with pytest.raises(InvalidPatientsError, match=r"and [0-9]{2,3},[0-9]{3} more\. Map") as caught:
         read(f"{HEADER},{names}\n")
     assert len(str(caught.value)) < 1000
 
 
-def test_a_column_of_a_hundred_kilobytes_is_named_by_its_beginning(read):
-    with pytest.raises(InvalidPatientsError, match="x…") as caught:
+def test_a_column_of_a_hundred_kilobytes_is_not_shown(read):
+    with pytest.raises(InvalidPatientsError, match="unknown columns: 1, not shown") as caught:
         read(f"{HEADER},{'x' * 100_000}\n")
     assert len(str(caught.value)) < 1000
 
@@ -99,11 +101,10 @@ def test_a_column_of_a_hundred_kilobytes_is_named_by_its_beginning(read):
 @pytest.mark.parametrize(
     "name", ["a\x1b[2Jb", "a\u202eb", "a\u200bb", "a\0b", "a\u2028b", "a\x85b"]
 )
-def test_a_column_is_shown_as_one_visible_line(read, name):
-    with pytest.raises(InvalidPatientsError) as caught:
+def test_a_column_with_a_control_character_is_not_shown(read, name):
+    with pytest.raises(InvalidPatientsError, match="unknown columns: 1, not shown") as caught:
         read(f"{HEADER},{name}\n")
     assert str(caught.value).isprintable()
-    assert "a\\u" in str(caught.value)
 
 
 @pytest.mark.parametrize("gap", ["\f", "\v", "\x1c", "\u2028", "\u2029", "\x85", "\0"])
@@ -116,10 +117,11 @@ def test_only_a_line_end_ends_a_line(read, gap, kind):
     assert read("\n".join(lines)) == expected
 
 
-def test_a_byte_order_mark_in_the_middle_is_text(read):
-    """As where files are put one behind the other: nobody can tell that it is none of the code."""
-    first, header, second = read(f"{HEADER}\n{ROW}\n\ufeff{HEADER}\nm-2,Bo,basic\n")
-    assert (first, header["code"], second["code"]) == (ADA, "\ufeffcode", "m-2")
+def test_a_byte_order_mark_in_the_middle_is_no_text(read):
+    """As where files are put one behind the other."""
+    records = read(f"{HEADER}\n{ROW}\n\ufeff{HEADER}\nm-2,Bo,basic\n\ufeffm-3,Cy,basic\n")
+    assert records[:2] == [ADA, Unreadable("header")]
+    assert [record["code"] for record in records[2:]] == ["m-2", "m-3"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])

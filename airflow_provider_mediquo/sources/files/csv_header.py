@@ -1,0 +1,125 @@
+"""What the first lines of a CSV say of the others: delimiter, names, how many cells there are."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from typing import NamedTuple
+
+from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
+from airflow_provider_mediquo.api.patients.schema import REQUIRED
+from airflow_provider_mediquo.sources.columns import ColumnMapping
+from airflow_provider_mediquo.sources.files.bounded_lines import MAX_LINE, Line, Lines
+from airflow_provider_mediquo.sources.files.csv_line import LINE_END, LineParser
+
+_DELIMITERS = (",", ";", "\t", "|")
+_SEP = re.compile(r'"?sep=([^"])"?', re.IGNORECASE)  # which Excel writes and reads
+_HEADER_LINES = 10  # that a header may take
+_AHEAD = 10  # lines that are looked at
+
+
+class Layout(NamedTuple):
+    """How the rows of a file are made.
+
+    :param fields: of a patient, of each column; None for one that is dropped.
+    :param width: how many cells a row has; those after the names are blank.
+    """
+
+    parser: LineParser
+    names: list[str]
+    fields: list[str | None]
+    width: int
+
+
+def read_layout(
+    lines: Lines, name: str, header: ColumnMapping, delimiter: str | None
+) -> Layout | None:
+    """Read the header; None where there is nothing at all.
+
+    Raises InvalidPatientsError for a header that is none.
+    """
+    first = next(filled(lines, name), None)
+    if first and (said := _SEP.fullmatch(_text(first))):
+        delimiter = delimiter or said[1]
+        first = next(filled(lines, name), None)
+    if not first:
+        return None
+    parser = LineParser(delimiter or _fitting(_text(first), header))
+    given = _header_row(first, lines, parser, name)
+    names = _without_blank_ends(given)
+    _check(names, name, header)
+    return Layout(parser, names, header.fields(names), _width(lines, parser, given, names))
+
+
+def filled(lines: Lines, name: str) -> Iterator[Line]:
+    """Yield the lines that are not blank; raises SourceError for one that is too long."""
+    for line in lines:
+        if line.text is None:
+            raise SourceError(
+                f"{name} cannot be read any further: line {line.number:,} is longer than "
+                f"{MAX_LINE:,} characters, and may be any number of rows. The lines before it were "
+                "read."
+            )
+        if line.text.strip(" \t" + LINE_END):
+            yield line
+
+
+def _text(line: Line) -> str:
+    return (line.text or "").rstrip(LINE_END)
+
+
+def _header_row(first: Line, lines: Lines, parser: LineParser, name: str) -> list[str]:
+    """Return the cells of the header, which may take several lines in a spreadsheet."""
+    more = (line.text or "" for line in islice(lines, _HEADER_LINES - 1))
+    if (row := parser.cells(_text(first))) is not None:
+        return row
+    if (row := parser.first_row(chain([first.text or ""], more))) is not None:
+        return row
+    raise InvalidPatientsError(
+        f"The header of {name} has a quote that is not closed, or that does not stand next to a "
+        "delimiter. Write each name without quotes, or in quotes with no blank around them."
+    )
+
+
+def _without_blank_ends(names: Sequence[str]) -> list[str]:
+    """Leave out the columns at the end that have no name: a delimiter ends each line, say."""
+    count = max((at for at, name in enumerate(names, 1) if name.strip()), default=0)
+    return [*names[:count]]
+
+
+def _width(lines: Lines, parser: LineParser, given: Sequence[str], names: Sequence[str]) -> int:
+    """Return how many cells a row has, which may end with a delimiter though the header does not."""
+    ahead = [*islice(lines, _AHEAD)]
+    lines.put_back(ahead)
+    rows = [parser.cells(text) or [] for line in ahead if (text := _text(line))]
+    widths = {len(row) for row in rows}
+    is_blank = not any("".join(row[len(names) :]).strip() for row in rows)
+    return (
+        widths.pop() if is_blank and len(widths) == 1 and max(widths) >= len(names) else len(given)
+    )
+
+
+def _fitting(first: str, header: ColumnMapping) -> str:
+    """Return the delimiter that fits a first line, or else the one with the most columns."""
+    names = {each: _names(first, each) for each in _DELIMITERS}
+    for each in _DELIMITERS:
+        if {*header.fields(names[each])} >= REQUIRED:
+            return each
+    return max(_DELIMITERS, key=lambda each: len(names[each]))
+
+
+def _names(first: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([first], delimiter=delimiter), [])
+    except csv.Error:  # a cell is longer than the module takes, as by a delimiter that is none
+        return []
+
+
+def _check(names: Sequence[str], name: str, header: ColumnMapping) -> None:
+    if any("\ud800" <= character <= "\udfff" for character in "".join(names)):
+        raise InvalidPatientsError(
+            f"The header of {name} is in another encoding than it is read with: set `encoding`."
+        )
+    header.check(names, name)

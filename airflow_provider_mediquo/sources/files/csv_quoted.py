@@ -1,0 +1,152 @@
+"""Rows of CSV over several lines: which quotes begin one, and which are only lost.
+
+A quote too many or too few makes the lines up to the next quote look like one cell. So such a row
+is taken only where no other can be in it; where one may be, each of its lines is rejected; and where
+no later quote belongs to this one, its line is rejected alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, pairwise
+
+from marshmallow import ValidationError
+
+from airflow_provider_mediquo.api.patients.meta import read_meta
+from airflow_provider_mediquo.api.records import Unreadable
+from airflow_provider_mediquo.sources.files.bounded_lines import MAX_LINE, Line, Lines
+from airflow_provider_mediquo.sources.files.csv_line import LineParser
+
+MAX_DOUBT = 50
+"""Lines that may be rows of their own or lines of one cell; if there are more, they are rows."""
+
+
+class QuotedRows:
+    """Reads the row that begins with a line whose quote is not closed.
+
+    :param fields: of a patient, of each column; None for one that is dropped.
+    :param width: how many cells a row has.
+    """
+
+    def __init__(
+        self, lines: Lines, parser: LineParser, fields: Sequence[str | None], width: int
+    ) -> None:
+        self._lines = lines
+        self._parser = parser
+        self._fields = fields
+        self._width = width
+        self._alone_until = 0
+
+    def read(self, first: Line) -> tuple[list[str] | Unreadable, list[Line]]:
+        """Return the cells of a row that is certain, or why not, and the lines of which it is so."""
+        attempt = _Attempt(first, self._lines, self.is_like_a_row)
+        if first.number > self._alone_until:  # so that no line is tried for ever
+            row = self._parser.first_row(attempt) or []
+            taken = attempt.taken
+            if self._is_certain(row, taken):
+                return row, taken
+            if len(taken) > 1 and len(row) == self._width and not self._is_clean(taken[-1]):
+                return Unreadable("lines"), taken
+            self._alone_until = taken[-1].number
+            self._lines.put_back(taken[1:])
+        return self.reject(first)
+
+    def reject(self, first: Line) -> tuple[Unreadable, list[Line]]:
+        """Reject a line for its quotes, with those after it that may belong to the same cell."""
+        taken = [first, *self._up_to_odd_quotes()]
+        return Unreadable("lines" if len(taken) > 1 else "cells"), taken
+
+    def is_before_a_rest(self) -> bool:
+        """Whether the next lines are no rows and close a quote: the one before was closed early."""
+        line = self._lines.peek()
+        if line is None or self.is_like_a_row(line.text or ""):
+            return False
+        seen = []
+        for line in islice(self._lines, MAX_DOUBT):
+            seen.append(line)
+            if self.is_like_a_row(text := line.text or "") or text.count('"') % 2:
+                break
+        self._lines.put_back(seen)
+        is_rest = text.count('"') % 2 and self._parser.cells(f'"{text}') is not None
+        return bool(is_rest) and not self.is_like_a_row(text)
+
+    def _up_to_odd_quotes(self) -> list[Line]:
+        """Return the lines up to one that may close a quote, if it comes before a clean use of any.
+
+        That line is among them, unless it may begin a row of its own.
+        """
+        seen: list[Line] = []
+        for line in islice(self._lines, MAX_DOUBT):
+            seen.append(line)
+            quotes = (line.text or "").count('"')
+            if line.text is None or (quotes and self._is_clean(line)):
+                break
+            if quotes % 2:
+                if self._parser.cells(line.text) is None:
+                    self._lines.put_back([seen.pop()])
+                return seen
+        self._lines.put_back(seen)
+        return []
+
+    def is_like_a_row(self, text: str) -> bool:
+        """Whether it may be a whole row, by any reading: quotes only take delimiters away."""
+        return text.count(self._parser.delimiter) >= self._width - 1
+
+    def _is_clean(self, line: Line) -> bool:
+        """Whether this line alone is a row, and its quotes leave no doubt."""
+        text = line.text or ""
+        row = self._parser.cells(text)
+        return row is not None and len(row) == self._width and not self._parser.stray_quotes(text)
+
+    def _is_certain(self, row: Sequence[str], taken: Sequence[Line]) -> bool:
+        first, *others = [line.text or "" for line in taken]
+        broken = [at for at, cell in enumerate(row) if "\n" in cell or "\r" in cell]
+        is_last = broken[:1] == [self._width - 1]  # so that the first line lacks only its end
+        return (
+            len(row) == self._width
+            and not any(map(self.is_like_a_row, others))
+            and (is_last or not self.is_like_a_row(first))
+            and not any(self._holds_an_edge(at, others) for at in broken)
+            and all(self._may_have_lines(at, row[at]) for at in broken)
+            and not self._parser.stray_quotes(first + "".join(others))
+        )
+
+    def _holds_an_edge(self, at: int, others: Sequence[str]) -> bool:
+        """Whether a row may end and another begin inside a cell, each with several lines in it."""
+        counts = [text.count(self._parser.delimiter) for text in others]
+        after = self._width - 1 - at
+        return any(one >= after and other >= at for one, other in pairwise(counts))
+
+    def _may_have_lines(self, at: int, cell: str) -> bool:
+        field = self._fields[at] if at < len(self._fields) else ""
+        return field is None or (field == "meta" and _is_object(cell))
+
+
+class _Attempt:
+    """The lines that a row may take, from its first on."""
+
+    def __init__(self, first: Line, lines: Lines, is_like_a_row: Callable[[str], bool]) -> None:
+        self.taken = [first]
+        self._lines = lines
+        self.is_like_a_row = is_like_a_row
+
+    def __iter__(self) -> Iterator[str]:
+        left = MAX_LINE - len(self.taken[0].text or "")
+        doubts = 0
+        yield self.taken[0].text or ""
+        for line in self._lines:
+            self.taken.append(line)
+            text = line.text or ""
+            left -= len(text)
+            doubts += self.is_like_a_row(text)
+            if line.text is None or left < 0 or doubts > MAX_DOUBT:
+                return
+            yield text
+
+
+def _is_object(text: str) -> bool:
+    try:
+        read_meta(text)
+    except ValidationError:
+        return False
+    return True

@@ -1,0 +1,294 @@
+"""Quotes that are lost or too many: no line is lost with them, and nobody gets another's values."""
+
+import io
+import random
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_mediquo.api.patients.schema import check_patient
+from airflow_provider_mediquo.api.records import Unreadable
+from airflow_provider_mediquo.sources.columns import ColumnMapping
+from airflow_provider_mediquo.sources.files.csv_quoted import MAX_DOUBT
+from airflow_provider_mediquo.sources.files.csv_reader import read_csv
+
+CASES = Path(__file__).parent / "data" / "quotes"
+DROPPED = {"note": None, "memo": None}
+
+
+def read(text, columns=DROPPED):
+    """Return the line of each record, or of each reject -> what it is."""
+    placed = [*read_csv(io.StringIO(text, newline=""), "file", ColumnMapping(columns), None)]
+    found = {place.line: record for record, place in placed}
+    assert len(found) == len(placed), "a line is given once"
+    return found
+
+
+def case(name):
+    return read((CASES / f"{name}.csv").read_bytes().decode())
+
+
+def codes(found):
+    return {line: getattr(record, "rule", None) or record["code"] for line, record in found.items()}
+
+
+# --- cases from outside ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["dropped-column-blank-after-comma", "names", "meta"])
+def test_rows_between_two_lost_quotes_are_rejected_line_by_line(name):
+    assert codes(case(name)) == {2: "lines", 3: "lines", 4: "lines", 5: "4"}
+
+
+def test_also_where_empty_cells_are_quoted():
+    found = codes(case("dropped-column-empty-quotes"))
+    assert found == {2: "lines", 3: "lines", 4: "lines", 5: "4"}
+
+
+def test_a_thousand_rows_behind_one_lost_quote_are_read():
+    found = codes(case("thousand-behind-one"))
+    assert {line for line, code in found.items() if code in ("cells", "lines")} == {2, 1001}
+    assert [*found] == [*range(2, 1003)]
+
+
+def test_a_list_in_a_note_is_no_patient():
+    assert codes(case("list-in-a-note")) == {2: "lines", 3: "lines"}
+
+
+@pytest.mark.parametrize("name", ["shifted", "blank-before-quote"])
+def test_quotes_that_quote_nothing_are_no_text(name):
+    assert codes(case(name)) == {2: "cells"}
+
+
+def test_a_quote_escaped_with_a_backslash_spoils_its_row_alone():
+    assert codes(case("backslash-escape")) == {2: "cells", 3: "2"}
+
+
+# --- more of their kinds --------------------------------------------------------------------------
+
+HEADER = "code,first_name,plan,note"
+
+
+def rows(*lines, header=HEADER):
+    return codes(read("\n".join([header, *lines, ""])))
+
+
+@pytest.mark.parametrize("between", [MAX_DOUBT - 1, MAX_DOUBT, 400])
+def test_only_so_many_lines_are_in_doubt(between):
+    lines = ['m-1,Ada,gold,"call', *["m-2,Bo,gold,x"] * between, 'm-3,Cy,gold,done"']
+    found = rows(*lines)
+    assert len(found) == between + 2
+    sent = [code for code in found.values() if code == "m-2"]
+    assert len(sent) == (0 if between < MAX_DOUBT else between)
+
+
+def test_lines_after_a_lost_quote_that_nothing_closes_are_rows():
+    assert rows('1,Ada,gold,"call', "2,Bo,gold,x", "3,Cy,gold,x") == {2: "cells", 3: "2", 4: "3"}
+
+
+def test_nor_are_they_in_doubt_where_quotes_are_right_again():
+    found = rows('1,Ada,gold,"call', "2,Bo,gold,x", '3,"Cy, Jr",gold,x', '4,Di,gold,done"')
+    assert found == {2: "cells", 3: "2", 4: "3", 5: "4"}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['1,Ada,gold,"allergic:', "penicillin,latex,nuts,eggs", 'milk"'],
+        ['1,Ada,gold,"allergic:', 'penicillin,latex,nuts,eggs" (bad)'],
+        ['1,Ada,gold,"allergic:', "penicillin,latex,nuts,eggs", 'milk" (bad)'],
+        ['1,Ada,gold, "allergic:', 'penicillin,latex,nuts,eggs"'],
+        ['1,Ada,gold,""allergic:', "penicillin,latex,nuts,eggs", 'milk"'],
+        ['1,Ada,gold,"to "x",', "penicillin,latex,nuts,eggs", 'milk"'],
+    ],
+)
+def test_a_line_of_a_note_whose_quotes_are_wrong_is_no_patient(lines):
+    found = rows(*lines)
+    assert {*found.values()} <= {"lines", "cells"}
+    assert [*found] == [*range(2, 2 + len(lines))]
+
+
+@pytest.mark.parametrize("note", ["a\nb", "a,\r\n,b", "\n\n", "x" * 60_000 + "\n" + "y" * 60_000])
+def test_a_dropped_cell_may_have_lines_that_cannot_be_rows(note):
+    found = read(f'{HEADER}\n1,Ada,gold,"{note}"\n2,Bo,gold,\n')
+    assert [record["code"] for record in found.values()] == ["1", "2"]
+
+
+def test_ends_and_beginnings_of_two_rows_are_not_taken_for_one():
+    header = "code,note,first_name,plan"
+    assert "1" not in rows('1,"a', 'b"",Ada,gold', '2,""c', 'd",Bo,gold', header=header).values()
+    assert "1" not in rows('1,"a,Ada,gold', '2,""b', 'c",Bo,gold', header=header).values()
+    assert "1" not in rows('1,"a', "b,Ada,gold", "2,c", 'd",Bo,gold', header=header).values()
+
+
+def test_a_row_that_may_be_the_rest_of_another_is_rejected():
+    header = "last_name,note,code,first_name"
+    assert rows('Day,"', "a, b,1,Ada", "Roe,,2,Bo", header=header) == {
+        2: "cells",
+        3: "lines",
+        4: "2",
+    }
+
+
+def test_nor_is_one_read_whose_quote_is_closed_too_early():
+    header = "code,first_name,note,last_name"
+    found = rows('1,Ada,"kind",', "well, so", '",Day', "2,Bo,,Roe", "3,Cy,,Poe", header=header)
+    assert found == {2: "lines", 3: "cells", 4: "cells", 5: "lines", 6: "3"}
+
+
+@pytest.mark.parametrize(
+    ("meta", "is_read"),
+    [('{\n""a"": 1,\n""b"": [1]\n}', True), ("{}\n", True), ("{\n", False), ("[\n]", False)],
+)
+def test_a_cell_of_meta_may_have_lines_where_it_is_an_object(meta, is_read):
+    found = rows(f'1,Ada,gold,"{meta}"', header="code,first_name,plan,meta")
+    assert ({*found.values()} == {"1"}) == is_read
+    assert is_read or len(found) == meta.count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("row", "rule"),
+    [
+        ('1,Ada 5" Day,gold,x', None),
+        ('1,Ada "Bo" Day,gold,x', None),
+        ('="1",="Ada",gold,x', None),
+        ('1,Ada,gold,tv 40"', None),
+        ('1,"Ada ""Bo"" Day",gold,x', None),
+        ('1,"""Bo""",gold,x', None),
+        ('1,Ada",gold,x', "cells"),
+        ('1,A"da,gold,5"', "cells"),
+        ('1,A"da,g"o"ld,x', "cells"),
+        ('1,\t"Ada",gold,x', "cells"),
+        ('1,Ada,gold,\u00a0"x"', "cells"),
+        ('1,"Ada" ,gold,x', "cells"),
+        ('1,"Ada "Bo" Day",gold,x', "cells"),
+        ('1,"Ada \\"Bo\\"",gold,x', "cells"),
+        ("1,Ada\\, Jr,gold,x", "cells"),
+        ('1,"Ada\\"",gold",x', "cells"),
+    ],
+)
+def test_quotes_in_a_cell_are_text_where_they_can_be_nothing_else(row, rule):
+    (found,) = read(f"{HEADER}\n{row}\n").values()
+    assert getattr(found, "rule", None) == rule
+
+
+# --- whatever is damaged --------------------------------------------------------------------------
+
+STYLES = ("minimal", "all", "none", "doubled", "backslash", "empty")
+COLUMNS = ["code", "first_name", "last_name", "plan", "email", "note", "memo", "meta"]
+NOTES = ["", "", "x", "call back", "done, thanks", "a, b, c, d, e", 'tv 40"', 'he said ""yes""']
+LINES = ["first{end}second", "{end}a, b", "one,{end},two", "kind,{end}well, so{end}{end}"]
+
+
+class File:
+    """A file with damaged quotes, made of a seed.
+
+    The values of each member hold its number, so that those of another are seen.
+    """
+
+    def __init__(self, seed):
+        self.seed = seed
+        self.random = random.Random(seed)
+        pick = self.random.choice
+        self.style, self.end, self.delimiter = (
+            pick(STYLES),
+            pick(["\n", "\r\n", "\r"]),
+            pick(",;\t|"),
+        )
+        self.has_lines = self.random.random() < 0.3 and self.style != "none"
+        dropped = self.random.sample(COLUMNS[2:], self.random.randint(0, 4))
+        self.columns = [name for name in COLUMNS if name not in dropped]
+        self.random.shuffle(self.columns)
+        self.members = [self._member(number) for number in range(self.random.randint(3, 40))]
+        self.starts = {}
+        self.text = self._damaged()
+
+    def _member(self, number):
+        pick = self.random.choice
+        notes = NOTES + (LINES * 2 if self.has_lines else [])
+        joined = f"Day{self.delimiter} Jr" if self.style != "none" else "Day"
+        return {
+            "code": f"k{number}k",
+            "first_name": f"N{number}n",
+            "last_name": pick(["", "", f"L{number}l", f"{joined} L{number}l"]),
+            "plan": pick(["", f"P{number}p"]),
+            "email": pick(["", f"e{number}e@example.com"]),
+            "note": pick(notes).replace("{end}", self.end),
+            "memo": pick(notes).replace("{end}", self.end),
+            "meta": pick(["", "{}", '{"a": 1}']),
+        }
+
+    def _cell(self, value):
+        special = any(c in value for c in f'"{self.delimiter}\r\n')
+        if self.style == "none":
+            return value.replace('"', "").replace(self.delimiter, "")
+        if self.style == "backslash":
+            return '"' + value.replace('"', '\\"') + '"' if special else value
+        always = self.style in ("all", "doubled") or (self.style == "empty" and not value)
+        return '"' + value.replace('"', '""') + '"' if special or always else value
+
+    def _damaged(self):
+        lines = [
+            self.delimiter.join(self._cell(member[c]) for c in self.columns)
+            for member in self.members
+        ]
+        body = [f"{line}{self.end}" for line in lines]
+        number = 2
+        for member, line in zip(self.members, body, strict=True):
+            self.starts[number] = member
+            number += len(re.findall(r"\r\n?|\n", line))
+        self.stop = number
+        text = "".join(body)
+        for _ in range(self.random.randint(2, 4)):
+            at = self._place(text)
+            if self.random.random() < 0.2 and '"' in text:
+                at = self.random.choice([m.start() for m in re.finditer('"', text)])
+                text = text[:at] + text[at + 1 :]
+            else:
+                text = text[:at] + '"' + text[at:]
+        return self.delimiter.join(self.columns) + self.end + text
+
+    def _place(self, text):
+        """Anywhere, or where a quote is most often: at the edge of a cell, or by another."""
+        edges = [m.start() for m in re.finditer(rf'[{re.escape(self.delimiter)}"\r\n]', text)]
+        at = self.random.randrange(len(text))
+        if self.random.random() < 0.5:
+            at = self.random.choice(edges) + self.random.randint(0, 1)
+        # A line end of two characters stays one.
+        return at + 1 if text[at - 1 : at + 1] == "\r\n" else at
+
+    def look(self):
+        """Return how many members were read and rejected; fails where one is lost or mixed up."""
+        found = read(self.text)
+        problem = f"seed {self.seed}: {self.style}, {self.columns}, {self.text!r}"
+        # The first line of a member may be no more than a quote, which looks like another's end.
+        for start, stop in pairwise([*self.starts, self.stop]):
+            assert {*range(start, stop)} & {*found}, f"line {start} is lost; {problem}"
+        assert {*found} <= {*range(2, self.stop + 1)}, problem
+        sent = {line: each for line, each in found.items() if self._is_sent(each)}
+        for line, record in sent.items():
+            # A line of a cell may be a row where this cell is the first: the rest is on it.
+            member = self.starts[max(start for start in self.starts if start <= line)]
+            self._compare(record, member, problem)
+        return len(sent), len(found) - len(sent)
+
+    def _is_sent(self, record):
+        if isinstance(record, Unreadable):
+            return False
+        return not check_patient({k: v for k, v in record.items() if k not in DROPPED})[1]
+
+    def _compare(self, record, member, problem):
+        for name in {*self.columns} - {*DROPPED, "meta"}:
+            given, expected = record[name].replace('"', ""), self._plain(member[name])
+            assert given == expected, f"{name} of {member['code']} is {record[name]}; {problem}"
+
+    def _plain(self, value):
+        return value.replace(self.delimiter, "") if self.style == "none" else value
+
+
+def test_no_line_is_lost_and_no_value_is_anothers_wherever_quotes_are_lost():
+    counts = [File(seed).look() for seed in range(500)]
+    read, rejected = map(sum, zip(*counts, strict=True))
+    assert rejected < read, "most lines have nothing to do with it"
