@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS, REQUIRED
 from airflow_provider_mediquo.api.text import listed
+
+_MAX_NAME = 64  # characters; longer ones are prose, or lines whose ends are lost
+_VALUE = re.compile(r'[@"]|[0-9]{5}|[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}')
 
 
 class ColumnMapping:
@@ -28,8 +32,9 @@ class ColumnMapping:
     def check(self, names: Sequence[str], source: str) -> None:
         """Raise InvalidPatientsError where records of these columns cannot be patients.
 
-        Columns are named only if `code` and `first_name` are among them: the first line of a file
-        without a header is a patient.
+        Columns are named only if `code` and `first_name` are among them, and all look like names:
+        the first line of a file without a header is a patient, and where a line end is lost, it
+        goes on with one.
 
         :param source: what has these columns, for the error.
         """
@@ -63,15 +68,30 @@ class ColumnMapping:
         fields = self.fields(names)
         if twice := sorted({name for name, n in Counter(filter(None, fields)).items() if n > 1}):
             return (
-                f"more than one column for {listed(twice)}: drop all but one, in the source or "
+                f"more than one column for {self._listed(twice, names)}: drop all but one, in the source or "
                 "with None in `columns`."
             )
         known = {None, *PATIENT_FIELDS}
         if unknown := [n for n, field in zip(names, fields, strict=True) if field not in known]:
             return (
                 "columns that are no field of a patient: "
-                f"{listed(unknown)}. Map each in `columns`, to a "
+                f"{self._listed(unknown, names)}. Map each in `columns`, to a "
                 "field or to None, which drops it. The fields are "
                 f"{', '.join(PATIENT_FIELDS)}."
             )
         return ""
+
+    def _listed(self, some: Sequence[str], names: Sequence[str]) -> str:
+        """Return some names, or how many they are where one of the source's may be a value."""
+        known = {*PATIENT_FIELDS, *self.columns}
+        if all(name in known or _is_like_a_name(name, known) for name in names):
+            return listed(some)
+        return f"{len(some):,}, not named because a column may hold a value"
+
+
+def _is_like_a_name(name: str, known: Collection[str]) -> bool:
+    has_letters = not name or any(map(str.isalpha, name))
+    if not has_letters or len(name) > _MAX_NAME or not name.isprintable() or _VALUE.search(name):
+        return False
+    rests = [name.removeprefix(each) for each in known if name.startswith(each)]
+    return not any(map(str.isdigit, "".join(rests)))  # `plan1`: a line end is lost before a code

@@ -43,6 +43,36 @@ def test_columns_that_are_not_those_of_patients(names, columns, says):
     assert str(caught.value).startswith("a.csv has")
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["ada@example.com", "1", "+44 7700 900123", "12/31/1980", "born 1980-01-31", "a\nb", "a\x85b"]
+    + ["a\u2028b", "plan1", "planm-1", "x" * 65, '"note', "12345678Z", " "],
+)
+def test_no_column_is_named_where_one_may_be_a_value(value):
+    with pytest.raises(InvalidPatientsError) as caught:
+        ColumnMapping({"Tarif": "plan"}).check(
+            ["code", "first_name", "Tarif", "Canary", value], "a"
+        )
+    assert "no field of a patient: 2, not named because a column may hold a value" in str(
+        caught.value
+    )
+    with pytest.raises(InvalidPatientsError) as caught:
+        ColumnMapping().check(["code", "first_name", "Canary", "Canary", value], "a")
+    assert "more than one column for 1, not named" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["Alter", "Fecha de alta", "plan_name", "metadata", "2024 total", ""]
+)
+def test_what_looks_like_a_name_is_shown(name):
+    with pytest.raises(InvalidPatientsError, match=f"patient: {name or '.no name.'}[.] Map each"):
+        ColumnMapping().check(["code", "first_name", name], "a")
+
+
+def test_a_dropped_column_need_not_be_there():
+    ColumnMapping({"note": None, "plan": None}).check(["code", "first_name"], "a.csv")
+
+
 @given(st.lists(st.text(min_size=1).map(lambda text: f"canary{text}"), max_size=9))
 def test_names_that_may_be_values_are_not_shown(names):
     for least in ([], ["code"], ["first_name"]):
