@@ -92,14 +92,16 @@ def test_no_column_is_named_where_one_may_be_a_value(value):
     )
     with pytest.raises(InvalidPatientsError) as caught:
         ColumnMapping().check(["code", "first_name", "Canary", "Canary", value], "a")
-    assert "more than one column for 1, not named" in str(caught.value)
+    assert "more than one column for 1, not shown" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "name", ["Alter", "Fecha de alta", "plan_name", "metadata", "2024 total", ""]
 )
 def test_what_looks_like_a_name_is_shown(name):
-    with pytest.raises(InvalidPatientsError, match=f"patient: {name or '.no name.'}[.] Map each"):
+    with pytest.raises(
+        InvalidPatientsError, match=f"unknown columns: {name or '.no name.'}[.] Map each"
+    ):
         ColumnMapping().check(["code", "first_name", name], "a")
 
 
