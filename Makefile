@@ -23,7 +23,7 @@ PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 help:
 	@echo "make demo      the nightly example in a real Airflow, against a mediQuo on this machine"
 	@echo "make playground  Airflow's UI, the example DAGs and a mediQuo on this machine, until Ctrl-C"
-	@echo "make test      all tests that can run here"
+	@echo "make test      all tests that can run here, and how much of the code they run"
 	@echo "make test-system  whole Airflows: its UI in a browser, Celery, parts that are killed (apt, as root)"
 	@echo "make services  what the rest of them needs: PostgreSQL, MariaDB (with apt, as root)"
 	@echo "make lint      ruff, ruff format, mypy and deptry"
@@ -44,7 +44,7 @@ playground: $(VENV)/installed-playground
 	@$(BIN)/python -m scripts.playground
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/system
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/system --cov $(ARGS)
 
 test-system: $(VENV)/installed-system
 	MEDIQUO_TEST_REQUIRE_SERVICES=1 $(BIN)/python -m pytest tests/system $(ARGS)

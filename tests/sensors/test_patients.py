@@ -226,7 +226,7 @@ def test_what_is_not_holds_no_worker(box, run_task):
     run = run_task(sensor)
     assert run.state == "deferred"
     deadline = datetime.fromisoformat(run.trigger_kwargs["deadline"])
-    assert 590 < (deadline - datetime.now(UTC)).total_seconds() <= 600
+    assert 300 < (deadline - datetime.now(UTC)).total_seconds() <= 600
     assert run.left["trigger_timeout"] == "PT11M", "later than the trigger's own"
 
 
@@ -243,16 +243,18 @@ def test_an_answer_that_fails_for_a_passing_reason_is_waited_out(box, write, wai
 
 
 def test_a_timeout_says_which_are_not_found_and_which_differ(box, write, write_long_ago, wait):
-    write_long_ago(patient("m-2"))
+    write_long_ago(patient("m-2", first_name="Canary Lovelace"))
     lag(box, FOREVER)
-    written = write(patient("m-1"), patient("m-2", first_name="Grace", last_name="Hopper"))
+    names = {"first_name": "Canary Grace", "last_name": "Canary Hopper"}
+    written = write(patient("m-1"), patient("m-2", **names))
     run = wait(written=written, timeout=LONG_ENOUGH)
     assert run.state == "failed"
     assert type(run.error).__name__ == "AirflowSensorTimeout"
     assert "Not visible yet: 2" in str(run.error)
     assert "not found: m-1;" in str(run.error)
     assert "differ from what was written: m-2 (first_name, last_name)" in str(run.error)
-    for value in ("Ada", "Grace", "Hopper"):
+    # Shorter text may occur by chance in the proofs, which look random.
+    for value in ("Canary Lovelace", *names.values()):
         assert value not in run.everything
 
 

