@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS, REQUIRED
 from airflow_provider_mediquo.api.text import listed
 
-_MAX_NAME = 64  # characters, as in most databases
-# An e-mail address, a date, five digits as of a phone number, or nothing but digits and signs.
-_VALUE = re.compile(r"@|[0-9][-./][0-9]{1,2}[-./][0-9]|[0-9]{5}|^[\W\d]+$")
+_MAX_NAME = 64  # characters; longer ones are prose, or lines whose ends are lost
+_VALUE = re.compile(r'[@"]|[0-9]{5}|[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}')
 
 
 class ColumnMapping:
@@ -74,24 +73,28 @@ class ColumnMapping:
         fields = self.fields(names)
         if twice := sorted({name for name, n in Counter(filter(None, fields)).items() if n > 1}):
             return (
-                f"more than one column for {_shown(twice, names)}. Drop all but one, in the source "
-                "or with None in `columns`."
+                f"more than one column for {self._shown(twice, names)}. Drop all but one, in the "
+                "source or with None in `columns`."
             )
         known = {None, *PATIENT_FIELDS}
         if unknown := [n for n, field in zip(names, fields, strict=True) if field not in known]:
             return (
-                f"unknown columns: {_shown(unknown, names)}. Map each in `columns`, to a field or "
+                f"unknown columns: {self._shown(unknown, names)}. Map each in `columns`, to a field or "
                 f"to None to drop it. The fields are {', '.join(PATIENT_FIELDS)}."
             )
         return ""
 
+    def _shown(self, some: Sequence[str], names: Sequence[str]) -> str:
+        """Return some names, or how many there are if the header may hold patient data."""
+        known = {*PATIENT_FIELDS, *self.columns}
+        if all(name in known or _is_like_a_name(name, known) for name in names):
+            return listed(some)
+        return f"{len(some):,}, not shown because the header may hold patient data"
 
-def _shown(names: Sequence[str], header: Sequence[str]) -> str:
-    """Return the names, or how many there are if the header may hold patient data."""
-    if all(map(_may_be_shown, header)) or set(names) <= {*PATIENT_FIELDS}:
-        return listed(names)
-    return f"{len(names):,}, not shown because the header may hold patient data"
 
-
-def _may_be_shown(name: str) -> bool:
-    return len(name) <= _MAX_NAME and (not name or name.isprintable()) and not _VALUE.search(name)
+def _is_like_a_name(name: str, known: Collection[str]) -> bool:
+    has_letters = not name or any(map(str.isalpha, name))
+    if not has_letters or len(name) > _MAX_NAME or not name.isprintable() or _VALUE.search(name):
+        return False
+    rests = [name.removeprefix(each) for each in known if name.startswith(each)]
+    return not any(map(str.isdigit, "".join(rests)))  # `plan1`: a line end is lost before a code

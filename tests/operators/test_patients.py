@@ -6,6 +6,7 @@ import time
 from contextlib import closing
 from datetime import timedelta
 
+import airflow
 import pytest
 from airflow.sdk import DAG, Asset, AssetAlias, literal, task, task_group
 
@@ -284,8 +285,8 @@ def test_a_folder_that_renders_to_none_is_none(box, run_task, tmp_path, monkeypa
         max_rejects=1,
         rejects_path="{{ params.folder }}",
         params={"folder": None},
-        render_template_as_native_obj=native,
     )
+    task.dag.render_template_as_native_obj = native
     run = run_task(task)
     assert run.state == "success"
     assert run.result["rejects_path"] is None
@@ -421,6 +422,13 @@ def test_nobody_is_unsubscribed_by_accident(box, run_task, people):
     assert box.counters.total == 0
 
 
+# Airflow 3.1's in-process runner, which these tests use, calls no callbacks.
+with_callbacks = pytest.mark.skipif(
+    airflow.__version__.startswith("3.1."), reason="its in-process runner calls no callbacks"
+)
+
+
+@with_callbacks
 @pytest.mark.usefixtures("no_backoff")
 def test_a_mediquo_that_is_down_is_a_reason_to_retry(box, run_task, people):
     box.settings.error_rate = 1
@@ -439,6 +447,7 @@ def test_a_mediquo_that_is_down_is_a_reason_to_retry(box, run_task, people):
     assert len(logged["exc_value"].splitlines()[0]) < 120
 
 
+@with_callbacks
 def test_a_callback_gets_the_ledger_of_too_many_rejects(box, run_task, people):
     seen = []
     patients = [*people(2), {"code": "bad"}]

@@ -77,6 +77,38 @@ def test_a_field_that_comes_twice_is_always_named():
         ColumnMapping({"ada@example.com": None}).check(names, "a.csv")
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["ada@example.com", "1", "+44 7700 900123", "12/31/1980", "born 1980-01-31", "a\nb", "a\x85b"]
+    + ["a\u2028b", "plan1", "planm-1", "x" * 65, '"note', "12345678Z", " "],
+)
+def test_no_column_is_named_where_one_may_be_a_value(value):
+    with pytest.raises(InvalidPatientsError) as caught:
+        ColumnMapping({"Tarif": "plan"}).check(
+            ["code", "first_name", "Tarif", "Canary", value], "a"
+        )
+    assert "unknown columns: 2, not shown because the header may hold patient data" in str(
+        caught.value
+    )
+    with pytest.raises(InvalidPatientsError) as caught:
+        ColumnMapping().check(["code", "first_name", "Canary", "Canary", value], "a")
+    assert "more than one column for 1, not shown" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["Alter", "Fecha de alta", "plan_name", "metadata", "2024 total", ""]
+)
+def test_what_looks_like_a_name_is_shown(name):
+    with pytest.raises(
+        InvalidPatientsError, match=f"unknown columns: {name or '.no name.'}[.] Map each"
+    ):
+        ColumnMapping().check(["code", "first_name", name], "a")
+
+
+def test_a_dropped_column_need_not_be_there():
+    ColumnMapping({"note": None, "plan": None}).check(["code", "first_name"], "a.csv")
+
+
 @given(st.lists(st.text(min_size=1).map(lambda text: f"canary{text}"), max_size=9))
 def test_no_name_is_shown_if_the_header_may_be_missing(names):
     for least in ([], ["code"], ["first_name"]):

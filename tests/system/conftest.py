@@ -13,6 +13,13 @@ from dev.local_airflow import stop_cleanly_on_signals
 TIMEOUT = 20  # seconds, for a process that was told to end
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a test time to start a whole Airflow."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(900))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def orderly_end() -> None:
     """Stop what was started also when the tests are told to end."""

@@ -85,7 +85,8 @@ def test_its_path_is_a_template(box, run_task, tmp_path):
 
 @pytest.mark.parametrize("native", [False, True])
 def test_a_path_that_renders_to_none_fails_for_good(box, run_task, native):
-    task = upsert("{{ params.path }}", params={"path": None}, render_template_as_native_obj=native)
+    task = upsert("{{ params.path }}", params={"path": None})
+    task.dag.render_template_as_native_obj = native
     run = run_task(task)
     assert run.state == "failed"
     assert "`path` is empty" in str(run.error)

@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class MediquoClient:
-    """Sends operations, from any number of threads, within the rate limit of this process.
+    """Sends operations, from any number of threads, within the rate limit.
 
     :param retry: how often a request is tried; default: `retry.DEFAULT_RETRY`.
     :param limiters: the rate limiters that it shares with others.
@@ -64,13 +64,15 @@ class MediquoClient:
         limiters: RateLimiters = SHARED_LIMITERS,
         killed: StopFlag | None = None,
     ) -> None:
-        self.settings = settings
+        self.settings, self._limiters = settings, limiters
         self._retry = retry or DEFAULT_RETRY
-        self._limiters = limiters
         self._aborted = StopFlag(killed)
         self._stopping = StopFlag(self._aborted)
         self._http = Http(settings, self._retry.connect_timeout, self._aborted)
         self._base_url_verified = False  # mediQuo has answered there
+
+    def __repr__(self) -> str:
+        return f"<MediquoClient of {self.settings.base_url}>"
 
     def send(
         self,

@@ -50,12 +50,12 @@ def read(tmp_path):
 def test_a_row_of_cells_without_end_does_not_fill_the_memory(tmp_path):
     """Each of its cells is short and has a line end in it, so that each line is short too."""
     count = MAX_LINE // 2
-    (tmp_path / "file").write_text(f"{HEADER}\n{ROW}\n" + '"\n",' * count + f"\n{ROW}\n")
+    (tmp_path / "file").write_text(f"{HEADER}\n{ROW}\n" + '"\n",' * count + f"\n{ROW}\n{ROW}\n")
     rows = stream(tmp_path / "file")
     assert next(rows).record == ADA
     assert peak(rows) < 100 << 20
     *rejected, last = rows
-    assert [place.line for _, place in rejected] == [*range(4, count + 4)]
+    assert [place.line for _, place in rejected] == [*range(4, count + 5)]
     assert {type(record) for record, _ in rejected} == {Unreadable}
     assert last.record == ADA
 
@@ -68,8 +68,10 @@ def test_a_quote_that_nothing_closes_takes_no_time_without_end(read, line):
 
 def test_lines_that_are_too_long_together_are_no_row(read):
     half = "x" * (MAX_LINE // 2)
-    records = read(f'{HEADER},note\n{ROW},"{half}\n{half}"\n{ROW},\n', columns={"note": None})
-    assert records == [Unreadable("cells"), Unreadable("cells"), ADA | {"note": ""}]
+    text = f'{HEADER},note\n{ROW},"{half}\n{half}"\n' + f"{ROW},\n" * 2
+    records = read(text, columns={"note": None})
+    rejected = [Unreadable("cells"), Unreadable("cells"), Unreadable("lines")]
+    assert records == [*rejected, ADA | {"note": ""}]
 
 
 def test_a_row_may_have_as_many_lines_as_a_line_may_have_characters(read):
@@ -86,20 +88,16 @@ def test_rows_are_counted_one_by_one(read):
 
 
 def test_columns_without_number_are_named_but_not_without_end(read):
-    names = ",".join(f"c{n % 1000}_{n // 1000}" for n in range(100_000))
-    with pytest.raises(InvalidPatientsError, match=r"and [0-9]{2,3},[0-9]{3} more\. Map") as caught:
+    names = ",".join(f"c{n}" for n in range(10_000))
+    with pytest.raises(InvalidPatientsError, match=r"and [0-9],[0-9]{3} more\. Map") as caught:
         read(f"{HEADER},{names}\n")
     assert len(str(caught.value)) < 1000
 
 
-def test_a_column_of_a_hundred_kilobytes_is_not_shown(read):
-    with pytest.raises(InvalidPatientsError, match="unknown columns: 1, not shown") as caught:
-        read(f"{HEADER},{'x' * 100_000}\n")
-    assert len(str(caught.value)) < 1000
-
-
 @pytest.mark.parametrize(
-    "name", ["a\x1b[2Jb", "a\u202eb", "a\u200bb", "a\0b", "a\u2028b", "a\x85b"]
+    "name",
+    ["x" * 100_000, "a\x1b[2Jb", "a\u202eb", "a\u200bb", "a\0b", "a\u2028b", "a\x85b"],
+    ids=range(7),
 )
 def test_a_column_with_a_control_character_is_not_shown(read, name):
     with pytest.raises(InvalidPatientsError, match="unknown columns: 1, not shown") as caught:

@@ -1,0 +1,88 @@
+"""What the first lines of a CSV are, and what is said of them without a word of what they hold."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_mediquo.api.errors import InvalidPatientsError
+from airflow_provider_mediquo.sources.columns import ColumnMapping
+from airflow_provider_mediquo.sources.files.csv_reader import read_csv
+
+CASES = Path(__file__).parent / "data" / "header"
+
+
+def read(text, columns=None, delimiter=None):
+    """Return the line of each record or reject -> its code or rule."""
+    placed = read_csv(io.StringIO(text, newline=""), "file", ColumnMapping(columns), delimiter)
+    return {place.line: getattr(each, "rule", None) or each["code"] for each, place in placed}
+
+
+def case(name, encoding="utf-8-sig", **options):
+    return read((CASES / name).read_bytes().decode(encoding), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "columns"),
+    [
+        ("line-end-lost.csv", "utf-8", None),
+        ("nel-cp037.txt", "cp037", None),
+        ("quote-not-closed.csv", "utf-8", {"note": None}),
+        ("quote-not-closed.csv", "utf-8", None),
+    ],
+)
+def test_a_header_that_holds_data_is_not_quoted(name, encoding, columns):
+    with pytest.raises(InvalidPatientsError) as caught:
+        case(name, encoding, columns=columns)
+    assert not any(word in str(caught.value) for word in ("Ada", "example", "Sekret", "gold", "40"))
+
+
+def test_a_row_that_is_the_header_again_is_rejected():
+    assert case("again.csv") == {2: "1", 3: "header", 4: "2"}
+    assert read('code,first_name,plan\n"code","first_name","plan"\n') == {2: "header"}
+
+
+def test_a_byte_order_mark_in_front_of_a_row_is_none_of_it():
+    assert case("bom-again.csv") == {2: "1", 3: "2"}
+
+
+def test_a_blank_between_a_quote_and_a_delimiter_is_an_error_that_says_so():
+    with pytest.raises(InvalidPatientsError, match="does not stand next to a delimiter"):
+        case("blank-behind-quote.csv")
+
+
+@pytest.mark.parametrize("line", ["sep=;", "SEP=;", '"sep=;"', "\nsep=;"])
+def test_the_delimiter_may_be_said_in_the_first_line(line):
+    assert case("sep-line.csv") == {3: "1"}
+    header = f"{line}\r\ncode;first_name;plan"
+    assert [*read(f"{header}\r\n1;Ada;gold\r\n").values()] == ["1"]
+
+
+def test_an_option_beats_it():
+    assert read("sep=;\ncode|first_name\n1|Ada\n", delimiter="|") == {3: "1"}
+
+
+HEADER = "code,first_name,plan"
+
+
+def test_a_delimiter_at_the_end_of_each_row_is_no_cell():
+    assert case("trailing-delimiter.csv") == {2: "1"}
+
+
+@pytest.mark.parametrize("header", [HEADER, f"{HEADER},", f"{HEADER},,, "])
+@pytest.mark.parametrize("end", ["", ",", ",,,", ", ,"])
+def test_nor_are_blank_columns_without_a_name(header, end):
+    rows = "".join(f"{number},Ada,gold{end}\n" for number in range(30))
+    assert [*read(f"{header}\n{rows}").values()] == [*map(str, range(30))]
+
+
+def test_but_what_is_in_them_is_not_ignored():
+    rows = "1,Ada,gold,\n" * 20 + "2,Bo,gold,x\n" + "3,Cy,gold\n"
+    assert [*read(f"{HEADER}\n{rows}").values()][20:] == ["cells", "cells"]
+    assert [*read(f"{HEADER},\n{rows}").values()][20:] == ["cells", "cells"]
+    assert [*read(f"{HEADER}\n1,Ada,gold,\n2,Bo,gold\n").values()] == ["cells", "2"]
+
+
+def test_a_name_may_have_several_lines():
+    text = 'code,"first\nname","birth\n\ndate"\n1,Ada,1980-01-01\n'
+    assert read(text, {"first\nname": "first_name", "birth\n\ndate": "birth_date"}) == {5: "1"}
