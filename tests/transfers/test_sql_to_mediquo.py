@@ -386,6 +386,29 @@ def test_a_kill_ends_a_long_statement(warehouse, box, transfer, run_task, kill, 
     assert eventually(lambda: not any(t.name == "mediquo-source" for t in threading.enumerate()))
 
 
+@pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
+def test_a_kill_ends_a_long_statement_of_sqlite(
+    warehouse, box, transfer, run_task, kill, eventually, monkeypatch
+):
+    from airflow.providers.sqlite.hooks.sqlite import SqliteHook
+
+    is_running = threading.Event()
+
+    def connect(hook: SqliteHook) -> sqlite3.Connection:
+        connection = sqlite3.connect(":memory:", check_same_thread=False)
+        connection.set_progress_handler(is_running.set, 1000)
+        return connection
+
+    monkeypatch.setattr(SqliteHook, "get_conn", connect)
+    kill(when=is_running.is_set)
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
+    started = time.monotonic()
+    run = run_task(transfer(f"{endless} SELECT max(x) AS code, 'Ada' AS first_name FROM n"))
+    assert time.monotonic() - started < SOON
+    assert "the task was killed" in str(run.error)
+    assert eventually(lambda: not any(t.name == "mediquo-source" for t in threading.enumerate()))
+
+
 @pytest.mark.parametrize("warehouse", MARIADB, indirect=True)
 def test_two_statements_are_not_taken_for_one(warehouse, box, transfer, run_task):
     sql = "SELECT 1 AS code, 'Ada' AS first_name; SELECT 2 AS code, 'Bo' AS first_name"

@@ -24,6 +24,12 @@ from airflow_provider_mediquo.api.upload.options import UploadOptions, is_within
         {"max_in_flight": 0},
         {"max_in_flight": 1000},
         {"columns": {"a": "member_id"}},
+        {"columns": ["code"]},
+        {"columns": {"a": 7}},
+        {"columns": {"a": "code", "b": "code"}},
+        {"rejects_path": 7},
+        {"transform": "lower"},
+        {"min_records": -1},
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused_by_name(wrong):
