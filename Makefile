@@ -11,22 +11,28 @@ BENCH := .venv-bench
 BENCH_DLT := .venv-bench-dlt
 DOCS := .venv-docs
 AUDIT := .venv-audit
+RELEASE := .venv-release
 UV := .venv-uv/bin
 BENCHMARKS := bench-check bench-memory bench-peers bench-limit bench-workers bench-soak
 
-.PHONY: help demo playground test test-system screenshots services lint lock audit versions matrix bench $(BENCHMARKS) docs clean uv
+# More processes than the two cores of a small machine: the tests wait more than they work. A file
+# stays in one process, for what its tests share; conftest.py says which files begin.
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
+
+.PHONY: help demo playground test test-system screenshots services lint lock audit versions matrix bench $(BENCHMARKS) docs dist clean uv
 help:
 	@echo "make demo      the nightly example in a real Airflow, against a mediQuo on this machine"
 	@echo "make playground  Airflow's UI, the example DAGs and a mediQuo on this machine, until Ctrl-C"
-	@echo "make test      all tests that can run here"
+	@echo "make test      all tests that can run here, and how much of the code they run"
 	@echo "make test-system  whole Airflows: its UI in a browser, Celery, parts that are killed (apt, as root)"
 	@echo "make services  what the rest of them needs: PostgreSQL, MariaDB (with apt, as root)"
-	@echo "make lint      ruff, ruff format and mypy"
+	@echo "make lint      ruff, ruff format, mypy and deptry"
 	@echo "make versions  the oldest Airflow, Python and marshmallow together; the newest are those of make test"
 	@echo "make matrix    all combinations, for some hours; or ARGS='3.1/3.11/3', --quick, --help"
 	@echo "make bench     all benchmarks, two hours on a machine that does nothing else; one by one:"
 	@echo "               $(BENCHMARKS) [ARGS=--help]"
 	@echo "make docs      these pages as a site: docs/_build/html/index.html"
+	@echo "make dist      the sdist and the wheel, checked for PyPI, in dist/"
 	@echo "make lock      the newest of all that is installed, into uv.lock"
 	@echo "make audit     whether anything in uv.lock is known to be vulnerable (asks PyPI)"
 	@echo "make clean     remove what the others made"
@@ -38,7 +44,7 @@ playground: $(VENV)/installed-playground
 	@$(BIN)/python -m scripts.playground
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadscope --ignore=tests/system
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/system --cov $(ARGS)
 
 test-system: $(VENV)/installed-system
 	MEDIQUO_TEST_REQUIRE_SERVICES=1 $(BIN)/python -m pytest tests/system $(ARGS)
@@ -55,6 +61,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry airflow_provider_mediquo
 
 versions: uv
 	@$(UV)/python scripts/matrix.py --oldest --quick $(ARGS)
@@ -75,10 +82,16 @@ bench: $(BENCHMARKS)
 $(BENCHMARKS): bench-%: $(BENCH)/installed $(BENCH_DLT)/installed
 	@$(BENCH)/bin/python benchmarks/$*.py $(ARGS)
 
-# -E: all anew, so that a warning stays one until it is mended.
+# -E: build everything again, so that a warning stays until it is fixed.
 docs: $(DOCS)/installed
 	@$(DOCS)/bin/python -m sphinx -W --keep-going -n -E -q docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# The release workflow publishes what this builds.
+dist: $(RELEASE)/installed
+	rm -rf dist
+	$(UV)/uv build --quiet
+	$(RELEASE)/bin/twine check --strict dist/*
 
 clean:
 	rm -rf docs/_build .venv .venv-* .demo .playground dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -113,6 +126,10 @@ $(DOCS)/installed: $(LOCK)
 
 $(AUDIT)/installed: $(LOCK)
 	@sh scripts/install.sh $(PYTHON) $(AUDIT) --only-group audit
+	@touch $@
+
+$(RELEASE)/installed: $(LOCK)
+	@sh scripts/install.sh $(PYTHON) $(RELEASE) --only-group release
 	@touch $@
 
 uv:

@@ -1,4 +1,4 @@
-"""What Airflow reads at every start: keep it free of imports."""
+"""Provider metadata. Airflow reads it at every start, so this module imports nothing else."""
 
 from __future__ import annotations
 
@@ -27,14 +27,19 @@ CONNECTION_TYPE: dict[str, Any] = {
         "requests_per_minute": {
             "label": "Requests per minute",
             "description": (
-                "The most that one task sends per endpoint. Tasks that run at the same time share "
-                "mediQuo's limit of 600: give each its part. Default: 600."
+                "Maximum requests per minute per task and endpoint. Concurrent tasks share "
+                "mediQuo's limit of 600, so split it. Default: 600."
             ),
-            "schema": {"type": ["integer", "null"], "default": 600, "minimum": 1},
+            "schema": {
+                "type": ["integer", "null"],
+                "default": 600,
+                "minimum": 1,
+                "maximum": 1_000_000,
+            },
         },
         "timeout": {
             "label": "Timeout (seconds)",
-            "description": "For one whole answer. Default: 30.",
+            "description": "Seconds to wait for a complete response. Default: 30.",
             "schema": {
                 "type": ["integer", "null"],
                 "default": 30,
@@ -45,28 +50,28 @@ CONNECTION_TYPE: dict[str, Any] = {
         "verify": {
             "label": "Verify the certificate",
             "description": "true, false, or the path of a CA file on the workers. Default: true.",
-            # Not "true": Airflow warns of a secret that is too short to mask for each text under
-            # five characters in a connection's extra.
+            # Not "true": for each text under five characters in an extra, Airflow warns that the
+            # secret is too short to mask.
             "schema": {"type": ["string", "null"], "default": None},
         },
         "allow_http": {
             "label": "Allow http://",
             "description": (
-                "For a sandbox on another machine only: keys and patients travel unencrypted."
+                "Only for a sandbox on another machine: keys and patient data are sent unencrypted."
             ),
             "schema": {"type": ["boolean", "null"], "default": False},
         },
     },
 }
-"""The connection form: the one place that says what it looks like."""
+"""The connection form, for every Airflow version."""
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return what Airflow knows about this provider."""
+    """Return the provider's metadata."""
     return {
         "package-name": "airflow-provider-mediquo",
         "name": "mediQuo",
-        "description": "Keeps patients in mediQuo, the telemedicine platform, in step.",
+        "description": "Syncs patients to mediQuo, the telemedicine platform.",
         "versions": [__version__],
         "integrations": [
             {

@@ -1,4 +1,4 @@
-"""How a measured process says what its own code has cost."""
+"""How a measured process reports the cost of its own code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def report(call: Callable[[], object]) -> None:
-    """Make the call, and print what it has cost and the error it ended with, if it did.
+    """Make the call, and print its cost, and its error if it failed.
 
     What the process has spent before is its start: Python's own and, where the code needs it to be
     there, Airflow's, which every task has behind it when its code begins.
@@ -21,7 +21,7 @@ def report(call: Callable[[], object]) -> None:
     before, wall, cpu, error = peak(), time.monotonic(), time.process_time(), None
     try:
         call()
-    except Exception as problem:  # noqa: BLE001  # whatever it is: it is what is measured
+    except Exception as problem:  # noqa: BLE001  # any error is part of the result
         error = described(problem)
     said = {
         "wall": time.monotonic() - wall,
@@ -34,14 +34,14 @@ def report(call: Callable[[], object]) -> None:
 
 
 def described(error: BaseException) -> str:
-    """Return the first line of an error, or of what is at the bottom of it."""
+    """Return the first line of an error, or of its root cause."""
     while error.__cause__:
         error = error.__cause__
     return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def held() -> tuple[float, int, int]:
-    """Return the MB of memory, the open files and the threads of this process now."""
+    """Return the memory in MB, the open files and the threads of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     status = dict(line.split(":", 1) for line in lines)
     memory = int(status["VmRSS"].split()[0]) / 1024
@@ -49,10 +49,10 @@ def held() -> tuple[float, int, int]:
 
 
 def peak() -> float:
-    """Return the most memory that this process has held so far, in MB."""
+    """Return the peak memory of this process so far, in MB."""
     status = Path("/proc/self/status")
     if status.exists():
-        # What getrusage tells here may be of the process that started this one.
+        # Here, getrusage may report the process that started this one.
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
         return int(lines["VmHWM"].split()[0]) / 1024
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

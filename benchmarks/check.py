@@ -1,7 +1,6 @@
-"""CPU of checking and serialising one patient: `make bench-check`.
+"""CPU time to check and serialise one patient: `make bench-check`.
 
-Beside the provider's own, in the same process and in turns: a marshmallow schema as one would write
-it in an afternoon, then json.dumps.
+For comparison, measured in the same process and in turns: a simple marshmallow schema and json.dumps.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ TARGET = 20.0  # microseconds a record
 
 
 class PlainSchema(Schema):
-    """A patient with what marshmallow brings along."""
+    """A patient with marshmallow's own fields only."""
 
     code = fields.String(required=True)
     first_name = fields.String(required=True)
@@ -47,8 +46,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=2000, help="in a round (%(default)s)")
     parser.add_argument("--rounds", type=int, default=51, help="of each, in turns (%(default)s)")
-    asked = parser.parse_args()
-    records = list(patients(asked.records))
+    arguments = parser.parse_args()
+    records = list(patients(arguments.records))
     forms: dict[str, Callable[[dict[str, Any]], bytes]] = {
         "check and serialise: this provider": provider,
         "check and serialise: plain marshmallow, json.dumps": plain,
@@ -57,17 +56,17 @@ def main() -> None:
     spent: dict[str, list[float]] = {name: [] for name in forms}
     for form in forms.values():
         seconds(form, records)  # to warm up
-    for _ in range(asked.rounds):
+    for _ in range(arguments.rounds):
         for name, form in forms.items():
             spent[name].append(seconds(form, records) / len(records) * 1e6)
     ours = statistics.median(spent["check and serialise: this provider"])
     size = sum(len(provider(record)) for record in records) / len(records)
     table = Table("CPU of a record", "median", "best", "this provider takes")
-    for name, each in spent.items():
-        median = statistics.median(each)
-        table.add(name, f"{median:.1f} us", f"{min(each):.1f} us", f"{ours / median:.2f} times")
+    for name, times in spent.items():
+        median = statistics.median(times)
+        table.add(name, f"{median:.1f} us", f"{min(times):.1f} us", f"{ours / median:.2f} times")
     table.add("*target*", f"*within {TARGET:.0f} us*", "", "")
-    print(f"{asked.rounds} rounds of {len(records):,} records of {size:.0f} bytes:\n")
+    print(f"{arguments.rounds} rounds of {len(records):,} records of {size:.0f} bytes:\n")
     print(table)
 
 
@@ -79,18 +78,18 @@ def provider(record: dict[str, Any]) -> bytes:
 
 
 def plain(record: dict[str, Any]) -> bytes:
-    """Do it with marshmallow and json."""
+    """Check and serialise with marshmallow and json."""
     assert not PLAIN.validate(record)
     return json.dumps(record).encode()
 
 
 def dumps(record: dict[str, Any]) -> bytes:
-    """Check nothing."""
+    """Serialise without a check."""
     return json.dumps(record).encode()
 
 
 def seconds(form: Callable[[dict[str, Any]], bytes], records: list[dict[str, Any]]) -> float:
-    """Return the CPU seconds that all of them take."""
+    """Return the CPU seconds for all records."""
     started = time.process_time()
     for record in records:
         form(record)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a mediQuo of their own, a process that is measured, a table."""
+"""Shared by the benchmarks: a sandbox, a measured process, a table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 HERE = Path(__file__).resolve().parent
-LIMIT = 600  # requests a minute: mediQuo's own
+LIMIT = 600  # requests per minute, as at mediQuo
 NO_LIMIT = 1_000_000
 
 _API_KEY, _SECRET_KEY = "sandbox-api-key", "sandbox-secret-key"
@@ -29,7 +29,7 @@ _API_KEY, _SECRET_KEY = "sandbox-api-key", "sandbox-secret-key"
 
 @dataclass(frozen=True)
 class Stats:
-    """What mediQuo has seen: requests, patients that it accepted, and how often it said 429."""
+    """What the sandbox has counted: requests, accepted patients, and 429s."""
 
     requests: int
     accepted: int
@@ -37,24 +37,24 @@ class Stats:
 
 
 class Sandbox:
-    """A mediQuo in a process of its own, so that what it costs is not counted."""
+    """A sandbox in a separate process, so that its cost is not counted."""
 
     def __init__(self, home: str) -> None:
         self.home = home
 
     def start_over(self, **settings: Any) -> None:
-        """Forget what was sent, and behave like this from now on."""
+        """Clear everything, and change the settings."""
         ask(f"{self.home}/sandbox/settings", "PATCH", {"requests_per_minute": LIMIT, **settings})
         ask(f"{self.home}/sandbox/reset", "POST", {})
 
     def stats(self) -> Stats:
-        """Count what has come since."""
+        """Return the counts since the last start."""
         counted = ask(f"{self.home}/sandbox/stats")
         refused = counted["requests"].get("upsert", {}).get("429", 0)
         return Stats(counted["total"], counted["accepted"], refused)
 
     def environment(self, requests_per_minute: int = LIMIT) -> dict[str, str]:
-        """Return what leads a process here, each in its own way."""
+        """Return the environment variables that lead each kind of process to the sandbox."""
         url, keys = f"{self.home}/v1", {"X-API-Key": _API_KEY, "X-Secret-Key": _SECRET_KEY}
         provider = {
             "conn_type": "mediquo",
@@ -75,7 +75,7 @@ class Sandbox:
 
 @contextlib.contextmanager
 def running_sandbox() -> Iterator[Sandbox]:
-    """Start a mediQuo, and end it when all is done."""
+    """Start a sandbox, and stop it at the end."""
     command = [sys.executable, "-m", "airflow_provider_mediquo.sandbox", "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
@@ -88,10 +88,10 @@ def running_sandbox() -> Iterator[Sandbox]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run has cost: seconds, CPU seconds with all children, and MB at its peak.
+    """The cost of a run: seconds, CPU seconds with all children, and peak memory in MB.
 
     :param own: the same without the start: Python's own and, where it was needed, Airflow's.
-    :param error: what it ended with.
+    :param error: its error, if it failed.
     """
 
     wall: float
@@ -102,7 +102,7 @@ class Cost:
 
 
 class Run:
-    """One of `processes/`, started in a folder of its own and measured.
+    """One of `processes/`, started in a separate folder and measured.
 
     :param python: of which environment, by default this one.
     """
@@ -135,7 +135,7 @@ class Run:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def cost(self) -> Cost:
-        """Wait until it ends, and return what it has cost."""
+        """Wait for its end, and return its cost."""
         assert self._process.stdout
         printed = self._process.stdout.read().decode().strip()
         _, status, used = os.wait4(self._process.pid, 0)
@@ -151,13 +151,13 @@ class Run:
 def measured(
     name: str, *arguments: object, env: Mapping[str, str], python: str = sys.executable
 ) -> Cost:
-    """Run one of `processes/` and return what it has cost."""
+    """Run one of `processes/` and return its cost."""
     with Run(name, *arguments, env=env, python=python) as run:
         return run.cost()
 
 
 def environment(folder: str) -> dict[str, str]:
-    """Return what a measured process finds around it: nothing of its user's own."""
+    """Return the environment of a measured process, without the user's own settings."""
     own = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name}
     env = own | {
         "AIRFLOW_HOME": f"{folder}/airflow",
@@ -166,13 +166,13 @@ def environment(folder: str) -> dict[str, str]:
         "PYTHONPATH": str(HERE),
         "RUNTIME__DLTHUB_TELEMETRY": "false",
     }
-    # Python would compile all that is imported, each time.
+    # Otherwise Python would compile every import each time.
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     return env
 
 
 def end(process: subprocess.Popen[Any], how: signal.Signals) -> None:
-    """End a process and all that it has started."""
+    """End a process and all its children."""
     if process.poll() is None:
         process.send_signal(how)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -190,7 +190,7 @@ def free_port() -> int:
 
 
 def ask(url: str, method: str = "GET", body: Any = None) -> Any:
-    """Send a request, and return the JSON that comes back."""
+    """Send a request, and return the JSON of its response."""
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(url, data, headers, method=method)
@@ -199,19 +199,19 @@ def ask(url: str, method: str = "GET", body: Any = None) -> Any:
 
 
 def about() -> str:
-    """Say what it was measured with."""
+    """Describe the machine and the versions."""
     packages = ("apache-airflow", "apache-airflow-providers-http", "marshmallow", "requests")
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
     return f"{os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
 
 def say(text: str) -> None:
-    """Tell how far it is, apart from the result."""
+    """Print progress to stderr, apart from the result."""
     print(text, file=sys.stderr, flush=True)
 
 
 class Table:
-    """A table in markdown; all columns but the first are numbers."""
+    """A Markdown table; all columns except the first are numbers."""
 
     def __init__(self, *head: str) -> None:
         self._rows: list[tuple[str, ...]] = [head, ("---", *("---:" for _ in head[1:]))]

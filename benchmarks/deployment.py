@@ -1,4 +1,4 @@
-"""An Airflow of one's own, and what its runs cost: all of it, between a trigger and the run's end."""
+"""A separate Airflow, and the total cost of its runs, from the trigger to the end of the run."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from urllib.parse import quote
 import psutil
 from common import HERE, Cost, ask, end, environment, free_port
 
-_PATIENCE = 300  # seconds for Airflow to start
-_LOOK = 0.5  # seconds
-_LOOK_AT_MEMORY = 2.0  # seconds: it is not for nothing
+_START_SECONDS = 300  # for Airflow to start
+_POLL_SECONDS = 0.5
+_MEMORY_POLL_SECONDS = 2.0  # rare, because it costs CPU itself
 
 
 class Deployment:
-    """A running `airflow standalone`, as it comes: SQLite and the LocalExecutor."""
+    """A running `airflow standalone` with its defaults: SQLite and the LocalExecutor."""
 
     def __init__(self, url: str, process: subprocess.Popen[Any]) -> None:
         self._url = f"{url}/api/v2"
         self._process = process
 
     def wait_until_ready(self, *dag_ids: str) -> None:
-        """Return when every component is healthy and the DAGs are there."""
+        """Wait until every component is healthy and the DAGs are parsed."""
         self._wait_for(self._is_healthy)
         self._wait_for(lambda: [ask(f"{self._url}/dags/{dag_id}") for dag_id in dag_ids])
 
     def run(self, dag_id: str, patience: float, **conf: Any) -> Cost:
-        """Run a DAG; its error is another state than success, with the tasks that failed."""
+        """Run a DAG; the error of its cost is any state except success, with the failed tasks."""
         with _Watch(self._process) as watch:
             triggered, cpu = time.time(), watch.cpu()
             body = {"logical_date": None, "conf": conf}
@@ -55,7 +55,7 @@ class Deployment:
         return Cost((ended or time.time()) - triggered, cpu, watch.peak, error=error)
 
     def idle(self, seconds: float) -> Cost:
-        """Return what it costs to do nothing."""
+        """Return the cost of an idle Airflow."""
         with _Watch(self._process) as watch:
             cpu = watch.cpu()
             time.sleep(seconds)
@@ -72,7 +72,7 @@ class Deployment:
             if time.monotonic() > deadline:
                 ask(url, "PATCH", {"state": "failed"})
                 return run | {"state": f"not ended after {patience:.0f} s"}
-            time.sleep(_LOOK)
+            time.sleep(_POLL_SECONDS)
 
     def _is_healthy(self) -> bool:
         parts = ask(f"{self._url}/monitor/health")
@@ -80,18 +80,18 @@ class Deployment:
         return all((parts.get(name) or {}).get("status") == "healthy" for name in names)
 
     def _wait_for(self, condition: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(OSError, urllib.error.URLError, ValueError):
                 if condition():
                     return
-            time.sleep(_LOOK)
+            time.sleep(_POLL_SECONDS)
         raise SystemExit("Airflow did not start.")
 
 
 @contextlib.contextmanager
 def running_airflow(env: Mapping[str, str]) -> Iterator[Deployment]:
-    """Start it, with what is in `dags/`, and end it when all is done."""
+    """Start an Airflow with the DAGs in `dags/`, and stop it at the end."""
     folder = tempfile.mkdtemp(prefix="mediquo-benchmark-")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -104,7 +104,7 @@ def running_airflow(env: Mapping[str, str]) -> Iterator[Deployment]:
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        # Airflow finds itself on the PATH.
+        # Airflow starts itself from the PATH.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     with tempfile.TemporaryFile() as log:
@@ -120,13 +120,13 @@ def running_airflow(env: Mapping[str, str]) -> Iterator[Deployment]:
             deployment.wait_until_ready(*(path.stem for path in (HERE / "dags").glob("*.py")))
             yield deployment
         finally:
-            # On SIGTERM it would leave its children behind.
+            # SIGTERM would make it leave its children behind.
             end(process, signal.SIGINT)
             shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Watch:
-    """What a process and all below it hold, looked at every other second, and have spent.
+    """The memory and CPU time of a process and all its descendants, sampled every two seconds.
 
     Memory that processes share counts once, where the system tells; elsewhere in each of them.
     """
@@ -146,7 +146,7 @@ class _Watch:
         self._thread.join()
 
     def cpu(self) -> float:
-        """Return the CPU seconds so far; those of a process that has ended are its parent's."""
+        """Return the CPU seconds so far; a process that has ended counts for its parent."""
         return sum(sum(times[:4]) for times in self._each(psutil.Process.cpu_times))
 
     def _look(self) -> None:
@@ -154,7 +154,7 @@ class _Watch:
             held = self._each(psutil.Process.memory_full_info)
             total = sum(getattr(memory, "pss", memory.rss) for memory in held)
             self.peak = max(self.peak, total / (1 << 20))
-            if self._over.wait(_LOOK_AT_MEMORY):
+            if self._over.wait(_MEMORY_POLL_SECONDS):
                 return
 
     def _each(self, read: Callable[[psutil.Process], Any]) -> list[Any]:

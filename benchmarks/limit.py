@@ -1,4 +1,4 @@
-"""What becomes of each where mediQuo's limit bites: `make bench-limit`.
+"""The effect of mediQuo's rate limit on each way to send: `make bench-limit`.
 
 First so many patients that they take more than a minute's requests; then how much of the limit this
 provider uses in three minutes, whichever way mediQuo counts its minute.
@@ -24,8 +24,8 @@ from peers import (
 )
 
 MINUTES = 3
-CEILING = MINUTES * LIMIT * CHUNK  # patients that the limit lets through
-SHARE = 0.985  # of it, the target
+CEILING = MINUTES * LIMIT * CHUNK  # patients that the limit allows
+SHARE = 0.985  # the target, as a fraction of it
 
 
 def main() -> None:
@@ -44,11 +44,11 @@ def main() -> None:
 
 
 def survivors(sandbox: Sandbox, asked: argparse.Namespace) -> Table:
-    """Give each the same patients, and say what became of them."""
+    """Send the same patients in each way, and report the result."""
     table = Table("", "patients accepted", "seconds", "429s", "ended with")
     with maybe_airflow(sandbox, asked.airflow) as airflow:
         peers = process_peers(asked.dlt_python)
-        for name in (OURS_MORE, DLT_MORE):  # with a limit, more at once change nothing
+        for name in (OURS_MORE, DLT_MORE):  # with a limit, more requests at a time change nothing
             peers.pop(name, None)
         if DLT_TUNED in peers:
             peers[f"{DLT_TUNED}, with plain requests"] = lambda sandbox, count: measured(
@@ -72,11 +72,11 @@ def survivors(sandbox: Sandbox, asked: argparse.Namespace) -> Table:
 
 
 def shares(sandbox: Sandbox, latency: float) -> Table:
-    """Say how much of the limit this provider uses."""
+    """Report how much of the limit this provider uses."""
     table = Table("mediQuo's minute", "patients accepted", "share of the ceiling", "429s")
     for window in ("fixed", "sliding"):
         sandbox.start_over(latency=latency, window=window)
-        # One more minute than is looked at, so that there is always something to send.
+        # One minute more than is measured, so that there is always something to send.
         patients = CEILING + LIMIT * CHUNK
         with Run("provider", 0, patients, env=sandbox.environment()) as run:
             stats = after_minutes(sandbox)
@@ -91,7 +91,7 @@ def shares(sandbox: Sandbox, latency: float) -> Table:
 
 
 def after_minutes(sandbox: Sandbox) -> Stats:
-    """Wait for a first request, and count what has come after so many minutes."""
+    """Wait for the first request, and count the patients after some minutes."""
     for _ in looks(within=60.0):
         if sandbox.stats().requests:
             break
@@ -100,7 +100,7 @@ def after_minutes(sandbox: Sandbox) -> Stats:
 
 
 def looks(within: float) -> Iterator[None]:
-    """Look up every now and then."""
+    """Poll until something is true."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         yield

@@ -1,4 +1,4 @@
-"""Peak memory for few and for many rows out of a source that streams: `make bench-memory`.
+"""Peak memory for few and for many rows of a source that streams: `make bench-memory`.
 
 The limit is out of the way here: a million patients would take 17 minutes.
 """
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def generator(sandbox: Sandbox, rows: int) -> Cost:
-    """Rows that are made up as they are read."""
+    """Rows of a generator."""
     return measured("provider", 0, rows, env=sandbox.environment(NO_LIMIT))
 
 

@@ -1,4 +1,4 @@
-"""Patients that do not exist, with every field: 277 bytes of JSON each."""
+"""Made-up patients with all fields: 277 bytes of JSON each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CHUNK = 100  # patients that one request may carry
 
 
 def patients(count: int, first: int = 0) -> Iterator[dict[str, Any]]:
-    """Yield so many patients, each with a code of its own.
+    """Yield patients, each with a different code.
 
     The phone numbers are those that Ofcom reserves for fiction.
     """
@@ -30,7 +30,7 @@ def patients(count: int, first: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def chunks(count: int) -> Iterator[list[dict[str, Any]]]:
-    """Yield them as lists of as many as a request may carry."""
+    """Yield patients as lists of 100, the maximum of a request."""
     source = patients(count)
     for first in range(0, count, CHUNK):
         yield [next(source) for _ in range(min(CHUNK, count - first))]

@@ -1,4 +1,4 @@
-"""This provider beside what one would use instead: `make bench-peers`.
+"""This provider compared with the alternatives: `make bench-peers`.
 
 All in one run and in turns, against a mediQuo on this machine that takes 50, 200 and 800 ms to answer:
 processes of their own, and tasks of one Airflow.
@@ -17,10 +17,10 @@ from deployment import Deployment, running_airflow
 
 OURS, LOOP, DLT, DLT_TUNED = "this provider", "loop", "dlt as it comes", "dlt tuned"
 MAPPED = "`HttpOperator` mapped"
-IN_FLIGHT = 10  # requests at once: ours as it comes, and dlt's workers when it is tuned
-MORE = 20  # the same for both once more
+IN_FLIGHT = 10  # requests at a time: our default, and dlt's workers when tuned
+MORE = 20  # a second setting for both
 OURS_MORE, DLT_MORE = f"{OURS}, {MORE} requests at once", f"dlt tuned, {MORE} requests at once"
-TARGET_LATENCY = 0.2  # seconds: what the targets are about
+TARGET_LATENCY = 0.2  # seconds; the targets apply to it
 TARGETS = {LOOP: 6.0, DLT: 3.0, DLT_TUNED: 1.7, DLT_MORE: 1.7, MAPPED: 12.0}  # times faster
 CPU_TARGETS = {DLT: 1 / 2, DLT_TUNED: 1 / 2, DLT_MORE: 1 / 2, MAPPED: 1 / 50}  # of their CPU
 
@@ -69,7 +69,7 @@ def arguments() -> argparse.Namespace:
 
 @contextlib.contextmanager
 def maybe_airflow(sandbox: Sandbox, wanted: bool) -> Iterator[Deployment | None]:
-    """Start an Airflow, if it is wanted."""
+    """Start an Airflow, if requested."""
     if not wanted:
         yield None
         return
@@ -79,7 +79,7 @@ def maybe_airflow(sandbox: Sandbox, wanted: bool) -> Iterator[Deployment | None]
 
 
 def process_peers(dlt_python: str) -> dict[str, Peer]:
-    """Return the peers that run in a process of their own."""
+    """Return the peers that run in separate processes."""
 
     def process(name: str, *before: object, after: tuple[object, ...] = (), **how: str) -> Peer:
         return lambda sandbox, count: measured(
@@ -110,7 +110,7 @@ def task_peers(airflow: Deployment, patience: float) -> dict[str, Peer]:
 
 
 def warm_up(peers: dict[str, Peer], sandbox: Sandbox) -> None:
-    """Run each once: what is compiled is kept then."""
+    """Run each once, so that its modules are compiled."""
     for name, peer in peers.items():
         say(f"warming up: {name}")
         sandbox.start_over(latency=0.0)
@@ -120,7 +120,7 @@ def warm_up(peers: dict[str, Peer], sandbox: Sandbox) -> None:
 def in_turns(
     peers: dict[str, Peer], sandbox: Sandbox, latency: float, asked: argparse.Namespace
 ) -> dict[str, list[Cost]]:
-    """Run each so many times, one after the other, and return what they have cost."""
+    """Run each several times, in turns, and return the costs."""
     costs: dict[str, list[Cost]] = {name: [] for name in peers}
     for turn in range(asked.runs):
         for name, peer in peers.items():
@@ -135,7 +135,7 @@ def in_turns(
 
 
 def process_table(costs: dict[str, list[Cost]], patients: int, latency: float) -> Table:
-    """Compare those that ran in a process of their own."""
+    """Compare the peers that ran in separate processes."""
     table = Table(
         "a process each",
         "seconds",
@@ -172,7 +172,7 @@ def task_table(
     asked: argparse.Namespace,
     latency: float,
 ) -> Table:
-    """Compare those that ran as tasks of one Airflow, and ours as a process."""
+    """Compare the peers that ran as tasks of one Airflow, and ours as a process."""
     table = Table(
         "in Airflow, from the trigger to the run's end",
         "seconds",
@@ -201,7 +201,7 @@ def task_table(
 
 
 def compared(name: str, ours: Cost, other: Cost, latency: float) -> tuple[str, str]:
-    """Say how much faster ours is and how much of the other's CPU it takes, with the targets."""
+    """Report how much faster ours is, its CPU time as a fraction of the other's, and the targets."""
     if name not in TARGETS:
         return "", ""
     faster, less = f"{other.wall / ours.wall:.1f} times faster", f"{ours.cpu / other.cpu:.3f}"

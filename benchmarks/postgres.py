@@ -1,4 +1,4 @@
-"""A PostgreSQL on this machine, with patients in it."""
+"""A local PostgreSQL with a table of patients."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ FROM generate_series(0, {rows} - 1) AS n
 
 @contextlib.contextmanager
 def running_postgres(rows: int) -> Iterator[str]:
-    """Start a server with so many patients; give the Airflow connection to it, as JSON."""
+    """Start a server with a number of patients; yield its Airflow connection as JSON."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="mediquo-benchmark-") as folder:
         if not os.geteuid():
             shutil.chown(folder, "nobody", "nogroup")
         as_nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-        user = [] if os.geteuid() else as_nobody  # it refuses to run as root
+        user = [] if os.geteuid() else as_nobody  # PostgreSQL refuses to run as root
         make = [
             program("initdb"),
             "-D",
@@ -70,7 +70,7 @@ def running_postgres(rows: int) -> Iterator[str]:
 
 
 def program(name: str) -> str:
-    """Find a program of PostgreSQL's; Debian keeps them apart."""
+    """Find a program of PostgreSQL; Debian installs them outside of the PATH."""
     apart = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
     found = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *apart]))
     if not found:
@@ -86,7 +86,7 @@ def tell(port: int, statement: str) -> None:
 
 
 def wait_for(port: int) -> None:
-    """Return when it answers."""
+    """Wait until the server answers."""
     ready = [program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
     for _ in range(600):
         if not subprocess.run(ready, check=False).returncode:

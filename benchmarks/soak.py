@@ -1,4 +1,4 @@
-"""An hour of sending at the limit, without the limit: does anything grow? `make bench-soak`.
+"""The patients of an hour at the limit, sent without it: does memory grow? `make bench-soak`.
 
 One request of a hundred fails, and one of a hundred loses its answer after it was accepted, because
 what leaks, leaks there.
@@ -17,11 +17,11 @@ from patients import CHUNK
 HOUR = 60 * LIMIT * CHUNK  # patients
 LOOKS = 12
 FAULTS = {"error_rate": 0.01, "lost_after_rate": 0.01}
-GROWTH = 20  # MB, from a twelfth to the end, beyond what the codes take
+GROWTH = 20  # MB, from a twelfth to the end, in addition to the codes
 
 
 def main() -> None:
-    """Send them, and print the table."""
+    """Send the patients, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--patients", type=int, default=HOUR, help="(%(default)s)")
     count = parser.parse_args().patients
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def watched(process: str, count: int, env: dict[str, str]) -> tuple[Cost, list[list[float]]]:
-    """Run one of the processes; return what it has cost, and what it held meanwhile."""
+    """Run one of the processes; return its cost, and its resources meanwhile."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "seen.json")
         cost = measured(process, count, LOOKS, file, env=env)

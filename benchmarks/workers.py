@@ -1,4 +1,4 @@
-"""Four processes at once under one limit, with and without a share each: `make bench-workers`."""
+"""Four parallel processes under one limit, with and without a share each: `make bench-workers`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def at_once(sandbox: Sandbox, rate: int) -> tuple[Stats, float, list[str]]:
-    """Start all; return what had come after some minutes, how long it took, and what went wrong."""
+    """Start all; return the patients after some minutes, the duration, and the errors."""
     patients = (CEILING + LIMIT * CHUNK) // WORKERS
     started = time.monotonic()
     with contextlib.ExitStack() as stack:

@@ -1,8 +1,8 @@
-"""The classic operators: patients written into the DAG, upserted, waited for and read.
+"""Upsert a few patients that are written in the DAG, wait until they are visible, and read one.
 
-For a handful of patients, such as the test accounts of a support team. Members belong in
-`mediquo_nightly`: patients that are in the code, or that one task hands to another, are stored in
-Airflow's database.
+Use this for a handful of patients, such as a support team's test accounts. For members use
+`mediquo_nightly`: patients in the code, or passed from one task to another, are stored in Airflow's
+database.
 """
 
 # [START classic]
@@ -27,7 +27,7 @@ TEST_ACCOUNTS = [
         "plan": "premium",
         "locale": "es",
     },
-    # No plan: this account is there to see what an unsubscribed patient sees.
+    # No plan: this account shows what an unsubscribed patient sees.
     {"code": "test-account-2", "first_name": "Bruno", "meta": {"team": "support"}},
 ]
 
@@ -48,7 +48,7 @@ with DAG(
     wait = MediquoPatientSensor(
         task_id="wait_until_visible",
         written=upsert.output,
-        # The worker is free between two looks.
+        # The worker is free between two checks.
         mode="reschedule",
         poke_interval=5,
         timeout=10 * 60,
@@ -56,7 +56,7 @@ with DAG(
     read = MediquoGetPatientOperator(
         task_id="read",
         code="test-account-1",
-        # Only what is needed: the answer is stored as XCom.
+        # List only the fields you need: the result is stored as XCom.
         fields=["code", "plan", "updated_at"],
     )
     wait >> read

@@ -1,6 +1,6 @@
-"""Keep mediQuo in step with files that another system delivers, every night.
+"""Sync mediQuo every night with files that another system delivers.
 
-Copy it, set `path` to where your files are, and set up a connection `mediquo_default`.
+Copy it, set `path` to the location of your files, and add a connection `mediquo_default`.
 """
 
 # [START files]
@@ -21,10 +21,10 @@ REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
     schedule="0 3 * * *",
     start_date=datetime(2026, 1, 1, tz="Europe/Madrid"),
     catchup=False,
-    # Two runs at once would write the same patients, in an order that nobody chose.
+    # Concurrent runs would overwrite each other's patients in an unpredictable order.
     max_active_runs=1,
-    # For workers, servers and networks that fail. What a retry cannot heal (keys, settings, bad
-    # members, a wait that took too long) fails at once all the same.
+    # Retries help when a worker, a server, or the network fails. Errors that need human action
+    # (keys, settings, invalid members) and a sensor that timed out are not retried.
     default_args={"retries": 3, "retry_delay": duration(minutes=5)},
     params={
         "path": Param(str(MEMBERS), type="string", description="A file, a folder or a glob"),
@@ -34,24 +34,24 @@ REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
     doc_md=__doc__,
 )
 def mediquo_files():
-    # CSV, JSON lines or Parquet, plain or gzip: each file says itself what it is. They are read
-    # as a stream, so their size does not matter, and no member goes through XCom.
+    # CSV, JSON Lines, or Parquet, plain or gzip: the format is detected from the content. Files are
+    # streamed, so their size does not matter, and no member goes through XCom.
     upsert = FileToMediquoOperator(
         task_id="upsert",
-        # Elsewhere: path="s3://clinic/members/{{ ds }}/", path_conn_id="aws_default".
+        # On S3: path="s3://clinic/members/{{ ds }}/", path_conn_id="aws_default".
         path="{{ params.path }}",
         columns={"member_id": "code", "product": "plan"},
-        # Good members are sent in any case; this many bad ones are no reason to wake somebody.
+        # Valid members are always sent. Tolerate up to this many rejects.
         max_rejects=10,
-        # Each with its file and line.
+        # The reject report names the file and line of each reject.
         rejects_path="{{ params.rejects }}",
-        # Files that are late are waited for.
+        # Retries also wait for late files.
         retries=6,
         retry_delay=duration(minutes=10),
     )
 
-    # mediQuo says "Success" before a patient can be seen. The ledger that the upsert returns holds
-    # 20 codes, each with a proof of what was written; this waits until mediQuo shows just that.
+    # mediQuo accepts a write before it shows it. The ledger that the upsert returns contains 20
+    # codes, each with a proof of what was written. Wait until mediQuo shows these changes.
     MediquoPatientSensor(
         task_id="wait_until_visible",
         written=upsert.output,

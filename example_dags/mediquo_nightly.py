@@ -1,6 +1,6 @@
-"""Keep mediQuo in step with a file of members, every night.
+"""Sync mediQuo every night with a CSV file of members.
 
-Copy it, put your own source in the place of the CSV, and set up a connection `mediquo_default`.
+Copy it, replace the CSV with your own source, and add a connection `mediquo_default`.
 """
 
 # [START nightly]
@@ -21,10 +21,10 @@ REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
     schedule="0 2 * * *",
     start_date=datetime(2026, 1, 1, tz="Europe/Madrid"),
     catchup=False,
-    # Two runs at once would write the same patients, in an order that nobody chose.
+    # Concurrent runs would overwrite each other's patients in an unpredictable order.
     max_active_runs=1,
-    # For workers, servers and networks that fail. What a retry cannot heal (keys, settings, bad
-    # members, a wait that took too long) fails at once all the same.
+    # Retries help when a worker, a server, or the network fails. Errors that need human action
+    # (keys, settings, invalid members) and a sensor that timed out are not retried.
     default_args={"retries": 3, "retry_delay": duration(minutes=5)},
     params={
         "members": Param(str(MEMBERS), type="string", description="A CSV file, with a header"),
@@ -34,26 +34,26 @@ REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
     doc_md=__doc__,
 )
 def mediquo_nightly():
-    # The function runs inside the task: no member goes through XCom, and what it yields is sent
-    # while it reads, so a file of any size needs little memory. A task that returned a list would
-    # write every member into Airflow's database.
+    # The function runs inside the task, so no member goes through XCom. Rows are streamed, so a file
+    # of any size needs little memory. A normal task that returns a list would store every member in
+    # Airflow's database.
     @task.mediquo_upsert(
         columns={"member_id": "code", "product": "plan"},
-        # Good members are sent in any case; this many bad ones are no reason to wake somebody.
+        # Valid members are always sent. Tolerate up to this many rejects.
         max_rejects=10,
         rejects_path="{{ params.rejects }}",
     )
     def upsert(params: dict) -> Iterator[dict]:
         import csv
 
-        # utf-8-sig: with or without the mark that Excel puts in front.
+        # utf-8-sig: with or without the byte order mark that Excel adds.
         with Path(params["members"]).open(newline="", encoding="utf-8-sig") as file:
-            # A row that was cut off is rejected (`...` is no text): read as blanks, it would empty
-            # what a patient has, and without a plan unsubscribe them.
+            # A truncated row is rejected, because `...` is not text. With blanks instead, it would
+            # clear fields in mediQuo, and a blank plan would unsubscribe the patient.
             yield from csv.DictReader(file, restval=...)
 
-    # mediQuo says "Success" before a patient can be seen. The ledger that the upsert returns holds
-    # 20 codes, each with a proof of what was written; this waits until mediQuo shows just that.
+    # mediQuo accepts a write before it shows it. The ledger that the upsert returns contains 20
+    # codes, each with a proof of what was written. Wait until mediQuo shows these changes.
     MediquoPatientSensor(
         task_id="wait_until_visible",
         written=upsert(),

@@ -1,4 +1,4 @@
-"""Look one patient up, and prove that they can log in: for support, started by hand with a code."""
+"""Look up one patient and check that they can log in. For support: run it manually with a code."""
 
 # [START read]
 from airflow.sdk import DAG, Param
@@ -22,12 +22,12 @@ with DAG(
     read = MediquoGetPatientOperator(
         task_id="read",
         code="{{ params.code }}",
-        # No name, no birth date: when mediQuo last changed the patient is what support asks for.
+        # Support only needs to know when the patient last changed: no name, no birth date.
         fields=["code", "updated_at"],
     )
     authenticate = MediquoAuthenticatePatientOperator(
         task_id="authenticate",
-        # The token stays out of XCom; code that needs it calls MediquoHook.authenticate_patient.
+        # The token is not stored as XCom. Code that needs it calls MediquoHook.authenticate_patient.
         code="{{ params.code }}",
     )
     read >> authenticate

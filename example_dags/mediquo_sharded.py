@@ -1,11 +1,11 @@
-"""Upsert millions of members from several workers at once, each with its share of the rate.
+"""Upsert millions of members from several workers at once, each with its share of the rate limit.
 
-mediQuo counts 600 requests a minute for an address: more workers do not raise that, but one that
-is slow to read its rows no longer holds up the rest, and a shard that fails is run again alone.
-Where one worker can read 1,000 rows a second, which nearly all can, `mediquo_warehouse` is as fast,
-and sees all members at once: here duplicates and missing plans are judged shard by shard.
+mediQuo allows 600 requests a minute per address, and more workers do not raise that. Shards help if
+rows are slow to read, or if a failed shard must be retried on its own. If one worker can read 1,000
+rows a second, which nearly all can, `mediquo_warehouse` is just as fast, and it checks all members
+together: with shards, duplicates and missing plans are checked within each shard only.
 
-Set up `warehouse`, and a pool and a connection that share the rate, here among four tasks:
+Add the connection `warehouse`, and a pool and a connection that split the rate among four tasks:
 
     airflow pools set mediquo 4 "Tasks that write to mediQuo at a time"
     airflow connections add mediquo_quarter --conn-type mediquo --conn-login API_KEY \
@@ -30,8 +30,8 @@ REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
     start_date=datetime(2026, 1, 1, tz="Europe/Madrid"),
     catchup=False,
     max_active_runs=1,
-    # For workers, servers and networks that fail. What a retry cannot heal (keys, settings, bad
-    # members, a wait that took too long) fails at once all the same.
+    # Retries help when a worker, a server, or the network fails. Errors that need human action
+    # (keys, settings, invalid members) and a sensor that timed out are not retried.
     default_args={"retries": 3, "retry_delay": duration(minutes=5)},
     params={
         # A smaller shard is not worth a task of its own.
@@ -44,7 +44,7 @@ REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
     doc_md=__doc__,
 )
 def mediquo_sharded():
-    # Ranges of the key, each with so many members, whatever gaps the key has.
+    # Key ranges with this many members each, whatever gaps the key has.
     @task
     def shards(params: dict) -> list[dict]:
         from airflow.sdk import BaseHook
@@ -71,14 +71,14 @@ def mediquo_sharded():
             FROM members
             WHERE id BETWEEN %(first)s AND %(last)s
         """,
-        # As many of them at a time as there are shares of the rate.
+        # The pool limits how many of these tasks run at once.
         pool="mediquo",
         mediquo_conn_id="mediquo_quarter",
         max_rejects=0.001,
         rejects_path="{{ params.rejects }}",
     ).expand(parameters=shards())
 
-    # One sensor for the ledgers of them all: 20 members of each shard.
+    # One sensor for all ledgers. It checks 20 members of each shard.
     MediquoPatientSensor(
         task_id="wait_until_visible",
         mediquo_conn_id="mediquo_quarter",

@@ -1,7 +1,7 @@
-"""Keep mediQuo in step with a table of members, every night.
+"""Sync mediQuo every night with a table of members.
 
-Copy it, put your own table in the place of `members`, and set up two connections:
-`mediquo_default`, and `warehouse` of whatever SQL database it is in.
+Copy it, replace `members` with your own table, and add two connections: `mediquo_default`, and
+`warehouse` for your SQL database.
 """
 
 # [START warehouse]
@@ -21,10 +21,10 @@ REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
     schedule="0 2 * * *",
     start_date=datetime(2026, 1, 1, tz="Europe/Madrid"),
     catchup=False,
-    # Two runs at once would write the same patients, in an order that nobody chose.
+    # Concurrent runs would overwrite each other's patients in an unpredictable order.
     max_active_runs=1,
-    # For workers, servers and networks that fail. What a retry cannot heal (keys, settings, bad
-    # members, a wait that took too long) fails at once all the same.
+    # Retries help when a worker, a server, or the network fails. Errors that need human action
+    # (keys, settings, invalid members) and a sensor that timed out are not retried.
     default_args={"retries": 3, "retry_delay": duration(minutes=5)},
     params={
         "rejects": Param(
@@ -35,8 +35,7 @@ REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
     doc_md=__doc__,
 )
 def mediquo_warehouse():
-    # The rows are read as a stream and sent while they are read: no member is kept in Airflow,
-    # and a table of any size needs little memory.
+    # Rows are streamed: no member is stored in Airflow, and a table of any size needs little memory.
     upsert = SqlToMediquoOperator(
         task_id="upsert",
         sql_conn_id="warehouse",
@@ -45,14 +44,14 @@ def mediquo_warehouse():
                    phone, product AS plan, locale
             FROM members
         """,
-        # Good members are sent in any case; one bad one in a thousand is no reason to wake somebody.
+        # Valid members are always sent. Tolerate one reject in a thousand.
         max_rejects=0.001,
         rejects_path="{{ params.rejects }}",
-        # Who schedules on this asset finds the counts in `extra` of its event.
+        # DAGs scheduled on this asset find the counts in the `extra` of its event.
         outlets=[Asset("mediquo://patients")],
     )
 
-    # mediQuo says "Success" before a patient can be seen: wait until a sample of them is.
+    # mediQuo accepts a write before it shows it: wait until a sample of the patients is visible.
     MediquoPatientSensor(
         task_id="wait_until_visible",
         written=upsert.output,

@@ -1,7 +1,7 @@
-"""The nightly example in a real Airflow, against a mediQuo on this machine: `make demo`.
+"""Runs the nightly example in a real Airflow against the sandbox: `make demo`.
 
-Starts the sandbox and an Airflow of its own (SQLite, in .demo/), runs the DAG, shows what came of
-it, and stops both.
+Starts the sandbox and a separate Airflow (SQLite, in .demo/), runs the DAG, shows the result, and
+stops both.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_mediquo.sandbox import Sandbox
-from scripts.local_airflow import (
+from dev.local_airflow import (
     Airflow,
     DagRun,
     Failed,
-    end_in_order,
     end_leftovers,
     running_standalone,
     say,
+    stop_cleanly_on_signals,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,19 +31,19 @@ NIGHTLY, READ = "mediquo_nightly", "mediquo_read_patient"
 
 
 def main() -> None:
-    """Run it all."""
+    """Run the demo from start to end."""
     started = time.monotonic()
     end_leftovers(HOME)
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir()
     with Sandbox() as box:
-        say(f"A mediQuo of your own is running at {box.home}")
+        say(f"The sandbox, a local mock of mediQuo, is running at {box.home}")
         say("Starting Airflow (scheduler, triggerer, DAG processor, API server; SQLite)")
         settings = {"AIRFLOW_CONN_MEDIQUO_DEFAULT": json.dumps(box.connection)}
         with running_standalone(HOME, settings) as airflow:
             airflow.wait_until_ready(NIGHTLY, READ)
             nightly = airflow.trigger(NIGHTLY, rejects=str(REJECTS))
-            say(f"{NIGHTLY} started: 300 members out of example_dags/data/members.csv")
+            say(f"{NIGHTLY} started: 300 members from example_dags/data/members.csv")
             follow(nightly, box)
             show_ledger(nightly.xcom("upsert"))
             show_rejects()
@@ -53,13 +53,13 @@ def main() -> None:
 
 
 def follow(run: DagRun, box: Sandbox) -> None:
-    """Show what the tasks do until the run has ended."""
+    """Print the progress until the run has ended."""
     if run.follow(lambda: f"; mediQuo accepted {box.counters.accepted} patients") != "success":
         raise Failed(f"{run.dag_id} did not succeed; see {HOME / 'airflow' / 'logs'}")
 
 
 def show_ledger(ledger: dict[str, Any]) -> None:
-    """Print the counts."""
+    """Print the ledger."""
     say("The ledger (what the upsert returns; counts and a sample of codes, never a patient)")
     for name, value in ledger.items():
         if name == "sample":
@@ -68,8 +68,8 @@ def show_ledger(ledger: dict[str, Any]) -> None:
 
 
 def show_rejects() -> None:
-    """Print the rejects file."""
-    say("The rejects (where, which, why; no values)")
+    """Print the reject report."""
+    say("The reject report (file, line, field and rule; no values)")
     for path in REJECTS.rglob("*.jsonl"):
         print(f"   {path.relative_to(ROOT)}")
         for line in path.read_text().splitlines():
@@ -79,14 +79,14 @@ def show_rejects() -> None:
 def show_patient(airflow: Airflow, box: Sandbox) -> None:
     """Read one patient back."""
     read = airflow.trigger(READ, code="M-000001")
-    say(f"{READ} started: M-000001 read back from mediQuo, and logged in")
+    say(f"{READ} started: M-000001 is read back from mediQuo and logs in")
     follow(read, box)
     print(f"   {json.dumps(read.xcom('read'))}")
     print(f"   {json.dumps(read.xcom('authenticate'))}")
 
 
 if __name__ == "__main__":
-    end_in_order()
+    stop_cleanly_on_signals()
     try:
         main()
     except Failed as failure:

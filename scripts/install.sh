@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install what uv.lock names into a virtual environment, which is made if it is not there; and, into
-# one of its own, the uv that does so.
+# Install the packages in uv.lock into a virtual environment, which is created if missing. uv itself
+# gets a separate one.
 # Usage: install.sh PYTHON [VENV [OPTION-OF-UV-SYNC...]]
 set -eu
 UV_VERSION=0.13.9
@@ -20,7 +20,7 @@ fi
 venv=$1
 shift
 echo "Installing into $venv ..."
-# Frozen: whatever uv's settings are here. Inexact: what other targets have put there stays. By its
-# path: where there are several, uv may take another one for the same name.
+# --frozen: regardless of the user's uv settings. --inexact: keeps packages that other targets have
+# installed. The full path, because uv may pick another interpreter of the same name.
 path=$("$python" -c 'import sys; print(sys.executable)')
 UV_PROJECT_ENVIRONMENT=$venv "$tools/uv" sync --quiet --frozen --inexact --python "$path" "$@"

@@ -1,6 +1,6 @@
-"""Make example_dags/data/members.csv anew: `uv run --with faker scripts/make_members.py`.
+"""Generates example_dags/data/members.csv: `uv run --with faker scripts/make_members.py`.
 
-Nobody in it exists: names and birthdays are Faker's, the addresses are at example.com, and the
+All people in it are made up: names and birthdays are Faker's, the addresses are at example.com, and the
 phone numbers come from ranges reserved for fiction (Ofcom's 07700 900xxx, the Bundesnetzagentur's
 0171 39200xx and ARCEP's 06 39 98 xx xx). A few rows are wrong on purpose.
 """
@@ -72,7 +72,7 @@ def member(number: int) -> dict[str, str]:
 
 
 def phone() -> str:
-    """Return a number that belongs to nobody."""
+    """Return a phone number that is reserved for fiction."""
     return random.choice(
         [
             f"+44 7700 900{random.randrange(1000):03}",
@@ -83,7 +83,7 @@ def phone() -> str:
 
 
 def slug(name: str) -> str:
-    """Return a name as it is in an address."""
+    """Return a name as it appears in an e-mail address."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return "".join(letter for letter in plain.lower() if letter.isalpha())
 

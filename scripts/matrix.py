@@ -1,10 +1,10 @@
-"""Run the tests on every Airflow, Python and marshmallow that is supported.
+"""Runs the tests on every supported combination of Airflow, Python and marshmallow.
 
-A cell is one of each, written as 3.1/3.11/3. It has a virtual environment of its own, into which
-the built wheel is installed, and runs the tests in a copy of the project from which the package's
-source is gone: what they import can only be the wheel's.
+A cell is one combination, written as 3.1/3.11/3. Each cell has its own virtual environment with the
+built wheel, and runs the tests in a copy of the project without the package's source, so that the
+tests can only import the wheel.
 
-The newest Airflow goes with the newest of all it needs, so that what breaks with those shows.
+The newest Airflow is tested with the newest version of each dependency, to find what they break.
 
 Usage: matrix.py [--oldest] [--quick] [CELL...]
 """
@@ -34,11 +34,17 @@ HOME = ROOT / ".venv-matrix"
 UV = str(ROOT / ".venv-uv" / "bin" / "uv")
 PACKAGE, DISTRIBUTION = "airflow_provider_mediquo", "airflow-provider-mediquo"
 DISTRIBUTIONS = ["apache-airflow", "marshmallow", "apache-airflow-providers-common-compat"]
-PYTEST = ["-n", "2", "--dist", "loadscope", "--ignore=tests/system"]
+PYTEST = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder", "--ignore=tests/system"]
+# What a quick run leaves out: what touches neither Airflow nor marshmallow, nor the wheel, runs the
+# same as in `make test`.
+NOT_QUICK = [
+    f"--ignore=tests/{folder}"
+    for folder in ("api/upload", "api/visibility", "dev", "faults", "sandbox", "support")
+]
 
-# An Airflow that others have come after gets the packages that were newest when its last patch came
-# out: today's pydantic breaks 3.1 and 3.2. A date does what Airflow's constraint files do, and
-# needs no other host than PyPI.
+# An older Airflow gets the packages that were newest when its last patch was released: today's
+# pydantic breaks 3.1 and 3.2. A date has the effect of Airflow's constraint files, without another
+# host than PyPI.
 AIRFLOWS = {"3.1": "2026-03-20", "3.2": "2026-06-10", "3.3": None}
 PYTHONS = ["3.11", "3.12", "3.13"]
 MARSHMALLOWS = ["3", "4"]
@@ -68,13 +74,13 @@ class Cell:
 
 
 CELLS = [Cell(*parts) for parts in product(AIRFLOWS, PYTHONS, MARSHMALLOWS)]
-# What breaks does so at an end before it does between; `make test` is the other end, but for Python.
+# The oldest and the newest break first; `make test` covers the newest, except for Python.
 OLDEST = Cell("3.1", "3.11", "3")
 
 
 @dataclass
 class Result:
-    """What became of a cell: a remark, and where its tests ran, what was installed and counted."""
+    """The result of a cell: a remark, the installed versions and the test counts."""
 
     cell: Cell
     remark: str
@@ -111,14 +117,20 @@ def read_options() -> argparse.Namespace:
         prog="make matrix ARGS=...",
         description="Run the tests on every Airflow, Python and marshmallow that is supported.",
     )
-    parser.add_argument("cells", nargs="*", metavar="CELL", help="such as 3.1/3.11/3 or '3.1/*'")
+    parser.add_argument(
+        "cells", nargs="*", metavar="CELL", help="for example 3.1/3.11/3 or '3.1/*'"
+    )
     parser.add_argument("--oldest", action="store_true", help="only the cell that CI runs")
-    parser.add_argument("--quick", action="store_true", help="no database servers, no faults")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="no database servers, and only tests of what versions differ in",
+    )
     return parser.parse_args()
 
 
 def chosen(patterns: list[str]) -> list[Cell]:
-    """Return the cells that one of the patterns matches; all, if there are no patterns."""
+    """Return the cells that match one of the patterns; all without patterns."""
     if unknown := [p for p in patterns if not fnmatch.filter(map(str, CELLS), p)]:
         sys.exit(f"No such cell: {', '.join(unknown)}. There are: {', '.join(map(str, CELLS))}")
     return [
@@ -129,7 +141,7 @@ def chosen(patterns: list[str]) -> list[Cell]:
 
 
 def oldest() -> list[Cell]:
-    """Return the oldest cell; where its Python is not here, one more that this Python stands in."""
+    """Return the oldest cell; if its Python is missing here, also one with this Python."""
     stand_in = Cell(OLDEST.airflow, "{}.{}".format(*sys.version_info), OLDEST.marshmallow)
     return [OLDEST] if find_python(OLDEST.python) else [OLDEST, stand_in]
 
@@ -138,7 +150,7 @@ def oldest() -> list[Cell]:
 def find_python(version: str) -> str | None:
     """Return an interpreter that runs: from PATH, pyenv or uv.
 
-    On PATH may be a stand-in of pyenv's, which fails where another version is chosen.
+    A pyenv shim on PATH fails if pyenv has another version selected.
     """
     name = f"python{version}"
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
@@ -157,7 +169,7 @@ def find_python(version: str) -> str | None:
 
 
 def output(*command: str) -> str:
-    """Return what a command prints; nothing, if it fails."""
+    """Return the output of a command; empty if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
@@ -166,7 +178,7 @@ def output(*command: str) -> str:
 
 
 def copy_project(tree: Path) -> None:
-    """Copy what git has or would add."""
+    """Copy all files that git tracks or would add."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
@@ -176,7 +188,7 @@ def copy_project(tree: Path) -> None:
 
 
 def export_lock() -> Path:
-    """Return a file of the version and the hashes of each package in uv.lock."""
+    """Export the versions and hashes in uv.lock to a requirements file."""
     HOME.mkdir(exist_ok=True)
     locked = HOME / "locked.txt"
     command = [UV, "export", "--quiet", "--frozen", "--all-groups", "--all-extras"]
@@ -186,7 +198,7 @@ def export_lock() -> Path:
 
 
 def build(tree: Path, dist: Path, locked: Path) -> None:
-    """Build the sdist and the wheel; and the wheel from the sdist, to compare them."""
+    """Build the sdist and the wheel, and a wheel from the sdist to compare."""
     print("Building the wheel ...", flush=True)
     uv = [UV, "build", "--quiet", "--python", sys.executable]
     subprocess.run([*uv, "--out-dir", dist, tree], check=True)
@@ -194,7 +206,7 @@ def build(tree: Path, dist: Path, locked: Path) -> None:
     (dist / "from_sdist").mkdir()
     wheel.rename(dist / "from_sdist" / wheel.name)
     subprocess.run([*uv, "--wheel", "--out-dir", dist, tree], check=True)
-    # Whether PyPI can show the README.
+    # Checks that PyPI can render the README.
     archives = [wheel, *dist.glob("*.tar.gz")]
     twine = [UV, "tool", "run", "--quiet", "--constraints", locked, "twine", "check", "--strict"]
     subprocess.run([*twine, *archives], stdout=subprocess.DEVNULL, check=True)
@@ -221,13 +233,13 @@ def run(cell: Cell, tree: Path, dist: Path, quick: bool) -> Result:
 def install(cell: Cell, python: str, tree: Path, dist: Path, log: IO[str]) -> None:
     (wheel,) = dist.glob("*.whl")
     before = AIRFLOWS[cell.airflow]
-    # Its drivers have to be compiled, with what `make services` installs.
+    # MySQL's drivers are compiled, with packages that `make services` installs.
     groups = ["test", *(["mysql"] if shutil.which("mariadb_config") else [])]
     for command in (
         ["venv", "--clear", "--python", python, cell.home],
         [
             *("pip", "install", "--python", cell.interpreter, "--reinstall-package", DISTRIBUTION),
-            # What builds their drivers is pinned, in pyproject.toml, and newer.
+            # pyproject.toml pins a newer setuptools for building the drivers.
             *(["--exclude-newer", before] if before else []),
             *(["--exclude-newer-package", "setuptools=false"] if before else []),
             *(part for group in groups for part in ("--group", f"{tree}/pyproject.toml:{group}")),
@@ -243,14 +255,14 @@ def test(cell: Cell, tree: Path, dist: Path, quick: bool, log: IO[str]) -> Resul
     environment = os.environ | {"MEDIQUO_TEST_DIST": str(dist)}
     for name in ("PYTEST_ADDOPTS", "PYTHONPATH", "VIRTUAL_ENV"):
         environment.pop(name, None)
-    command += ["--quick", "--ignore=tests/faults"] if quick else []
+    command += ["--quick", *NOT_QUICK] if quick else []
     try:
         process = subprocess.Popen(
             command, cwd=tree, env=environment, stdout=log, stderr=log, start_new_session=True
         )
         code: int | str = process.wait(TIMEOUT)
     except subprocess.TimeoutExpired:
-        code = "time is over"
+        code = "timeout"
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -267,7 +279,7 @@ def test(cell: Cell, tree: Path, dist: Path, quick: bool, log: IO[str]) -> Resul
 
 
 def installed(cell: Cell) -> tuple[str, ...]:
-    """Return the versions of what the cell really has."""
+    """Return the versions that the cell has installed."""
     code = (
         "import json, platform, sys; from importlib.metadata import version; "
         "print(json.dumps([platform.python_version(), *map(version, sys.argv[1:])]))"

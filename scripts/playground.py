@@ -1,8 +1,7 @@
-"""Airflow's UI and a mediQuo on this machine, to click around in: `make playground`.
+"""Starts Airflow with its web UI, and the sandbox, so that you can explore: `make playground`.
 
-Starts the sandbox and an Airflow of its own (SQLite, in .playground/ or the folder that is given)
-with the example DAGs and the connections that they need, says where to click, and stops both on
-Ctrl-C.
+The Airflow is a separate one (SQLite, in .playground/ or the given folder), with the example DAGs
+and the connections that they need. Prints where to click, and stops both on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from scripts.local_airflow import (
-    ENDS,
+from dev.local_airflow import (
     EXAMPLES,
+    STOP_SIGNALS,
     Airflow,
     Failed,
-    end_in_order,
     end_leftovers,
     free_port,
     running_standalone,
     say,
+    stop_cleanly_on_signals,
 )
 
 if TYPE_CHECKING:
@@ -37,25 +36,25 @@ if TYPE_CHECKING:
 HOME = Path(".playground")
 WAREHOUSE = "warehouse.db"
 AIRFLOW_PORT, SANDBOX_PORT = 8080, 8484
-# Its SQL is PostgreSQL's.
+# Its SQL works on PostgreSQL only.
 LEFT_OUT = "mediquo_sharded"
 
 READY = """\
    Start here   {airflow}/dags/mediquo_nightly
                 Trigger, at the top right: 300 members go to mediQuo, and some are waited for.
    All DAGs     {airflow}/dags
-                Each of them can be triggered, and changed until the next start: they are
-                copies, in {home}/dags
-                Left out is {left_out}, whose SQL is PostgreSQL's.
+                Trigger any of them. They are copies in {home}/dags: edit them as you
+                like, the next start replaces them.
+                {left_out} is missing: it needs PostgreSQL.
    Connections  {airflow}/connections
-                In the row of mediquo_default, the pulse tests it and the pencil opens its form.
+                In the row of mediquo_default, the pulse icon tests it, the pencil opens its form.
    mediQuo      {box}/
-                What it was asked, and faults to switch on.
+                The sandbox: its latest requests, counters and settings.
    Its API      {box}/docs
    Rejects      {home}/rejects
-                The members that were not sent: where, which, why.
+                The reject reports: which records were not sent, and why.
 
-Nobody has to log in. Ctrl-C stops it all."""
+No login is needed. Ctrl-C stops everything."""
 
 FILL = """
 CREATE TABLE members AS
@@ -68,26 +67,26 @@ FROM numbers
 
 
 def main(home: Path) -> None:
-    """Play until Ctrl-C, whenever it comes."""
+    """Run until Ctrl-C."""
     with ExitStack() as running:
         try:
             play(home, running)
         except KeyboardInterrupt:
-            for number in ENDS:  # whoever is impatient shall not cut the end short
+            for number in STOP_SIGNALS:  # a second Ctrl-C must not leave processes behind
                 signal.signal(number, signal.SIG_IGN)
-            say("Stopping Airflow and the sandbox, in 20 seconds at most")
+            say("Stopping Airflow and the sandbox (20 seconds at most)")
     say(f"Stopped. Logs, database and rejects: {home}")
 
 
 def play(home: Path, running: ExitStack) -> None:
-    """Start both, say where to click, and wait."""
-    # Takes a second, in which Ctrl-C may come.
+    """Start both, print where to click, and wait."""
+    # Imported late: it takes a second, and Ctrl-C must work meanwhile.
     from airflow_provider_mediquo.sandbox import Sandbox
 
     clear(home)
     box = running.enter_context(Sandbox(port=free_port(SANDBOX_PORT)))
-    say(f"A mediQuo of your own is running at {box.home}")
-    say("Starting Airflow, which takes half a minute, and more on a busy machine")
+    say(f"The sandbox, a local mock of mediQuo, is running at {box.home}")
+    say("Starting Airflow (half a minute, longer on a busy machine)")
     dags = home / "dags"
     settings = {
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
@@ -100,17 +99,17 @@ def play(home: Path, running: ExitStack) -> None:
     print(
         READY.format(airflow=airflow.page, box=box.home, home=home, left_out=LEFT_OUT), flush=True
     )
-    airflow.wait_for("Ctrl-C", lambda: None, patience=math.inf)
+    airflow.wait_for("Ctrl-C", lambda: None, timeout=math.inf)
 
 
 def clear(home: Path) -> None:
     """Start with an empty Airflow each time: the sandbox has forgotten its patients as well."""
     home.mkdir(exist_ok=True)
     try:
-        # Held until this process ends, however it does.
+        # The lock is held until this process ends.
         fcntl.flock(os.open(home, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise Failed("A playground is running here already.") from None
+        raise Failed("A playground is already running in this folder.") from None
     end_leftovers(home)
     for path in home.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -122,7 +121,7 @@ def clear(home: Path) -> None:
 
 
 def add_connections(airflow: Airflow, box: Sandbox) -> None:
-    """Add them to the database, where the Connections page finds them."""
+    """Add them to Airflow's database, so that the Connections page shows them."""
     sandbox = {
         **box.connection,
         "connection_id": "mediquo_default",
@@ -141,7 +140,7 @@ def add_connections(airflow: Airflow, box: Sandbox) -> None:
 
 
 if __name__ == "__main__":
-    end_in_order()
+    stop_cleanly_on_signals()
     try:
         main(Path(sys.argv[1] if sys.argv[1:] else HOME).resolve())
     except (Failed, OSError) as failure:

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install servers and programs that tests start themselves, with apt, and then Python packages. It
-# starts no server: each test run starts and ends its own.
+# Install the servers and programs that the tests start, with apt, and then Python packages. It
+# starts no server: each test run starts and stops its own.
 # Usage: services.sh "NAME ..." PYTHON VENV OPTION-OF-UV-SYNC...
 # The names: chromium, mariadb (with what its Python driver, which is compiled, needs), postgresql,
 # redis; the rest goes to install.sh.
@@ -48,7 +48,7 @@ if [ -n "$packages" ]; then
         exit 1
     elif [ "$(id -u)" != 0 ]; then
         as_root=sudo
-        # Without a terminal nobody could answer its question for a password.
+        # Without a terminal nobody can enter the password.
         if ! has sudo || ! { sudo -n true 2> /dev/null || [ -t 0 ]; }; then
             echo "This needs root. Let root run: apt-get update && $install" >&2
             echo "Then run make again." >&2
@@ -56,7 +56,7 @@ if [ -n "$packages" ]; then
         fi
     fi
     echo "Installing$packages ..."
-    # Else Debian makes a database of its own with PostgreSQL, and starts it and Redis.
+    # Keeps Debian from creating a PostgreSQL cluster, and from starting PostgreSQL and Redis.
     settings=/etc/postgresql-common/createcluster.d
     policy=/usr/sbin/policy-rc.d
     made=$settings/mediquo.conf
@@ -68,7 +68,7 @@ if [ -n "$packages" ]; then
         $as_root chmod +x "$policy"
     fi
     trap '$as_root rm -f $made' EXIT
-    # Ended by a signal, it would not come to that.
+    # A signal alone would skip the EXIT trap.
     trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM

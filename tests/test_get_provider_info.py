@@ -58,6 +58,7 @@ def test_every_module_of_a_role_is_listed_and_nothing_else(role):
     listed = {name for entry in INFO[role] for name in entry["python-modules"]}
     helpers = {
         "airflow_provider_mediquo.hooks.connection",
+        "airflow_provider_mediquo.operators.base",
         "airflow_provider_mediquo.operators.hidden",
     }
     assert listed == {n for n in MODULES if f".{role}." in n} - helpers

@@ -1,7 +1,7 @@
-"""Every way a call to mediQuo can fail, named by what the caller can do about it.
+"""All errors, named by what the caller can do.
 
 MediquoError
-├── AuthenticationError (PermissionError)     401, 403: fix the keys of the connection
+├── AuthenticationError (PermissionError)     401, 403: fix the connection's keys
 ├── ConnectionSettingsError (ValueError)      fix the other fields of the connection
 ├── InvalidPatientsError (ValueError)         fix these records: row, code, field, rule
 ├── TooManyRejectsError                       fix the rejected records, or raise `max_rejects`
@@ -9,12 +9,12 @@ MediquoError
 ├── RejectedRequestError (ValueError)         400, 413, 422: fix the data
 ├── PatientNotFoundError (LookupError)        no such patient (yet): wait, then try again
 ├── RateLimitedError                          429 for too long: try again later
-├── ServerError                               5xx, or an answer that cannot be read: try again
+├── ServerError                               5xx, or an unreadable answer: try again
 ├── UnreachableError (ConnectionError)        no answer: try again
-├── SourceError                               the database or the files failed: try again
+├── SourceError                               the database or a file cannot be read: try again
 └── StoppedError                              the task was killed: run it again
 
-No error holds a patient's value, a key or a token: at most codes, names of fields and rules.
+No error contains patient data, keys or tokens; only codes, field names and rules.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 class MediquoError(Exception):
-    """Whatever went wrong between here and mediQuo.
+    """The base class of all errors.
 
-    :param status: the HTTP status of the answer that caused it, where one did.
-    :param report: the ledger of the upload that it ended, where it ended one.
+    :param status: the HTTP status of the answer that caused the error, if any.
+    :param report: the ledger of the upload that the error ended, if any.
     """
 
     can_retry: ClassVar[bool] = True
-    """Whether the same call may succeed later without anybody changing anything."""
+    """Whether the same call may succeed later without any change."""
 
     def __init__(
         self, message: str, *, status: int | None = None, report: UploadReport | None = None
@@ -49,21 +49,21 @@ class MediquoError(Exception):
 
 
 class AuthenticationError(MediquoError, PermissionError):
-    """mediQuo does not accept the keys (401), or they may not do this (403)."""
+    """Invalid keys (401), or keys without the permission (403)."""
 
     can_retry = False
 
 
 class ConnectionSettingsError(MediquoError, ValueError):
-    """The connection cannot work as it is set up, or does not lead to mediQuo's API."""
+    """The connection is invalid, or does not lead to mediQuo's API."""
 
     can_retry = False
 
 
 class InvalidPatientsError(MediquoError, ValueError):
-    """Records that the schema or a rule of the upload refuses.
+    """Records or columns that break the schema or a rule of the upload.
 
-    :param rejections: which ones: row, code, and field -> rule.
+    :param rejections: the invalid records: row, code, and field -> rule.
     """
 
     can_retry = False
@@ -81,22 +81,22 @@ class InvalidPatientsError(MediquoError, ValueError):
 
 
 class TooManyRejectsError(MediquoError):
-    """More records were rejected than `max_rejects` allows; the good ones were sent."""
+    """More records were rejected than `max_rejects` allows; the valid ones were sent."""
 
     can_retry = False
 
 
 class UnsubscribeLimitError(MediquoError):
-    """More patients than allowed would have been sent without a plan; those were not sent."""
+    """More patients without a plan than `max_without_plan` allows; these were not sent."""
 
     can_retry = False
 
 
 class RejectedRequestError(MediquoError, ValueError):
-    """mediQuo refuses this request (400, 413, 422); nothing of it was stored.
+    """mediQuo refuses the request (400, 413, 422) and stored nothing of it.
 
-    :param named: what its answer blames, if anything: the record's place in the request, from 0,
-        -> names of its fields. It may be wrong.
+    :param named: the invalid records that the answer names, which may be wrong: position in the
+        request, from 0 -> names of fields.
     """
 
     can_retry = False
@@ -114,14 +114,14 @@ class RejectedRequestError(MediquoError, ValueError):
 
 
 class PatientNotFoundError(MediquoError, LookupError):
-    """mediQuo shows no patient with this code, or does not show it yet."""
+    """mediQuo has no patient with this code, or does not show it yet."""
 
 
 class RateLimitedError(MediquoError):
     """mediQuo answered 429 for ten minutes, or asked for a pause longer than that.
 
     :param retry_after: seconds that mediQuo asked to wait.
-    :param is_final: whether waiting is over: sending again now would only be refused again.
+    :param is_final: whether to give up instead of waiting.
     """
 
     def __init__(
@@ -139,9 +139,9 @@ class RateLimitedError(MediquoError):
 
 
 class ServerError(MediquoError):
-    """mediQuo's side failed (5xx), or what it answered cannot be read.
+    """mediQuo had a server error (5xx), or its answer cannot be read.
 
-    :param retry_after: seconds that mediQuo asked to wait, 0 if it did not.
+    :param retry_after: seconds that mediQuo asked to wait, 0 if none.
     """
 
     def __init__(
@@ -157,12 +157,12 @@ class ServerError(MediquoError):
 
 
 class UnreachableError(MediquoError, ConnectionError):
-    """No answer came: the host is down or unknown, the connection broke, or time ran out."""
+    """No answer: the host is down or unknown, the connection broke, or the timeout passed."""
 
 
 class SourceError(MediquoError):
-    """Where the records come from cannot be read (any further)."""
+    """The source of the records cannot be read any further."""
 
 
 class StoppedError(MediquoError):
-    """The task was killed, or its upload stopped, before this request had its answer."""
+    """The task was killed, or its upload stopped, before the request had an answer."""

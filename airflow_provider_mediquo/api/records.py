@@ -1,4 +1,4 @@
-"""What a source can say of a record beside the record itself."""
+"""Records on their way from a source to mediQuo."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 
 class SourceLocation(NamedTuple):
-    """Where a record was found.
+    """The position of a record in a file.
 
-    :param file: as its source names it.
-    :param line: the first of the record, from 1; in Parquet the row.
+    :param file: the name that the source gives it.
+    :param line: the first line of the record, from 1; in Parquet the row.
     """
 
     file: str
@@ -17,14 +17,14 @@ class SourceLocation(NamedTuple):
 
 
 class LocatedRecord(NamedTuple):
-    """A record, and where it was found."""
+    """A record with its position."""
 
     record: Any
     place: SourceLocation
 
 
 class Unreadable(NamedTuple):
-    """What stands in a record's place where there is none; it is rejected.
+    """Takes the place of a record that cannot be read, and is rejected.
 
     :param rule: one of `fields.RULES`.
     """
@@ -33,7 +33,7 @@ class Unreadable(NamedTuple):
 
 
 class ValidRecord(NamedTuple):
-    """A record that may be sent, as it is then: its source may use its objects again."""
+    """A record that passed all checks, encoded at once, because its source may reuse its objects."""
 
     row: int
     code: str

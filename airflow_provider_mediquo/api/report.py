@@ -11,15 +11,15 @@ from airflow_provider_mediquo.api.records import SourceLocation
 
 @dataclass(frozen=True)
 class Rejection:
-    """A record that is not in mediQuo because of what it is; no value of it.
+    """A record that was not accepted, without any of its values.
 
-    :param row: its place in the source, from 1.
-    :param place: file and line, where the source is files.
-    :param code: None where the code itself is what is wrong.
-    :param refused_by: `schema`, `duplicate`, `mediquo`; or `unsettled`, which is no refusal: there
-        was no final answer, and the next run sends it again.
+    :param row: its position in the source, from 1.
+    :param code: None where the code itself is invalid.
+    :param refused_by: `schema`, `duplicate`, `mediquo`; or `unsettled`: there was no final answer,
+        and the next run sends it again; or `omitted`: it was sent without these fields.
     :param problems: field -> rule (see `fields.RULES`).
     :param status: of mediQuo's answer.
+    :param place: file and line, where the source is files.
     """
 
     row: int
@@ -30,7 +30,7 @@ class Rejection:
     place: SourceLocation | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as one line of a rejects file."""
+        """Return it as one line of a reject report."""
         line: dict[str, Any] = {"row": self.row}
         if self.place:
             line |= self.place._asdict()
@@ -40,29 +40,33 @@ class Rejection:
 
 @dataclass
 class UploadReport:
-    """The ledger: `read = upserted + rejected + unsettled`, always.
+    """The ledger: `read = upserted + skipped + rejected + unsettled`, always.
 
     :param read: records that came from the source.
     :param upserted: records that mediQuo accepted.
-    :param invalid: records that the schema refused.
+    :param skipped: records that `transform` left out.
+    :param invalid: records that break a rule of the schema.
     :param duplicate: records whose code came before in this run.
     :param refused: records that mediQuo refused.
-    :param without_plan: those of the upserted that are unsubscribed now.
-    :param requests: requests that left, with those that were repeated.
-    :param retries: attempts that repeated one without an answer; a 429 is not an attempt.
-    :param throttled_seconds: how long nothing could leave because of the rate limit.
-    :param seconds: how long it all took.
-    :param stopped_because: why not every record was tried; None if every one was.
-    :param rejects_path: where the rejected and unsettled records are written down, if anywhere.
-    :param sample: code -> proof of what was written, for 20 of the upserted.
+    :param without_plan: upserted records without a plan, whose patients are unsubscribed now.
+    :param omitted: upserted records that were sent without an invalid field.
+    :param requests: requests sent, including retries.
+    :param retries: attempts that repeat one without an answer; a 429 is not an attempt.
+    :param throttled_seconds: how long nothing could be sent because of the rate limit.
+    :param seconds: duration of the whole run.
+    :param stopped_because: why the run ended early; None if every record was tried.
+    :param rejects_path: the reject report, which also lists the unsettled records, if there is one.
+    :param sample: code -> proof of what was written, for 20 of the upserted records.
     """
 
     read: int = 0
     upserted: int = 0
+    skipped: int = 0
     invalid: int = 0
     duplicate: int = 0
     refused: int = 0
     without_plan: int = 0
+    omitted: int = 0
     requests: int = 0
     retries: int = 0
     throttled_seconds: float = 0.0
@@ -73,25 +77,27 @@ class UploadReport:
 
     @property
     def rejected(self) -> int:
-        """Records that are not in mediQuo because of what they are."""
+        """Records that are invalid, duplicates, or refused by mediQuo."""
         return self.invalid + self.duplicate + self.refused
 
     @property
     def unsettled(self) -> int:
-        """Records that were not sent, or have no final answer."""
-        return self.read - self.upserted - self.rejected
+        """Records that are not confirmed: not sent, or no final answer."""
+        return self.read - self.upserted - self.skipped - self.rejected
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what an upsert gives to XCom."""
+        """Return the ledger as an upsert operator returns it."""
         return {
             "read": self.read,
             "upserted": self.upserted,
+            "skipped": self.skipped,
             "rejected": self.rejected,
             "unsettled": self.unsettled,
             "invalid": self.invalid,
             "duplicate": self.duplicate,
             "refused": self.refused,
             "without_plan": self.without_plan,
+            "omitted": self.omitted,
             "requests": self.requests,
             "retries": self.retries,
             "throttled_seconds": round(self.throttled_seconds, 3),
@@ -108,7 +114,7 @@ class UploadReport:
         }
 
     def as_text(self) -> str:
-        """Return a block of lines to read; nothing but counts and where the rejects are."""
+        """Return lines to read: counts, and where the reject report is."""
         lines = [f"  {name:<17} {value:>13,}" for name, value in self.counts().items()]
         for name in ("stopped_because", "rejects_path"):
             if text := getattr(self, name):

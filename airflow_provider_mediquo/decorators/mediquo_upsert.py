@@ -1,30 +1,34 @@
-"""`@task.mediquo_upsert`: a function that gives patients, and they are upserted."""
+"""`@task.mediquo_upsert`: upserts the patients that a function returns or yields."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.providers.common.compat.sdk import (
     DecoratedOperator,
     determine_kwargs,
     task_decorator_factory,
 )
+from airflow.sdk import ObjectStoragePath
 
+from airflow_provider_mediquo.operators.base import MediquoUpsertBaseOperator
 from airflow_provider_mediquo.operators.hidden import HiddenArgs, HiddenKwargs, hide, resolve
-from airflow_provider_mediquo.operators.patients import MediquoUpsertBaseOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
 
+    from airflow_provider_mediquo.arguments import UpsertArguments
+
 _ARGUMENTS = ("op_args", "op_kwargs")
+_TEMPLATES = (str, ObjectStoragePath)
 
 
 class MediquoUpsertDecoratedOperator(DecoratedOperator, MediquoUpsertBaseOperator):
-    """Upserts what a function returns or yields; its arguments are shown as a count.
+    """Upserts the patients that a function returns or yields.
 
-    Text among the arguments is rendered as a template, text inside lists and mappings is not: it
-    may be a patient's.
+    The UI shows the number of arguments, not their values. Text arguments are rendered as
+    templates. Text inside lists and mappings is not, because it may be patient data.
     """
 
     template_fields: Sequence[str] = (*_ARGUMENTS, *MediquoUpsertBaseOperator.template_fields)
@@ -36,7 +40,7 @@ class MediquoUpsertDecoratedOperator(DecoratedOperator, MediquoUpsertBaseOperato
         python_callable: Callable[..., Any],
         op_args: Sequence[Any] | None = None,
         op_kwargs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[UpsertArguments],
     ) -> None:
         super().__init__(
             python_callable=python_callable, op_args=op_args, op_kwargs=op_kwargs, **kwargs
@@ -45,7 +49,7 @@ class MediquoUpsertDecoratedOperator(DecoratedOperator, MediquoUpsertBaseOperato
         self.op_kwargs = hide(self, self.op_kwargs, HiddenKwargs)
 
     def read_patients(self, context: Context) -> Iterable[Any]:
-        """Call the function, with those of its arguments that name a part of the context."""
+        """Call the function; arguments named after context variables are filled in."""
         known = {**context, **self.op_kwargs}
         kwargs = determine_kwargs(self.python_callable, self.op_args, known)
         patients: Iterable[Any] = self.python_callable(*self.op_args, **kwargs)
@@ -63,7 +67,7 @@ class MediquoUpsertDecoratedOperator(DecoratedOperator, MediquoUpsertBaseOperato
         super()._do_render_template_fields(parent, others, context, jinja_env, seen_oids)
 
         def render(value: Any) -> Any:
-            if isinstance(value, str):
+            if isinstance(value, _TEMPLATES) or hasattr(type(value), "template_fields"):
                 return self.render_template(value, context, jinja_env, seen_oids)
             return resolve(value, context)
 
@@ -74,17 +78,18 @@ class MediquoUpsertDecoratedOperator(DecoratedOperator, MediquoUpsertBaseOperato
 
 
 def mediquo_upsert_task(
-    python_callable: Callable[..., Any] | None = None, **kwargs: Any
+    python_callable: Callable[..., Any] | None = None, **kwargs: Unpack[UpsertArguments]
 ) -> TaskDecorator:
     """Upsert the patients that a function returns or yields; the task returns the ledger.
 
-    The function runs inside the task, so no patient goes through XCom, and what it yields is read
-    as a stream. It takes the options of MediquoUpsertBaseOperator:
-    `@task.mediquo_upsert(max_rejects=0.01)`.
+    The function runs inside the task, so no patient goes through XCom. Yielded records are read as
+    a stream. Takes the options of MediquoUpsertBaseOperator and every argument of BaseOperator:
+    `@task.mediquo_upsert(max_rejects=0.01, retries=2)`. With `multiple_outputs=True`, each entry of
+    the ledger is also an XCom of its own.
     """
+    kwargs.setdefault("multiple_outputs", False)  # or a return annotation would decide
     return task_decorator_factory(
         python_callable=python_callable,
-        multiple_outputs=False,
         decorated_operator_class=MediquoUpsertDecoratedOperator,
         **kwargs,
     )

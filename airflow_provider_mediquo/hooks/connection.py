@@ -1,7 +1,8 @@
-"""What a connection says -> settings, whichever way Airflow came by it."""
+"""An Airflow connection -> settings, whether it is stored as JSON, as a URI or in the form."""
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import math
@@ -30,7 +31,7 @@ ENCODE = (
 )
 _TYPE = CONNECTION_TYPE["connection-type"]
 _EXTRAS = CONNECTION_TYPE["conn-fields"]
-# `generic` is what Airflow's command line makes of a type whose provider it does not have.
+# Airflow's command line stores `generic` for a type whose provider is not installed.
 _TYPES = (_TYPE, "generic", "", None)
 MAX_EXTRA = 1 << 16  # characters
 
@@ -38,11 +39,12 @@ log = logging.getLogger(__name__)
 
 
 def parse_connection(connection: Connection) -> Settings:
-    """Return what a connection says; raises ConnectionSettingsError for what cannot work."""
+    """Return the settings of a connection. Raises ConnectionSettingsError if they are invalid."""
     for key in filter(None, (connection.login, connection.password)):
         mask_secret(key)
-    extra = _extra(connection)
-    _check_split(connection, extra)
+    everything = _extra(connection)
+    _check_split(connection, everything)
+    extra = {name: value for name, value in everything.items() if not _is_blank(value)}
     settings = Settings(
         api_key=connection.login or "",
         secret_key=connection.password or "",
@@ -52,12 +54,12 @@ def parse_connection(connection: Connection) -> Settings:
         verify=_truth_or_path(extra),
         allow_http=_truth(extra, "allow_http", default=False),
     )
-    _warn(connection, extra)
+    _warn(connection, everything)
     return settings
 
 
 def _extra(connection: Connection) -> dict[str, Any]:
-    """Parse the extra here: Airflow takes one that is not JSON for an empty one."""
+    """Parse the extra. Airflow itself reads invalid JSON as an empty extra."""
     text = connection.extra or "{}"
     try:
         extra = json.loads(text) if len(text) <= MAX_EXTRA else None
@@ -65,36 +67,35 @@ def _extra(connection: Connection) -> dict[str, Any]:
         extra = None
     if not isinstance(extra, dict):
         raise ConnectionSettingsError(
-            'The connection\'s extra must be a JSON object, such as {"timeout": 30}, of 64 KiB at '
-            "most."
+            'The connection\'s extra must be a JSON object of at most 64 KiB, such as {"timeout": 30}.'
         )
     return extra
 
 
 def _check_split(connection: Connection, extra: Mapping[str, Any]) -> None:
-    """Raise where a URI's keys ended too early: what is left of them would name the host."""
+    """Raise if a key of a URI ended too early: the rest of it would become the host."""
     if "@" in "".join([connection.schema or "", *extra]):
         raise ConnectionSettingsError(
-            f"The mediQuo connection cannot work: its URI breaks off within a key; {ENCODE}."
+            f"Invalid mediQuo connection: a key in its URI is not percent-encoded.\nFix it: {ENCODE}."
         )
 
 
 def _base_url(connection: Connection) -> str:
-    """Put the URL together: a path may come in the host or, from a URI, in the schema."""
+    """Build the URL. A path may be in the host or, if the connection is a URI, in the schema."""
     url = (connection.host or "").strip() or DEFAULT_BASE_URL
     path = (connection.schema or "").strip().strip("/")
-    if path.lower() in ("http", "https"):  # as Airflow's own HTTP connections have it
+    if path.lower() in ("http", "https"):  # as in Airflow's HTTP connections
         url, path = url if "://" in url else f"{path}://{url}", ""
     if "://" not in url:
-        _check_name(url.partition("/")[0])
-        url = f"https://{url}"
+        url = f"https://{_with_brackets(url)}"
+        _check_name(url.split("/")[2])
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        return url  # Settings says what is wrong with it
+        return url  # Settings reports what is wrong
     if not url.isprintable():
-        return url  # the same: `urlsplit` would drop a line end, and join what is around it
+        return url  # Settings reports it; `urlsplit` would silently drop a line end
     if connection.port and port not in (None, connection.port):
         raise ConnectionSettingsError(
             "The Base URL (Host) and Port of the connection name different ports: leave Port empty."
@@ -106,19 +107,30 @@ def _base_url(connection: Connection) -> str:
     return parts.geturl()
 
 
+def _with_brackets(url: str) -> str:
+    """Return an IPv6 address in brackets, which Airflow removes when it reads a URI."""
+    host, slash, path = url.partition("/")
+    try:
+        return f"[{ipaddress.IPv6Address(host)}]{slash}{path}"
+    except ValueError:
+        return url
+
+
 def _check_name(host: str) -> None:
-    """Raise for a name without a dot: half a key, where a URI is not percent-encoded."""
+    """Raise for a name without a dot: likely part of a key that is not percent-encoded."""
     if "." not in host and not host.startswith(("localhost", "[")):
         raise ConnectionSettingsError(
-            "The mediQuo connection cannot work: its Base URL (Host) has no dot. If it is right, "
-            f"put https:// in front; if it is a piece of a key, {ENCODE}."
+            "Invalid mediQuo connection: its Base URL (Host) has no dot.\n"
+            f"If it is right, put https:// in front. If it is part of a key, {ENCODE}."
         )
 
 
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
 def _number(extra: Mapping[str, Any], name: str, default: float) -> float:
-    value = extra.get(name)
-    if value is None or value == "":
-        return default
+    value = extra.get(name, default)
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -132,15 +144,13 @@ def _number(extra: Mapping[str, Any], name: str, default: float) -> float:
 
 def _truth_or_path(extra: Mapping[str, Any]) -> bool | str:
     value = extra.get("verify")
-    if isinstance(value, str) and value.strip().lower() not in ("", "true", "false"):
+    if isinstance(value, str) and value.strip().lower() not in ("true", "false"):
         return value.strip()
     return _truth(extra, "verify", default=True)
 
 
 def _truth(extra: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    value = extra.get(name)
-    if value is None or value == "":
-        return default
+    value = extra.get(name, default)
     if isinstance(value, bool):
         return value
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
@@ -149,18 +159,18 @@ def _truth(extra: Mapping[str, Any], name: str, *, default: bool) -> bool:
 
 
 def _warn(connection: Connection, extra: Mapping[str, Any]) -> None:
-    """Tell of what would be overlooked: misspelt, a limit has no effect."""
+    """Warn about a wrong type and about extras that are ignored, such as misspelt ones."""
     if connection.conn_type not in _TYPES:
         log.warning(
-            "A connection of the type %r is read as one of the type %r.",
+            "The connection has type %r; it is used as type %r.",
             shown(connection.conn_type or ""),
             _TYPE,
         )
     if unknown := sorted(set(extra) - set(_EXTRAS)):
-        # A name with an `@` in its value may be the rest of a key: see `_check_split`.
+        # If there is an `@`, the name may be part of a key: see `_check_split`.
         named = len(unknown) if "@" in (connection.extra or "") else listed([*map(repr, unknown)])
         log.warning(
-            "In the connection's extra, this has no effect: %s. Known are %s.",
+            "Unknown extras of the connection are ignored: %s. Known extras: %s.",
             named,
             ", ".join(map(repr, _EXTRAS)),
         )

@@ -1,14 +1,16 @@
-"""An Airflow connection -> a client of mediQuo."""
+"""The hook: a client for mediQuo, built from an Airflow connection."""
 
 from __future__ import annotations
 
+import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -18,6 +20,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.log import mask_secret
 
+from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
 from airflow_provider_mediquo.hooks.connection import ENCODE, parse_connection
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_mediquo.api.errors import ConnectionSettingsError
     from airflow_provider_mediquo.api.patients.endpoints import AccessToken
     from airflow_provider_mediquo.api.report import UploadReport
+    from airflow_provider_mediquo.api.upload.options import UploadArguments, UploadOptions
     from airflow_provider_mediquo.api.upload.reject_files import RejectFile
     from airflow_provider_mediquo.api.upload.runner import Upload
 
@@ -34,9 +38,9 @@ _NOBODY = "airflow-connection-test"
 
 
 class MediquoHook(BaseHook):
-    """Talks to mediQuo with the keys of a connection.
+    """Calls mediQuo with the keys of an Airflow connection.
 
-    :param mediquo_conn_id: a connection of the type `mediquo`.
+    :param mediquo_conn_id: ID of a connection of type `mediquo`.
     """
 
     conn_name_attr = "mediquo_conn_id"
@@ -48,41 +52,54 @@ class MediquoHook(BaseHook):
         super().__init__()
         self.mediquo_conn_id = mediquo_conn_id
         self._uploads: list[Upload] = []
-        self._is_stopped = False
+        self.killed = StopFlag()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Take no keys and no records along: a copy, wherever it is, reads the connection anew."""
+        """Leave out keys and records: a copy reads the connection again."""
         own = {"settings", "_client", "_uploads"}
         state = {name: value for name, value in self.__dict__.items() if name not in own}
         return state | {"_uploads": []}
 
     def get_conn(self) -> MediquoClient:
-        """Return a client; the same one each time."""
+        """Return the client, the same one for each call."""
         return self._client
 
     def upsert_patients(
-        self, patients: Iterable[Any], *, rejects_name: str | None = None, **options: Any
+        self,
+        patients: Iterable[Any],
+        *,
+        rejects_name: str | None = None,
+        **options: Unpack[UploadArguments],
     ) -> UploadReport:
-        """Create or update patients, in requests of at most 100, and return the ledger.
+        """Create or update patients, at most 100 per request, and return the ledger.
 
-        :param patients: mappings of fields to values; a generator is read as a stream.
-        :param rejects_name: name of the rejects file in `rejects_path`; default: one of its own.
-        :param options: see `api.options.UploadOptions`. Raises ValueError for what makes no sense,
-            otherwise a MediquoError whose `report` is the ledger.
+        Raises ValueError for an invalid option, otherwise a MediquoError whose `report` is the
+        ledger.
+
+        :param patients: one mapping (field -> value) per patient; a generator is read as a stream.
+        :param rejects_name: file name of the reject report in `rejects_path`; default: the current
+            time.
+        :param options: the fields of `api.upload.options.UploadOptions`.
 
         https://sdk.mediquo.com/docs/patients#create-or-update-patients
         """
-        from airflow_provider_mediquo.api.client.client import MediquoClient
         from airflow_provider_mediquo.api.upload.options import UploadOptions
+
+        return self.upload(patients, UploadOptions(**options), rejects_name=rejects_name)
+
+    def upload(
+        self, patients: Iterable[Any], options: UploadOptions, *, rejects_name: str | None = None
+    ) -> UploadReport:
+        """Do the same as `upsert_patients`, with options that were built before."""
+        from airflow_provider_mediquo.api.client.client import MediquoClient
         from airflow_provider_mediquo.api.upload.reject_log import RejectLog
         from airflow_provider_mediquo.api.upload.runner import Upload
 
-        checked = UploadOptions(**options)
-        rejects = RejectLog(_rejects_file(checked.rejects_path, rejects_name))
-        with closing(MediquoClient(self.settings)) as client:
-            upload = Upload(client, checked, rejects)
+        rejects = RejectLog(_rejects_file(options.rejects_path, rejects_name))
+        with closing(MediquoClient(self.settings, killed=self.killed)) as client:
+            upload = Upload(client, options, rejects)
             self._uploads.append(upload)
-            if self._is_stopped:  # while the source was made ready, say
+            if self.killed.is_set():  # before the source was ready
                 upload.stop()
             try:
                 return upload.run(patients)
@@ -90,16 +107,17 @@ class MediquoHook(BaseHook):
                 self._uploads.remove(upload)
 
     def stop(self) -> None:
-        """End what is under way, and what would begin, because the task is being killed."""
-        self._is_stopped = True
-        if "_client" in self.__dict__:
-            self._client.stop(abort=True)
-        with ExitStack() as every:  # also where one of them leaves its source by an exception
+        """Stop every request, running or still to come, because the task is being killed.
+
+        A signal handler may call it: it takes no lock.
+        """
+        self.killed.set()
+        with ExitStack() as stack:  # stops them all, even if one leaves its source by an exception
             for upload in [*self._uploads]:
-                every.callback(upload.stop)
+                stack.callback(upload.stop)
 
     def get_patient(self, code: str) -> dict[str, Any] | None:
-        """Return a patient as mediQuo shows it, with times in UTC; None if there is none.
+        """Return a patient as mediQuo shows it, with times in UTC; None if mediQuo has no such patient.
 
         https://sdk.mediquo.com/docs/patients#get-patient
         """
@@ -108,7 +126,7 @@ class MediquoHook(BaseHook):
         return self.get_conn().send(get(code)).value
 
     def authenticate_patient(self, code: str) -> AccessToken:
-        """Return a patient's token for the widget, valid for 24 hours; it is masked in logs.
+        """Return a patient's token for the widget. It is valid for 24 hours and masked in logs.
 
         Raises PatientNotFoundError if mediQuo does not know the patient (yet).
 
@@ -121,28 +139,25 @@ class MediquoHook(BaseHook):
         return token
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask for a patient that nobody has, which shows whether host and keys are right."""
+        """Look up a patient that does not exist, to check the host and the keys."""
         from airflow_provider_mediquo.api.client.client import MediquoClient
         from airflow_provider_mediquo.api.errors import MediquoError
         from airflow_provider_mediquo.api.patients.endpoints import get
 
         try:
             with closing(MediquoClient(self.settings)) as client:
-                pace = client.pace(get(_NOBODY))
-                # No waiting: it is a thread of the API server that would.
-                if seconds := pace.take(self.settings.requests_per_minute):
-                    return False, f"mediQuo's limit is used up. Test again in {seconds:.0f} s."
-                client.send_once(get(_NOBODY))
+                # This runs in the API server: do not block one of its threads.
+                client.try_send(get(_NOBODY))
         except MediquoError as error:
             return False, str(error)
         return True, f"mediQuo answers at {self.settings.base_url} and accepts the keys."
 
     @cached_property
     def settings(self) -> Settings:
-        """The connection, checked; raises ConnectionSettingsError for what cannot work."""
+        """The validated connection. Raises ConnectionSettingsError if it is invalid."""
         found = self._read_settings()
         if isinstance(found, Exception):
-            # Without the functions it came through, whose variables are the keys.
+            # Without the frames it came through: their variables hold the keys.
             raise found.with_traceback(None)
         return found
 
@@ -152,33 +167,32 @@ class MediquoHook(BaseHook):
         try:
             connection = self.get_connection(self.mediquo_conn_id)
         except AirflowNotFoundException as error:
-            # Airflow says the same of a connection that it cannot read.
-            raise AirflowNotFoundException(
-                f"{error}, or Airflow cannot read it: check its JSON; {ENCODE}."
-            ) from None
-        try:
-            return parse_connection(connection)
-        except ConnectionSettingsError as error:
-            return error
+            # Airflow reports a connection that it cannot parse in the same way.
+            problem = str(error)
+        else:
+            try:
+                return parse_connection(connection)
+            except ConnectionSettingsError as error:
+                return error
+        raise AirflowNotFoundException(
+            f"{problem}, or Airflow cannot read it.\nIf it exists, check its JSON; {ENCODE}."
+        )
 
     @cached_property
     def _client(self) -> MediquoClient:
         from airflow_provider_mediquo.api.client.client import MediquoClient
 
-        client = MediquoClient(self.settings)
-        if self._is_stopped:
-            client.stop(abort=True)
-        return client
+        return MediquoClient(self.settings, killed=self.killed)
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Describe the standard fields to Airflow 3.1."""
+        """Return the form's standard fields, for Airflow 3.1."""
         behaviour = CONNECTION_TYPE["ui-field-behaviour"]
         return {name.replace("-", "_"): value for name, value in behaviour.items()}
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Describe the fields of our own to Airflow 3.1."""
+        """Return the form's custom fields, for Airflow 3.1."""
         from wtforms import BooleanField, IntegerField, StringField
 
         widgets = {"integer": IntegerField, "boolean": BooleanField, "string": StringField}
@@ -194,7 +208,11 @@ class MediquoHook(BaseHook):
 
 @contextmanager
 def fail_without_retry() -> Iterator[None]:
-    """Turn an error that a retry cannot heal into Airflow's own that ends the retries."""
+    """Raise AirflowFailException, which ends the retries, for an error that a retry cannot cure.
+
+    Like the error, it has the ledger of the upload as `report`. It is not chained, because Airflow
+    would log the same message once for each.
+    """
     from airflow_provider_mediquo.api.errors import MediquoError
 
     try:
@@ -202,7 +220,9 @@ def fail_without_retry() -> Iterator[None]:
     except MediquoError as error:
         if error.can_retry:
             raise
-        raise AirflowFailException(str(error)) from error
+        failure = AirflowFailException(str(error))
+        failure.report = error.report  # type: ignore[attr-defined]  # for callbacks
+        raise failure from None
 
 
 def _rejects_file(folder: str | None, name: str | None) -> RejectFile | None:
@@ -211,7 +231,7 @@ def _rejects_file(folder: str | None, name: str | None) -> RejectFile | None:
     if not folder:
         return None
     name = name or f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}.jsonl"
-    local = folder.removeprefix("file://")
+    local = re.sub("^file://(localhost(?=/))?", "", folder)
     if "://" not in local:
-        return LocalFile(Path(local) / name)
+        return LocalFile(Path(os.path.expanduser(local)) / name)
     return StoredParts(ObjectStoragePath(folder) / name)

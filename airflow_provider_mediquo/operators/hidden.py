@@ -1,7 +1,8 @@
-"""Arguments whose text is a count, for Airflow shows, logs and stores the text of a task's fields."""
+"""Arguments that show as a count, because Airflow shows, logs and stores the text of task fields."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -11,12 +12,12 @@ T = TypeVar("T")
 
 
 class HiddenPatients:
-    """Patients, one after the other; `str` and `repr` say how many.
+    """Patients, one at a time; `str` and `repr` say how many.
 
-    Not a list, which Airflow would store item by item.
+    Not a list, because Airflow would store each item of a list.
 
-    :param given: a sequence whose items are patients or lists of patients, read when iterated;
-        what is none raises InvalidPatientsError then.
+    :param given: a sequence of patients or of lists of patients. Iterating raises
+        InvalidPatientsError if it is anything else.
     """
 
     def __init__(self, given: Any) -> None:
@@ -36,7 +37,7 @@ class HiddenPatients:
 
     def __repr__(self) -> str:
         if not isinstance(self.given, list | tuple):
-            return f"<patients of a {type(self.given).__name__}>"
+            return f"<patients from a {type(self.given).__name__}>"
         return f"<{self.__length_hint__():,} patients>"
 
 
@@ -57,7 +58,7 @@ class HiddenArgs(Sequence[Any]):
 
 
 class HiddenKwargs(Mapping[str, Any]):
-    """Arguments by name."""
+    """Keyword arguments."""
 
     def __init__(self, kwargs: Mapping[str, Any]) -> None:
         self._kwargs = kwargs
@@ -76,21 +77,29 @@ class HiddenKwargs(Mapping[str, Any]):
 
 
 def hide(operator: BaseOperator, value: Any, how: Callable[[Any], T]) -> T:
-    """Hide an argument of an operator, which still comes after the tasks whose output is in it."""
+    """Hide an operator's argument, but keep its dependencies on the tasks whose output it holds."""
     if not getattr(operator, "_BaseOperator__from_mapped", False):
         XComArg.apply_upstream_relationship(operator, value)
     return how(value)
 
 
 def resolve(value: Any, context: Any) -> Any:
-    """Put what other tasks returned in its place, and render nothing."""
-    if isinstance(value, XComArg):
+    """Replace Airflow's references (task output, DAG params, literals) by their values.
+
+    Does what Airflow does for a template field, except that it renders no text.
+    """
+    if not isinstance(value, os.PathLike) and callable(getattr(value, "resolve", None)):
         return value.resolve(context)
-    if next(XComArg.iter_xcom_references(value), None) is None:
-        return value
     if isinstance(value, dict):
         return {name: resolve(item, context) for name, item in value.items()}
-    return [resolve(item, context) for item in value]
+    if isinstance(value, list):
+        return [resolve(item, context) for item in value]
+    if isinstance(value, tuple):
+        items = [resolve(item, context) for item in value]
+        return value._make(items) if hasattr(value, "_make") else tuple(items)
+    if isinstance(value, set):
+        return {resolve(item, context) for item in value}
+    return value
 
 
 def _count(item: Any) -> int:

@@ -1,7 +1,7 @@
-"""A mediQuo on your own machine: ``python -m airflow_provider_mediquo.sandbox``, or ``Sandbox()``.
+"""A local mock of mediQuo: ``python -m airflow_provider_mediquo.sandbox``, or ``Sandbox()``.
 
-It behaves as mediQuo's documents say, and imports nothing of the rest of the package, so that one
-mistake cannot hide in both.
+It follows mediQuo's API documentation. It imports nothing from the rest of the package, so that a
+mistake there does not go unnoticed here.
 """
 
 from airflow_provider_mediquo.sandbox.model.journal import Counters, Entry

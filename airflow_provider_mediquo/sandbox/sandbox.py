@@ -1,4 +1,4 @@
-"""The sandbox as an object, for tests and notebooks."""
+"""The sandbox as a Python object, for tests and notebooks."""
 
 import socket
 from collections import Counter
@@ -20,12 +20,12 @@ BACKLOG = 2048
 
 
 class Sandbox:
-    """A mediQuo that runs in a thread of this process and listens on a real socket.
+    """A local mock of mediQuo, which runs in a thread of this process and listens on a real socket.
 
-        with Sandbox(lag=0.2, requests_per_minute=60) as box:
-            requests.get(f"{box.url}/patients/1", headers=box.headers)
+        with Sandbox(lag=0.2, requests_per_minute=60) as sandbox:
+            requests.get(f"{sandbox.url}/patients/1", headers=sandbox.headers)
 
-    :param port: 0 takes a free one.
+    :param port: 0 for a free one.
     :param settings: attributes of Settings.
     """
 
@@ -43,7 +43,7 @@ class Sandbox:
         self._server: Server | None = None
 
     def start(self) -> Self:
-        """Listen and serve; OSError where the address cannot be had."""
+        """Start listening; raises OSError if the address is not available."""
         host, port = self._address
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
@@ -53,7 +53,7 @@ class Sandbox:
         return self
 
     def stop(self) -> None:
-        """Cut what is open and be gone; what was recorded can still be read."""
+        """Cut open connections and stop; patients and journal can still be read."""
         if self._server is not None:
             self._server.stop()
             self._server = None
@@ -71,14 +71,14 @@ class Sandbox:
 
     @property
     def home(self) -> str:
-        """Where the page, the docs and the control endpoints are, without a slash at its end."""
+        """The URL of the dashboard, the API docs and the control API, without a trailing slash."""
         host, port = self._address
         host = WILDCARDS.get(host, host)
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
     def url(self) -> str:
-        """The Base URL."""
+        """The Base URL of the API."""
         return self.home + BASE_PATH
 
     @property
@@ -91,12 +91,12 @@ class Sandbox:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Both keys, as every request must carry them."""
+        """Both keys, as headers that every request needs."""
         return {"X-API-Key": self.api_key, "X-Secret-Key": self.secret_key}
 
     @property
     def connection(self) -> dict[str, Any]:
-        """The Airflow connection that leads here; beyond loopback it must allow plain HTTP."""
+        """The Airflow connection to this sandbox; except on loopback, it has to allow plain HTTP."""
         host, _ = self._address
         extra = {} if WILDCARDS.get(host, host) in LOOPBACKS else {"extra": {"allow_http": True}}
         return {
@@ -109,17 +109,17 @@ class Sandbox:
 
     @property
     def settings(self) -> Settings:
-        """Attributes can be set while it runs."""
+        """The settings; attributes can be changed while the sandbox runs."""
         return self._mediquo.settings
 
     @property
     def patients(self) -> Mapping[str, dict[str, Any]]:
-        """What a GET would show now, by code."""
+        """Code -> the patient that a GET returns now."""
         return self._mediquo.store
 
     @property
     def accepted(self) -> Counter[str]:
-        """How many times a write of each code was accepted."""
+        """Code -> how many writes were accepted."""
         return self._mediquo.store.accepted()
 
     @property
@@ -133,20 +133,23 @@ class Sandbox:
         return self._mediquo.journal.counters
 
     def script(self, endpoint: str, *outcomes: str) -> None:
-        """Say what the next requests to an endpoint get, one each, before any random fault.
+        """Set the outcomes of the next requests to an endpoint, one per request.
+
+        Scripted outcomes come before random faults.
 
         :param endpoint: upsert, get or authenticate.
-        :param outcomes: names in faults.OUTCOMES, or an error status such as "503" or "429:3".
+        :param outcomes: names in faults.OUTCOMES, or an error status such as "503" or "429:3" (with a
+            Retry-After of 3 seconds).
         """
         self._mediquo.faults.script(endpoint, *outcomes)
 
     def restart(self) -> None:
-        """Cut what is open, and forget accepted writes that are not visible and rate limits."""
+        """Cut open connections, and lose the writes that are not visible yet, and the rate limits."""
         if self._server is None:
             self._mediquo.restart()
         else:
             self._server.cut(then=self._mediquo.restart)
 
     def reset(self) -> None:
-        """Forget patients, scripts, counters and rate limits; the settings stay."""
+        """Clear patients, scripts, counters and rate limits; keep the settings."""
         self._mediquo.reset()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.providers.common.compat.sdk import (
+    AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -18,6 +20,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook, fail_without_retry
 from airflow_provider_mediquo.triggers.patients import MediquoPatientTrigger, read_event
 
@@ -25,24 +28,32 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_mediquo.api.visibility.poller import VisibilityPoller
+    from airflow_provider_mediquo.arguments import SensorArguments
+
+_TRIGGER_FAILED = "__fail__"
+"""The method that Airflow resumes when a trigger crashed or no triggerer ran it in time."""
 
 _GRACE = timedelta(minutes=1)
-"""What a triggerer may be late by before the scheduler ends the wait in its place."""
+"""How late a triggerer may be before the scheduler ends the wait."""
+
+_MIN_FIRST_LOOK = 1.0
+"""Seconds. So that a sensor looks at least once, however short its `timeout` or `poke_interval`."""
 
 
 class MediquoPatientSensor(BaseSensorOperator):
-    """Wait until patients are visible: mediQuo applies a write later than it says "Success".
+    """Wait until patients are visible: mediQuo accepts a write before it shows it.
 
-    Give one of `written` and `codes`. An answer that fails for a passing reason is waited out;
-    wrong keys or settings fail at once, also with `soft_fail`.
+    Pass either `written` or `codes`. Temporary errors are retried until `timeout`. Wrong keys or
+    settings fail at once, also with `soft_fail`.
 
-    :param written: what an upsert returned, or a list of that: each patient in its sample has to
-        show what was written.
-    :param codes: one code or many, which only have to exist.
-    :param mediquo_conn_id: a connection of the type `mediquo`.
-    :param deferrable: wait in the triggerer, without holding a worker.
-    :param poke_interval: seconds between two looks.
-    :param timeout: seconds after which the task fails and says which codes are not visible.
+    :param written: the ledger that an upsert returned, or a list of ledgers. Each patient in the
+        sample must show what was written.
+    :param codes: one code or several. The patients only have to exist.
+    :param mediquo_conn_id: ID of a connection of type `mediquo`.
+    :param deferrable: wait in the triggerer instead of holding a worker slot.
+    :param poke_interval: seconds between two checks.
+    :param timeout: seconds after which the task fails and reports the codes that are not visible.
+        0 checks once.
 
     https://sdk.mediquo.com/docs/patients#get-patient
     """
@@ -59,57 +70,81 @@ class MediquoPatientSensor(BaseSensorOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poke_interval: timedelta | float = 10,
         timeout: timedelta | float = 15 * 60,
-        **kwargs: Any,
+        **kwargs: Unpack[SensorArguments],
     ) -> None:
         super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
         if (written is None) == (codes is None):
-            raise ValueError("Give either `written` or `codes`")
+            raise ValueError("Pass either `written` or `codes`")
         self._by_code = written is None
-        self.written = written
-        self.codes = codes
+        self.written = _stable(written)
+        self.codes = _stable(codes)
         self.mediquo_conn_id = mediquo_conn_id
         self.deferrable = deferrable
         self._until = math.inf
+        self._is_asleep = False  # between two checks
+        self._killed = StopFlag()
 
     def execute(self, context: Context) -> None:
-        """Wait here, or look once and wait in the triggerer."""
-        now = time.monotonic()
-        # What is not visible in a first look may as well be waited for in the triggerer.
-        self._until = now + min(self.timeout, self.poke_interval if self.deferrable else math.inf)
-        with fail_without_retry(), closing(self._watch):
-            if not self.deferrable:
+        """Wait on the worker, or check once and wait in the triggerer."""
+        with fail_without_retry(), closing(self._poller):
+            if not self.deferrable or not self.timeout:
+                self._limit_look(self.timeout or math.inf)
                 self._wait_here(context)
-            elif not self.poke(context):
+                return
+            # The triggerer can check the rest: free the worker soon.
+            self._limit_look(min(self.timeout, self.poke_interval))
+            if not self.poke(context):
                 self._defer()
 
     def poke(self, context: Context) -> bool:
-        """Look once."""
-        if self._watch.look(self._until):
+        """Check once."""
+        self._is_asleep = False
+        if self._poller.look(self._until):
             return True
-        self.log.info("%s", self._watch)
+        self._is_asleep = True  # first, so that no moment is left in which a kill would be lost
+        if self._killed.is_set():
+            raise _stopped()
+        self.log.info("%s", self._poller)
         return False
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> None:
-        """Pass on what the triggerer saw."""
+        """Return if the triggerer saw the patients, else raise."""
         read_event(event)
 
     def on_kill(self) -> None:
-        """End the request under way."""
-        self._hook.stop()
+        """Stop the request in progress, or the sleep until the next one.
+
+        A signal handler calls it, so what it raises ends the sleep.
+        """
+        self._killed.set()
+        if self._is_asleep:
+            self._is_asleep = False
+            raise _stopped()
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> Any:
-        """Come back from the triggerer."""
+        """Continue after the triggerer."""
         with fail_without_retry():
-            return super().resume_execution(next_method, next_kwargs, context)
+            try:
+                return super().resume_execution(next_method, next_kwargs, context)
+            except AirflowException as error:
+                if next_method != _TRIGGER_FAILED:
+                    raise
+                failure = self._failure_of_trigger(error)
+            raise failure
+
+    def _limit_look(self, seconds: float) -> None:
+        self._until = time.monotonic() + max(seconds, _MIN_FIRST_LOOK)
 
     def _wait_here(self, context: Context) -> None:
         detailed = None
         try:
             super().execute(context)
         except (AirflowSensorTimeout, AirflowSkipException) as error:
-            detailed = type(error)(f"{error} {self._watch}")
+            detailed = type(error)(f"{error}\n{self._poller}")
+        finally:
+            self._is_asleep = False
         if detailed:
             raise detailed
 
@@ -118,7 +153,7 @@ class MediquoPatientSensor(BaseSensorOperator):
         self.defer(
             trigger=MediquoPatientTrigger(
                 mediquo_conn_id=self.mediquo_conn_id,
-                wanted=self._wanted,
+                expected=self._expected,
                 poke_interval=self.poke_interval,
                 deadline=(datetime.now(UTC) + wait).isoformat(),
                 exponential_backoff=self.exponential_backoff,
@@ -128,37 +163,60 @@ class MediquoPatientSensor(BaseSensorOperator):
             timeout=wait + _GRACE,
         )
 
-    @cached_property
-    def _hook(self) -> MediquoHook:
-        return MediquoHook(self.mediquo_conn_id)
+    def _failure_of_trigger(self, error: AirflowException) -> Exception:
+        """Return what to raise; `soft_fail` may skip a timeout, but not a crash."""
+        from airflow_provider_mediquo.api.errors import MediquoError
+
+        is_skip = isinstance(error, AirflowSkipException)
+        if isinstance(error.__cause__ if is_skip else error, AirflowSensorTimeout):
+            return type(error)(
+                "Trigger timeout: no triggerer finished the wait in time.\n"
+                "Check that `airflow triggerer` runs, is healthy and has free capacity."
+            )
+        if is_skip and self.never_fail:
+            return error
+        return MediquoError("The trigger crashed. See its traceback above and the triggerer's log.")
 
     @cached_property
-    def _watch(self) -> VisibilityPoller:
+    def _hook(self) -> MediquoHook:
+        hook = MediquoHook(self.mediquo_conn_id)
+        hook.killed = self._killed
+        return hook
+
+    @cached_property
+    def _poller(self) -> VisibilityPoller:
         from airflow_provider_mediquo.api.visibility.poller import VisibilityPoller
 
         try:
-            return VisibilityPoller(self._hook.get_conn(), self._wanted)
+            return VisibilityPoller(self._hook.get_conn(), self._expected)
         except ValueError as error:
             problem = str(error)
         raise AirflowFailException(problem)
 
     @cached_property
-    def _wanted(self) -> dict[str, str | None]:
-        """Code -> proof of what was written, or None."""
+    def _expected(self) -> dict[str, str | None]:
+        """Code -> fingerprint of what was written, or None."""
         if self._by_code:
             return dict.fromkeys(_listed(self.codes))
         ledgers: Any = [self.written] if isinstance(self.written, Mapping) else self.written
-        wanted: dict[str, str | None] = {}
+        expected: dict[str, str | None] = {}
         for ledger in ledgers if isinstance(ledgers, Iterable) else (ledgers,):
             if not isinstance(ledger, Mapping) or not isinstance(ledger.get("sample"), Mapping):
                 raise AirflowFailException(
-                    "`written` must be what an upsert returned, or a list of that: "
-                    "written=upsert.output, where upsert is the task."
+                    "`written` must be the ledger of an upsert or a list of ledgers: "
+                    "written=upsert.output."
                 )
-            wanted |= ledger["sample"]
-        if not wanted:
-            self.log.warning("Nothing to wait for: no patient is in the sample of `written`.")
-        return wanted
+            expected |= ledger["sample"]
+        if not expected:
+            self.log.warning("Nothing to wait for: the sample of `written` has no patients.")
+        return expected
+
+
+def _stable(value: Any) -> Any:
+    """Return a list for a generator or set, whose text would be a new one at each DAG parse."""
+    if isinstance(value, AbstractSet):
+        return sorted(value, key=repr)
+    return list(value) if isinstance(value, Iterator) else value
 
 
 def _listed(codes: Any) -> list[Any]:
@@ -168,6 +226,12 @@ def _listed(codes: Any) -> list[Any]:
     found = list(codes) if is_list else []
     if not is_list or not all(isinstance(code, Hashable) for code in found):
         raise AirflowFailException(
-            f"`codes` must be a code or a list of codes; this is a {type(codes).__name__}."
+            f"`codes` must be a code or a list of codes, not a {type(codes).__name__}."
         )
     return found
+
+
+def _stopped() -> Exception:
+    from airflow_provider_mediquo.api.errors import StoppedError
+
+    return StoppedError("Stopped between two checks. Safe to run again.")

@@ -1,4 +1,4 @@
-"""Whether records of some columns can be patients."""
+"""Maps the columns of a source to the fields of a patient, and checks that they fit."""
 
 from __future__ import annotations
 
@@ -15,78 +15,81 @@ _VALUE = re.compile(r'[@"]|[0-9]{5}|[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}')
 
 
 class ColumnMapping:
-    """Checks the columns of a source, or of one file after the other.
+    """Checks the columns of a source, or of several files.
 
-    :param columns: name in the source -> field of a patient, or None to drop it.
+    :param columns: name in the source -> field of a patient, or None to drop the column.
+    :param is_transformed: whether `transform` makes patients of the records: then the columns can
+        have any names.
     """
 
-    def __init__(self, columns: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self, columns: Mapping[str, str | None] | None = None, *, is_transformed: bool = False
+    ) -> None:
         self.columns = columns or {}
-        self._had_plan: bool | None = None  # nothing was read yet
+        self._is_transformed = is_transformed
+        self._had_plan: bool | None = None  # of the files before; None: there was no file yet
 
     def fields(self, names: Sequence[str]) -> list[str | None]:
-        """Return the field that each column is, None for one that is dropped."""
+        """Return the field of each column, None if it is dropped."""
         fields = [self.columns.get(name, name) for name in names]
         return ["birth_date" if field == "birthdate" else field for field in fields]
 
     def check(self, names: Sequence[str], source: str) -> None:
-        """Raise InvalidPatientsError where records of these columns cannot be patients.
+        """Raise InvalidPatientsError if records with these columns cannot be patients.
 
-        Columns are named only if `code` and `first_name` are among them, and all look like names:
-        the first line of a file without a header is a patient, and where a line end is lost, it
-        goes on with one.
+        Names are only shown if `code` and `first_name` are among them and all look like names: in
+        a file without a header, or with a damaged one, they are patient data.
 
-        :param source: what has these columns, for the error.
+        :param source: the file or statement, for the message.
         """
-        problem = self._lost(names) or self._wrong(names)
+        if self._is_transformed:
+            return
+        problem = self._missing(names) or self._wrong(names)
         if problem:
             raise InvalidPatientsError(f"{source} has {problem}")
         self._had_plan = "plan" in self.fields(names)
 
-    def _lost(self, names: Sequence[str]) -> str:
+    def _missing(self, names: Sequence[str]) -> str:
         fields = self.fields(names)
         wanted = {name for name, field in self.columns.items() if field is not None}
-        if lost := sorted(map(str, wanted - {*names})):
+        if missing := sorted(map(str, wanted - {*names})):
             return (
-                f"no column {listed(lost)}, which `columns` maps. Names are compared exactly, "
-                "capitals and spaces too."
+                f"no column {listed(missing)}, which `columns` maps. Names must match exactly, "
+                "including case and spaces."
             )
-        if lost := sorted(REQUIRED.difference(filter(None, fields))):
+        if missing := sorted(REQUIRED.difference(filter(None, fields))):
             return (
-                f"{len(names):,} columns, and none of them is {' or '.join(lost)}, written just "
-                "so. A header has to name the columns; where it does so in words of its own, map "
-                "them: columns={'its name': 'code'}. Where they look right, look at the encoding."
+                f"no column named {' or '.join(missing)}, among its {len(names):,} columns. Map it: "
+                f"columns={{'its_name': '{missing[0]}'}}, or check `encoding` and `delimiter`."
             )
         if self._had_plan is not None and self._had_plan != ("plan" in fields):
-            what = "no column for the plan, and what was read before has"
-            if not self._had_plan:
-                what = "a column for the plan, and what was read before has none"
-            return f"{what}: all without would be unsubscribed. Give each file one, even if blank."
+            return (
+                f"{'no' if self._had_plan else 'a'} plan column, unlike the files before: records without a plan would be unsubscribed. Give "
+                "each file the column, even if it is blank."
+            )
         return ""
 
     def _wrong(self, names: Sequence[str]) -> str:
         fields = self.fields(names)
         if twice := sorted({name for name, n in Counter(filter(None, fields)).items() if n > 1}):
             return (
-                f"more than one column for {self._listed(twice, names)}: drop all but one, in the source or "
-                "with None in `columns`."
+                f"more than one column for {self._shown(twice, names)}. Drop all but one, in the "
+                "source or with None in `columns`."
             )
         known = {None, *PATIENT_FIELDS}
         if unknown := [n for n, field in zip(names, fields, strict=True) if field not in known]:
             return (
-                "columns that are no field of a patient: "
-                f"{self._listed(unknown, names)}. Map each in `columns`, to a "
-                "field or to None, which drops it. The fields are "
-                f"{', '.join(PATIENT_FIELDS)}."
+                f"unknown columns: {self._shown(unknown, names)}. Map each in `columns`, to a field or "
+                f"to None to drop it. The fields are {', '.join(PATIENT_FIELDS)}."
             )
         return ""
 
-    def _listed(self, some: Sequence[str], names: Sequence[str]) -> str:
-        """Return some names, or how many they are where one of the source's may be a value."""
+    def _shown(self, some: Sequence[str], names: Sequence[str]) -> str:
+        """Return some names, or how many there are if the header may hold patient data."""
         known = {*PATIENT_FIELDS, *self.columns}
         if all(name in known or _is_like_a_name(name, known) for name in names):
             return listed(some)
-        return f"{len(some):,}, not named because a column may hold a value"
+        return f"{len(some):,}, not shown because the header may hold patient data"
 
 
 def _is_like_a_name(name: str, known: Collection[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Read in a thread of its own: most database drivers hear no signal while they wait."""
+"""Reads in a separate thread: most database drivers ignore signals while they wait."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_POLL_SECONDS = 0.5  # seconds
-_SHUTDOWN_GRACE = 5.0  # seconds that the thread has to end, once it was told
+_POLL_SECONDS = 0.5
+_SHUTDOWN_GRACE = 5.0  # seconds for the thread to end
 
 
 class Prefetch(Generic[T]):
-    """Items out of batches, of which one is read ahead.
+    """Iterates over the items of batches, and reads one batch ahead.
 
-    :param batches: called and read in the thread; what it raises is raised in the reader's.
-    :param hang_up: ends a wait of the thread.
+    :param batches: called in the thread; its errors are raised in the thread that iterates.
+    :param hang_up: interrupts a wait of the thread.
     """
 
     def __init__(self, batches: Callable[[], Generator[list[T]]], hang_up: Callable[[], None]):
@@ -50,8 +50,8 @@ class Prefetch(Generic[T]):
                     self._put(batch)
                     if self._is_over.is_set():
                         return
-        except BaseException as error:  # noqa: BLE001  # raised in the other thread
-            error.__traceback__ = None  # its frames hold rows
+        except BaseException as error:  # noqa: BLE001  # raised again in the other thread
+            error.__traceback__ = None  # its frames contain rows
             end = error
         self._put(end)
 
@@ -65,7 +65,7 @@ class Prefetch(Generic[T]):
     def _take(self) -> list[T] | BaseException | None:
         while True:
             try:
-                # With an end, for a signal that comes just before a wait does not end it.
+                # With a timeout, because a signal just before the wait does not interrupt it.
                 return self._ready.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 pass

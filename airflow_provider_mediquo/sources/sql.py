@@ -1,4 +1,4 @@
-"""Rows of a database as a stream, through the driver that its hook uses."""
+"""Streams the rows of a statement, through the driver of its Airflow hook."""
 
 from __future__ import annotations
 
@@ -9,35 +9,21 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
 from airflow_provider_mediquo.sources.prefetch import Prefetch
 from airflow_provider_mediquo.sources.sql_drivers import closing_quietly, driver_of
+from airflow_provider_mediquo.sources.sql_errors import describe, missing_column
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 Row = Mapping[str, Any]
 
-_FIRST, _AT_ONCE = 10, 1000  # rows
-MAX_BATCH_BYTES = 64 << 20  # of rows at once, by the longest of some before: scans of 5 MB, say
-_MEANINGS: Mapping[Any, str] = {
-    "42601": "a syntax error",
-    "42703": "a column is not there",
-    "42P01": "a table is not there",
-    "42501": "this user may not read that",
-    "42000": "a syntax error, or this user may not read that",
-    "42S02": "a table is not there",
-    "42S22": "a column is not there",
-    "SQLITE_ERROR": "a syntax error, or a table or column is not there",
-    1054: "a column is not there",
-    1064: "a syntax error",
-    1142: "this user may not read that",
-    1146: "a table is not there",
-}
-MAX_ERROR_CODE = 1 << 16  # of an error; what is more may be a value
+_FIRST_BATCH, _MAX_BATCH = 10, 1000  # rows
+MAX_BATCH_BYTES = 64 << 20  # estimated by the longest of some earlier rows, as of 5 MB scans
 
 
 class Rows:
     """The rows of a statement.
 
-    :param check_header: raises what is wrong with the names of the columns.
+    :param check_columns: gets the names of the columns; raises an error if they are wrong.
     """
 
     def __init__(
@@ -45,18 +31,18 @@ class Rows:
         hook: DbApiHook,
         sql: str,
         parameters: Any,
-        check_header: Callable[[Sequence[str]], None],
+        check_columns: Callable[[Sequence[str]], None],
     ) -> None:
         self._hook = hook
         self._sql = sql
         self._parameters = parameters
-        self._check_header = check_header
+        self._check_columns = check_columns
         self._is_connected = False
         self._read = 0
         self._cancel: Callable[[DbApiHook], None] = lambda hook: None
 
     def __iter__(self) -> Iterator[Row]:
-        """Yield column -> value; raises SourceError for what goes wrong in the database."""
+        """Yield each row as column -> value; raises SourceError if reading fails."""
         return iter(Prefetch(self._batches, self._hang_up))
 
     def _batches(self) -> Generator[list[Row]]:
@@ -65,10 +51,10 @@ class Rows:
             yield from self._fetched()
         except MediquoError:
             raise
-        except Exception as error:  # noqa: BLE001  # each driver has errors of its own
-            problem = self._describe(error)
-        if problem:  # out here, because a driver's error may quote a row
-            raise SourceError(problem)
+        except Exception as error:  # noqa: BLE001  # each driver has its own classes of errors
+            problem = self._problem(error)
+        if problem:  # outside the `except`, because a driver's error may quote a row
+            raise problem
 
     def _fetched(self) -> Generator[list[Row]]:
         connection = self._hook.get_conn()
@@ -77,54 +63,54 @@ class Rows:
         self._cancel = driver.cancel
         with closing_quietly(connection, driver.close), driver.cursor() as cursor:
             cursor.execute(*([self._sql, self._parameters] if self._parameters else [self._sql]))
-            count = _FIRST
-            rows = cursor.fetchmany(count)
-            # Of psycopg2's named cursors, the columns are known only now.
-            names = [column[0] for column in cursor.description or ()]
-            self._check_header(names)
-            while rows:
-                self._read += len(rows)
-                yield [
-                    row if isinstance(row, Mapping) else dict(zip(names, row, strict=True))
-                    for row in rows
-                ]
-                count = min(
-                    10 * count,
-                    _AT_ONCE,
-                    max(MAX_BATCH_BYTES // _longest(rows[:: count // 10 or 1]), 1),
-                )
-                rows = cursor.fetchmany(count)
+            yield from self._batches_of(cursor)
             if driver.has_more(cursor):
                 raise InvalidPatientsError(
-                    "`sql` gives more than one result, of which only the first was read: it must "
-                    "be one SELECT."
+                    "`sql` returns more than one result, and only the first was read. Make it a "
+                    "single SELECT."
                 )
 
-    def _describe(self, error: Exception) -> str:
-        """Say what went wrong, without the database's own words: they may quote a row."""
-        kind = type(error)
-        code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-        code = code or getattr(error, "sqlite_errorname", None)
-        code = code or next(
-            (n for n in error.args if isinstance(n, int) and n < MAX_ERROR_CODE), ""
+    def _batches_of(self, cursor: Any) -> Generator[list[Row]]:
+        count = _FIRST_BATCH
+        rows = cursor.fetchmany(count)
+        # psycopg2's named cursors know their columns only after the first fetch.
+        names = [column[0] for column in cursor.description or ()]
+        self._check_columns(names)
+        while rows:
+            self._read += len(rows)
+            yield [
+                row if isinstance(row, Mapping) else dict(zip(names, row, strict=True))
+                for row in rows
+            ]
+            fitting = MAX_BATCH_BYTES // _longest(rows[:: count // 10 or 1])
+            count = min(10 * count, _MAX_BATCH, max(fitting, 1))
+            rows = cursor.fetchmany(count)
+
+    def _problem(self, error: Exception) -> MediquoError:
+        """Describe an error without the database's message, which may quote a row."""
+        text = describe(error)
+        if not self._is_connected:  # so there is no row that the message could quote
+            message = next(iter(str(error).splitlines()), "").rstrip(".")
+            return SourceError(f"Cannot connect to the database: {text}: {message}.")
+        if (column := missing_column(error, self._sql)) is not None:
+            which = f"the column {column}" if column else "a column"
+            return InvalidPatientsError(
+                f"`sql` uses {which}, which the database does not have: {text}. Correct its name."
+            )
+        where = f"after row {self._read:,}" if self._read else "before the first row"
+        return SourceError(
+            f"Reading the database failed {where}: {text}. Its message is hidden, because it may "
+            "contain personal data."
         )
-        text = f"{kind.__module__}.{kind.__qualname__} {code}".strip()
-        if not self._is_connected:  # and there is no row yet
-            words = next(iter(str(error).splitlines()), "").rstrip(".")
-            return f"There is no connection to the database: {text}: {words}."
-        if meaning := _MEANINGS.get(code):
-            text += f", {meaning}"
-        where = f"after row {self._read:,}" if self._read else "from its first rows on"
-        return f"The database could not be read {where}: {text}. Its own words may quote a patient."
 
     def _hang_up(self) -> None:
-        """End a wait for the database, from another thread."""
-        with suppress(Exception):  # it may be gone already
+        """Interrupt a wait for the database, from another thread."""
+        with suppress(Exception):  # the connection may be closed already
             self._cancel(self._hook)
 
 
 def _longest(rows: Sequence[Any]) -> int:
-    """Return the bytes or characters of the longest row, about; never 0."""
+    """Return the approximate size of the longest row in bytes or characters, at least 1."""
     values = (row.values() if isinstance(row, Mapping) else row for row in rows)
     return max(1 + sum(map(_length, row)) for row in values)
 
@@ -132,4 +118,4 @@ def _longest(rows: Sequence[Any]) -> int:
 def _length(value: Any) -> int:
     if isinstance(value, str | bytes | bytearray | memoryview):
         return len(value)
-    return len(repr(value)) if isinstance(value, dict | list) else 0  # of JSON columns
+    return len(repr(value)) if isinstance(value, dict | list) else 0  # from JSON columns

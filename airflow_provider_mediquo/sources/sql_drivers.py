@@ -1,4 +1,4 @@
-"""How each database driver streams a result, and how its wait is ended."""
+"""How each database driver streams a result, and how to interrupt it."""
 
 from __future__ import annotations
 
@@ -12,34 +12,32 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NET_WRITE_TIMEOUT = (
-    3600  # seconds that MariaDB waits for its client; a pause for a 429 takes minutes
-)
+_NET_WRITE_TIMEOUT = 3600  # seconds that MariaDB waits for us; a pause after a 429 takes minutes
 
 
 class Driver:
-    """One that nothing is known of."""
+    """An unknown driver."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
     def cursor(self) -> AbstractContextManager[Any]:
-        """Return the cursor that reads as a stream."""
+        """Return a cursor that streams its result, if the driver can."""
         log.warning(
-            "%s is not known to read a result as a stream: it may take memory for all of it.",
+            "The driver %s may load the whole result into memory: streaming with it is not supported.",
             type(self._connection).__module__,
         )
         return closing(self._connection.cursor())
 
     def cancel(self, hook: DbApiHook) -> None:
-        """End a statement, from another thread."""
+        """Cancel the running statement, from another thread."""
 
     def has_more(self, cursor: Any) -> bool:
-        """Return whether there is another result after this one."""
+        """Return whether another result follows."""
         return False
 
     def close(self) -> None:
-        """Close the connection, whatever is left to read."""
+        """Close the connection, even if there are unread rows."""
         self._connection.close()
 
 
@@ -55,7 +53,9 @@ class _Postgres(Driver):
     """psycopg 2 and 3."""
 
     def cursor(self) -> AbstractContextManager[Any]:
-        """Let the server keep the result, for as long as it takes."""
+        """Keep the result on the server, without a timeout of ours there."""
+        # A named cursor needs a transaction, whatever the connection's extra says.
+        self._connection.autocommit = False
         with self._connection.cursor() as cursor:
             cursor.execute(
                 "SELECT set_config(name, '0', true) FROM pg_settings "
@@ -76,10 +76,10 @@ class _MySQL(Driver):
         self._number = self._number_of(connection)
 
     def cursor(self) -> AbstractContextManager[Any]:
-        """Let the server wait, for as long as it takes."""
+        """Let the server wait for us without a timeout."""
         with closing(self._connection.cursor()) as cursor:
             cursor.execute(f"SET SESSION net_write_timeout = {_NET_WRITE_TIMEOUT}")
-        return nullcontext(self._streaming())  # closing it would read all that is left
+        return nullcontext(self._streaming())  # closing it would read all remaining rows
 
     def cancel(self, hook: DbApiHook) -> None:
         with closing(hook.get_conn()) as another, closing(another.cursor()) as cursor:
@@ -108,7 +108,7 @@ class _MySQLClient(_MySQL):
         return int(connection.thread_id())
 
     def _streaming(self) -> Any:
-        from MySQLdb.cursors import SSCursor  # type: ignore[import-untyped]  # it has no types
+        from MySQLdb.cursors import SSCursor  # type: ignore[import-untyped]  # untyped
 
         return self._connection.cursor(SSCursor)
 
@@ -120,17 +120,17 @@ _DRIVERS: Mapping[str, type[Driver]] = {
     "mysql": _MySQL,
     "sqlite3": _Sqlite,
 }
-"""By the package that they are in."""
+"""Package of the driver -> how to use it."""
 
 
 def driver_of(connection: Any) -> Driver:
-    """Return how to stream from a connection."""
+    """Return the driver of a connection."""
     return _DRIVERS.get(type(connection).__module__.split(".")[0], Driver)(connection)
 
 
 @contextmanager
 def closing_quietly(thing: Any, close: Callable[[], None]) -> Iterator[Any]:
-    """Close it in the end, which what a server has left may not let one do."""
+    """Close something at the end, and ignore errors: the server may be gone."""
     try:
         yield thing
     finally:

@@ -1,37 +1,39 @@
-"""From files: CSV, JSON lines and Parquet, on any storage that ObjectStoragePath reaches."""
+"""Upsert patients from files: CSV, JSON lines and Parquet, on any storage of ObjectStoragePath."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_mediquo.operators.patients import MediquoUpsertBaseOperator
+from airflow_provider_mediquo.operators.base import MediquoUpsertBaseOperator, none_if_rendered
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_mediquo.arguments import UpsertArguments
     from airflow_provider_mediquo.sources.files.reader import FileReadOptions
 
 
 class FileToMediquoOperator(MediquoUpsertBaseOperator):
-    """Upsert the records of files, read as a stream: any number of them in constant memory.
+    """Upsert the records of files, read as a stream in constant memory.
 
-    What a file is, is seen from its first bytes, whatever its name: Parquet, JSON lines where it
-    begins with `{`, else CSV with a header; the latter two also as gzip. A column is the field of
-    its name, or the one that `columns` gives it. In CSV and Parquet one that is no field of a
-    patient is an error, unless `columns` maps it to None.
+    The format is detected from the content, not from the file name: Parquet; JSON lines if the
+    file begins with `{`; otherwise CSV with a header. CSV and JSON lines can be compressed with
+    gzip. Each column maps to the patient field of the same name, or to the field that `columns`
+    gives. In CSV and Parquet, an unknown column fails the task unless `columns` maps it to None.
 
-    A file that is not there (yet) fails the task, and a retry looks again. An empty one is logged.
+    A missing file fails the task, and a retry looks for it again. An empty file logs a warning.
 
-    :param path: a file, a folder or a glob, local or as a URL (`s3://bucket/members/*.csv`). A
-        folder is read with all that is below it, by name, but for names that begin with `_` or `.`.
-    :param path_conn_id: Airflow's connection to the storage, if it needs one.
-    :param encoding: of CSV and JSON lines; a byte order mark beats it.
-    :param delimiter: of CSV. Default: the one out of `,` `;` tab `|` with which the header has
-        `code` and `first_name`.
+    :param path: a file, a folder or a glob, local or as a URL (`s3://bucket/members/*.csv`).
+        Folders are read recursively in the order of their names, skipping names that start with
+        `_` or `.`.
+    :param path_conn_id: ID of the connection to the storage, if it needs one.
+    :param encoding: of CSV and JSON lines. A byte order mark (BOM) overrides it.
+    :param delimiter: of CSV. Default: whichever of `,` `;` tab `|` finds the columns `code` and
+        `first_name` in the header.
 
     The other parameters are those of MediquoUpsertBaseOperator.
     """
@@ -45,7 +47,7 @@ class FileToMediquoOperator(MediquoUpsertBaseOperator):
         path_conn_id: str | None = None,
         encoding: str = "utf-8",
         delimiter: str | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[UpsertArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.path = path
@@ -54,13 +56,14 @@ class FileToMediquoOperator(MediquoUpsertBaseOperator):
         self.delimiter = delimiter
 
     def read_patients(self, context: Context) -> Iterable[Any]:
-        """Return the records, each with its file and line."""
+        """Return the records, each with its file and line number."""
         from airflow_provider_mediquo.sources.files.reader import read_files
 
-        return read_files(str(self.path), self.path_conn_id, self._reading())
+        path = none_if_rendered(self.path)
+        return read_files("" if path is None else str(path), self.path_conn_id, self._reading())
 
     def lineage_inputs(self) -> list[Dataset]:
-        """Return the path, as it is given."""
+        """Return the path."""
         from airflow.providers.common.compat.openlineage.facet import Dataset
 
         scheme, _, rest = str(self.path).rpartition("://")
@@ -74,6 +77,8 @@ class FileToMediquoOperator(MediquoUpsertBaseOperator):
         from airflow_provider_mediquo.sources.files.reader import FileReadOptions
 
         try:
-            return FileReadOptions(ColumnMapping(self.columns), self.encoding, self.delimiter)
+            mapping = ColumnMapping(self.columns, is_transformed=self.transform is not None)
+            return FileReadOptions(mapping, self.encoding, self.delimiter)
         except ValueError as error:
-            raise AirflowFailException(str(error)) from None
+            problem = str(error)
+        raise AirflowFailException(problem)

@@ -1,30 +1,32 @@
-"""From any SQL database that Airflow has a connection to."""
+"""Upsert patients from any SQL database that has an Airflow connection."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
 
-from airflow_provider_mediquo.operators.patients import MediquoUpsertBaseOperator
+from airflow_provider_mediquo.operators.base import MediquoUpsertBaseOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.common.compat.sdk import Context
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+    from airflow_provider_mediquo.arguments import UpsertArguments
+
 
 class SqlToMediquoOperator(MediquoUpsertBaseOperator):
-    """Upsert the rows of a statement, read as a stream: a table of any size in constant memory.
+    """Upsert the rows of an SQL statement, read as a stream in constant memory.
 
-    A column is the field of its name, or the one that `columns` gives it. One that is no field of
-    a patient is an error, unless `columns` maps it to None.
+    Each column maps to the patient field of the same name, or to the field that `columns` gives.
+    An unknown column fails the task unless `columns` maps it to None.
 
-    :param sql_conn_id: any connection whose hook is one of `common.sql`.
-    :param sql: one SELECT statement, or the name of a file that ends in `.sql`.
-    :param parameters: of the statement, in the style of the database's driver.
+    :param sql_conn_id: ID of a connection to an SQL database (its hook is a DbApiHook).
+    :param sql: one SELECT statement, or the path of a file that ends in `.sql`.
+    :param parameters: parameters of the statement, in the style of the database's driver.
 
     The other parameters are those of MediquoUpsertBaseOperator.
     """
@@ -43,7 +45,7 @@ class SqlToMediquoOperator(MediquoUpsertBaseOperator):
         sql_conn_id: str,
         sql: str,
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[UpsertArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.sql_conn_id = sql_conn_id
@@ -55,7 +57,7 @@ class SqlToMediquoOperator(MediquoUpsertBaseOperator):
         from airflow_provider_mediquo.sources.columns import ColumnMapping
         from airflow_provider_mediquo.sources.sql import Rows
 
-        header = ColumnMapping(self.columns)
+        header = ColumnMapping(self.columns, is_transformed=self.transform is not None)
         return Rows(
             self._database,
             self.sql,
@@ -64,7 +66,7 @@ class SqlToMediquoOperator(MediquoUpsertBaseOperator):
         )
 
     def lineage_inputs(self) -> list[Dataset]:
-        """Return the tables of the statement."""
+        """Return the tables that the statement reads."""
         from airflow.providers.openlineage.sqlparser import get_openlineage_facets_with_sql
 
         lineage = get_openlineage_facets_with_sql(
@@ -84,6 +86,6 @@ class SqlToMediquoOperator(MediquoUpsertBaseOperator):
         if isinstance(hook, DbApiHook):
             return hook
         raise AirflowFailException(
-            f"The connection {self.sql_conn_id} leads to a {type(hook).__name__}, which is no SQL "
-            "database."
+            f"The connection {self.sql_conn_id} is not an SQL database (its hook is "
+            f"{type(hook).__name__})."
         )

@@ -1,4 +1,4 @@
-"""What the codes of so many patients take, as the check for duplicates keeps them.
+"""The memory for the codes of many patients, as the check for duplicates stores them.
 
 Usage: codes.py COUNT LOOKS FILE
 """
@@ -11,7 +11,7 @@ from call import held, report
 
 
 def keep(count: int, looks: int, file: Path) -> None:
-    """Keep a number for each, and write down the memory so often."""
+    """Store a number for each code, and record the memory at intervals."""
     seen, kept = [], set()
     for number in range(1, count + 1):
         kept.add((hash(f"M-{number:07}") & (1 << 59) - 1) << 1)

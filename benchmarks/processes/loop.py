@@ -1,4 +1,4 @@
-"""What one would write in a plain `@task`: requests, a session and a loop. It checks nothing.
+"""A plain `@task`: requests, a session and a loop, without any check.
 
 Usage: loop.py COUNT
 """
@@ -10,7 +10,7 @@ from call import report
 
 
 def upsert(count: int) -> None:
-    """Send them, one request after the other."""
+    """Send one request after the other."""
     import requests
     from patients import chunks
 

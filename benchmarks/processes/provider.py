@@ -5,13 +5,13 @@ Usage: provider.py FIRST COUNT [OPTION=NUMBER ...]
 
 import sys
 
-# What is there already when a task's code begins.
+# A task process has imported this before the task's code starts.
 import airflow.sdk.execution_time.task_runner  # noqa: F401
 from call import report
 
 
 def upsert(first: int, count: int, **options: int) -> None:
-    """Send them."""
+    """Send the patients."""
     from patients import patients
 
     from airflow_provider_mediquo.hooks.mediquo import MediquoHook

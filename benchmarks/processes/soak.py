@@ -1,4 +1,4 @@
-"""An hour's patients, and what the process holds meanwhile: memory, open files, threads.
+"""Sends an hour's patients, and records memory, open files and threads meanwhile.
 
 Usage: soak.py COUNT LOOKS FILE
 """
@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# What is there already when a task's code begins.
+# A task process has imported this before the task's code starts.
 import airflow.sdk.execution_time.task_runner  # noqa: F401
 from call import held, report
 
 
 def upsert(count: int, looks: int, file: Path) -> None:
-    """Send them, and write down what was seen: before, so often meanwhile, and after."""
+    """Send the patients, and record the resources before, at intervals, and after."""
     from patients import patients
 
     from airflow_provider_mediquo.hooks.mediquo import MediquoHook

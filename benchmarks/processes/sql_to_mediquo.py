@@ -1,17 +1,17 @@
-"""What `SqlToMediquoOperator` does: the rows of a statement, read as a stream.
+"""`SqlToMediquoOperator`: the rows of a statement, read as a stream.
 
 Usage: sql_to_mediquo.py SQL
 """
 
 import sys
 
-# What is there already when a task's code begins.
+# A task process has imported this before the task's code starts.
 import airflow.sdk.execution_time.task_runner  # noqa: F401
 from call import report
 
 
 def upsert(sql: str) -> None:
-    """Send them."""
+    """Send the patients."""
     from airflow_provider_mediquo.hooks.mediquo import MediquoHook
     from airflow_provider_mediquo.transfers.sql_to_mediquo import SqlToMediquoOperator
 

@@ -16,10 +16,10 @@ import pytest
 import tenacity
 import trustme
 
-from airflow_provider_mediquo.api.client import client as client_module
 from airflow_provider_mediquo.api.client.client import MediquoClient
-from airflow_provider_mediquo.api.client.rate_limit import RateLimiter, rate_limiter_for
+from airflow_provider_mediquo.api.client.rate_limit import RateLimiter, RateLimiters
 from airflow_provider_mediquo.api.client.request import Operation, Result
+from airflow_provider_mediquo.api.client.retry import RetryPolicy
 from airflow_provider_mediquo.api.client.settings import Settings
 from airflow_provider_mediquo.api.errors import MediquoError
 from airflow_provider_mediquo.api.report import UploadReport
@@ -34,24 +34,11 @@ SECRET_KEY = "sandbox-secret-key"
 PLENTY = 1_000_000
 
 
-@pytest.fixture(autouse=True)
-def fresh_paces() -> Iterator[None]:
-    """A port may come back in a later test, and with it the pace of its URL."""
-    rate_limiter_for.cache_clear()
-    yield
-    rate_limiter_for.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "BACKOFF", tenacity.wait_none())
-
-
-@pytest.fixture
-def brief_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+class BriefLimiter(RateLimiter):
     """A pause after a 429 lasts a hundredth of what mediQuo asked for."""
-    refused = RateLimiter.refused
-    monkeypatch.setattr(RateLimiter, "refused", lambda pace, seconds: refused(pace, seconds / 100))
+
+    def on_throttled(self, seconds: float) -> tuple[float, bool]:
+        return super().on_throttled(seconds / 100)
 
 
 @pytest.fixture
@@ -62,14 +49,27 @@ def box() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def connect() -> Iterator[Callable[..., MediquoClient]]:
-    """Make clients: `connect(box)` or `connect(url, timeout=1)`."""
+    """Make clients that retry at once: `connect(box)` or `connect(url, timeout=1)`.
+
+    Each has a rate limit of its own, since a port may come back in a later test.
+    """
     with ExitStack() as stack:
 
-        def make(to: Any, **settings: Any) -> MediquoClient:
+        def make(
+            to: Any,
+            *,
+            retry: dict[str, Any] | None = None,
+            limiters: RateLimiters | None = None,
+            **settings: Any,
+        ) -> MediquoClient:
             url = to if isinstance(to, str) else to.url
             settings = {"api_key": API_KEY, "secret_key": SECRET_KEY} | settings
             settings = {"requests_per_minute": PLENTY} | settings
-            client = MediquoClient(Settings(base_url=url, **settings))
+            client = MediquoClient(
+                Settings(base_url=url, **settings),
+                retry=RetryPolicy(**{"backoff": tenacity.wait_none(), **(retry or {})}),
+                limiters=limiters or RateLimiters(),
+            )
             stack.callback(client.close)
             return client
 
@@ -83,11 +83,10 @@ def client(box: Sandbox, connect: Callable[..., MediquoClient]) -> MediquoClient
 
 @pytest.fixture
 def attempt() -> Callable[..., Result[Any]]:
-    """Send an exchange once, as whoever waits elsewhere does."""
+    """Send an operation once, as the poller does."""
 
-    def send(client: MediquoClient, exchange: Operation[Any]) -> Result[Any]:
-        assert client.pace(exchange).take(PLENTY) == 0.0
-        return client.send_once(exchange)
+    def send(client: MediquoClient, operation: Operation[Any]) -> Result[Any]:
+        return client.try_send(operation)
 
     return send
 
@@ -322,7 +321,9 @@ class Run:
         report = self.report
         if self.path.exists():
             self.lines = [json.loads(line) for line in self.path.read_text().splitlines()]
-        written = Counter(line["refused_by"] for line in self.lines)
+        omitted = [line for line in self.lines if line["refused_by"] == "omitted"]
+        rejected = [line for line in self.lines if line["refused_by"] != "omitted"]
+        written = Counter(line["refused_by"] for line in rejected)
         counted = {
             "schema": report.invalid,
             "duplicate": report.duplicate,
@@ -330,11 +331,13 @@ class Run:
             "unsettled": report.unsettled,
         }
         assert written == Counter(counted)
-        assert len({line["row"] for line in self.lines}) == len(self.lines), "a row written twice"
+        assert len(omitted) == report.omitted
+        assert len({line["row"] for line in rejected}) == len(rejected), "a row written twice"
         assert report.read == self.source.pulled
-        assert report.upserted + len(self.lines) == report.read
+        assert report.upserted + report.skipped + len(rejected) == report.read
         ledger = report.as_dict()
-        assert ledger["read"] == sum(ledger[name] for name in ("upserted", "rejected", "unsettled"))
+        parts = ("upserted", "skipped", "rejected", "unsettled")
+        assert ledger["read"] == sum(ledger[name] for name in parts)
         if self.error is None:
             assert ledger["unsettled"] == 0
             assert ledger["stopped_because"] is None
@@ -347,9 +350,12 @@ def prepare(tmp_path: Path) -> Callable[..., Run]:
     """Make an upload that has yet to `go`."""
     made: list[Run] = []
 
-    def make(client: MediquoClient, records: Iterable[Any], **options: Any) -> Run:
+    def make(
+        client: MediquoClient, records: Iterable[Any], *, beat: float = 30, **options: Any
+    ) -> Run:
         path = tmp_path / f"{len(made)}.jsonl"
-        upload = Upload(client, UploadOptions(**options), RejectLog(LocalFile(path)))
+        rejects = RejectLog(LocalFile(path))
+        upload = Upload(client, UploadOptions(**options), rejects, beat=beat)
         made.append(Run(upload, Source(records), path))
         return made[-1]
 

@@ -5,7 +5,7 @@ import pytest
 
 from airflow_provider_mediquo.api import errors
 from airflow_provider_mediquo.api.client.settings import Settings
-from airflow_provider_mediquo.api.patients import endpoints as patients
+from airflow_provider_mediquo.api.patients import endpoints
 from airflow_provider_mediquo.api.report import Rejection, UploadReport
 
 ALL = [
@@ -16,7 +16,7 @@ ALL = [
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_every_error_comes_through_pickling_as_it_was(kind):
+def test_every_error_survives_pickling(kind):
     report = UploadReport(read=3, upserted=2, invalid=1, sample={"m-1": "proof"})
     error = kind("What happened.", status=503, report=report)
     again = pickle.loads(pickle.dumps(error))
@@ -25,7 +25,7 @@ def test_every_error_comes_through_pickling_as_it_was(kind):
     assert (again.status, again.report) == (503, report)
 
 
-def test_what_only_some_errors_carry_comes_through_too():
+def test_the_attributes_of_single_errors_survive_pickling():
     rejection = Rejection(7, "m-7", "schema", {"email": "email"})
     error = errors.InvalidPatientsError("x", rejections=(rejection,))
     assert pickle.loads(pickle.dumps(error)).rejections == (rejection,)
@@ -50,9 +50,9 @@ def test_an_error_is_also_the_builtin_it_resembles(kind, builtin):
     assert issubclass(kind, builtin)
 
 
-def test_what_a_retry_cannot_heal_says_so():
-    hopeless = {error.__name__ for error in ALL if not error.can_retry}
-    assert hopeless == {
+def test_errors_that_a_retry_cannot_fix_say_so():
+    final = {error.__name__ for error in ALL if not error.can_retry}
+    assert final == {
         "AuthenticationError",
         "ConnectionSettingsError",
         "InvalidPatientsError",
@@ -68,15 +68,15 @@ def test_the_tree_in_the_docstring_names_every_error():
 
 def test_neither_keys_nor_token_nor_body_show_in_a_repr():
     settings = Settings(api_key="canary-1", secret_key="canary-2")
-    token = patients.AccessToken("canary-3", "Bearer")
-    exchange = patients.upsert([b'{"code": "m-1", "first_name": "canary-4"}'])
-    for value in (settings, token, exchange):
+    token = endpoints.AccessToken("canary-3", "Bearer")
+    operation = endpoints.upsert([b'{"code": "m-1", "first_name": "canary-4"}'])
+    for value in (settings, token, operation):
         assert "canary" not in repr(value)
         assert "canary" not in str(value)
         assert "canary" not in f"{[value]}"
         assert pickle.loads(pickle.dumps(value)) == value
 
 
-def test_exchanges_keep_how_to_read_their_answer_when_pickled():
-    for exchange in (patients.get("m-1"), patients.authenticate("m-1"), patients.upsert([])):
-        assert pickle.loads(pickle.dumps(exchange)) == exchange
+def test_operations_survive_pickling():
+    for operation in (endpoints.get("m-1"), endpoints.authenticate("m-1"), endpoints.upsert([])):
+        assert pickle.loads(pickle.dumps(operation)) == operation

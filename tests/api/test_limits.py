@@ -1,4 +1,4 @@
-"""Records as an adversary, or a program with a mistake, would write them."""
+"""Records from an attacker, or from a program with a bug."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS, check_p
 from airflow_provider_mediquo.api.text import escaped, listed, shown
 
 LEAST = {"code": "m-1", "first_name": "Ada", "plan": "basic"}
-GOOD = LEAST | {"code": "m-good"}
+VALID = LEAST | {"code": "m-valid"}
 QUICK = settings(deadline=None, database=None, derandomize=True, max_examples=200)
 
 
@@ -25,57 +25,57 @@ def problems(**fields: Any) -> dict[str, str]:
 
 
 def written(run: Any) -> list[tuple[Any, Any]]:
-    """What was written down of each rejected record: its code and its problems."""
+    """Return code and problems of each record in the reject report."""
     return [(line["code"], line["problems"]) for line in run.lines]
 
 
-# --- how much -------------------------------------------------------------------------------------
+# --- size -----------------------------------------------------------------------------------------
 
 
 def of_size(size: int) -> dict[str, Any]:
-    """A record that takes so many bytes as JSON."""
+    """Return a record of this size in bytes as JSON."""
     record = LEAST | {"last_name": "", "tax_id": "x" * 1000}
     room = size - len(encode_patient(record))
     return record | {"last_name": "é" * (room // 2) + "x" * (room % 2)}
 
 
-def test_a_record_of_64_kib_is_sent_and_one_of_a_byte_more_is_not(box, client, upload):
+def test_a_record_of_64_kib_is_sent_and_one_byte_more_is_rejected(box, client, upload):
     most, more = of_size(MAX_RECORD_BYTES), of_size(MAX_RECORD_BYTES + 1) | {"code": "m-2"}
-    run = upload(client, [most, more, GOOD], max_rejects=1)
-    assert box.patients.keys() == {"m-1", "m-good"}
+    run = upload(client, [most, more, VALID], max_rejects=1)
+    assert box.patients.keys() == {"m-1", "m-valid"}
     assert written(run) == [("m-2", {"record": "size"})]
 
 
 @pytest.mark.parametrize("name", [name for name in PATIENT_FIELDS if name not in ("code", "meta")])
-def test_a_text_that_fills_the_memory_is_rejected_and_no_other(box, client, upload, name):
-    run = upload(client, [LEAST | {name: "+1" * (50 << 20)}, GOOD], max_rejects=1)
-    assert box.patients.keys() == {"m-good"}
+def test_only_the_record_with_a_huge_text_is_rejected(box, client, upload, name):
+    run = upload(client, [LEAST | {name: "+1" * (50 << 20)}, VALID], max_rejects=1)
+    assert box.patients.keys() == {"m-valid"}
     rule = "date" if name == "birth_date" else "size"
     assert written(run) == [("m-1", {name: rule})]
 
 
-def test_a_text_is_looked_at_by_nothing_where_it_is_too_long():
+def test_no_pattern_is_applied_to_a_text_that_is_too_long():
     assert problems(phone="+1 " + "2 " * MAX_RECORD_BYTES) == {"phone": "size"}
     assert problems(phone="1" + " 1" * (MAX_RECORD_BYTES // 2 - 2) + "x") == {"phone": "phone"}
 
 
 @pytest.mark.parametrize("code", ["x" * MAX_CODE, "\u6771" * MAX_CODE, f" {'x' * MAX_CODE} "])
-def test_a_code_of_255_characters_is_one(code):
+def test_a_code_may_have_255_characters(code):
     assert problems(code=code) == {}
 
 
 @pytest.mark.parametrize(
     "code", ["x" * (MAX_CODE + 1), "\u0301" * (MAX_CODE + 1), "x" * MAX_RECORD_BYTES]
 )
-def test_a_longer_one_is_none_and_is_not_written_down(box, client, upload, code):
-    run = upload(client, [LEAST | {"code": code}, GOOD], max_rejects=1)
+def test_a_longer_code_is_rejected_and_not_reported(box, client, upload, code):
+    run = upload(client, [LEAST | {"code": code}, VALID], max_rejects=1)
     assert written(run) == [(None, {"code": "code"})]
-    assert box.patients.keys() == {"m-good"}
+    assert box.patients.keys() == {"m-valid"}
 
 
-def test_unknown_fields_are_named_but_not_without_end(upload, client):
+def test_at_most_30_unknown_fields_are_reported(upload, client):
     many = {f"field_{number}": 1 for number in range(100_000)}
-    (line,) = upload(client, [LEAST | many, GOOD], max_rejects=1).lines
+    (line,) = upload(client, [LEAST | many, VALID], max_rejects=1).lines
     assert set(line["problems"].values()) == {"unknown"}
     assert len(line["problems"]) == 31, "30 of them, and one for the rest"
     assert "?" in line["problems"]
@@ -85,16 +85,16 @@ def test_unknown_fields_are_named_but_not_without_end(upload, client):
     "number", [10**1_000_000, -(10**1_000_000), Decimal("1E+999999999")], ids=range(3)
 )
 @pytest.mark.parametrize("name", ["code", "phone", "birth_date", "meta"])
-def test_a_number_of_a_million_digits_is_not_written_out(name, number):
+def test_a_number_of_a_million_digits_is_not_converted(name, number):
     assert problems(**{name: number}).keys() == {name}
     assert problems(meta={"n": number}) == {"meta": "object"}
 
 
-# --- what is in a text ----------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["first_name", "last_name", "tax_id", "plan", "code", "email"])
-def test_nul_is_what_some_databases_cannot_hold(name):
+def test_nul_is_rejected(name):
     assert problems(**{name: "A\0da"}) == {name: "text"}
 
 
@@ -111,14 +111,14 @@ ODD = [
 
 
 @pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
-def test_any_other_text_goes_out_as_it_is(serve, answer, connect, upload, text):
+def test_any_other_text_is_sent_unchanged(serve, answer, connect, upload, text):
     wire = serve(answer())
     upload(connect(wire), [LEAST | {"last_name": text, "meta": {text: text}}])
     (patient,) = json.loads(wire.requests[0].body)["patients"]
     assert patient == LEAST | {"last_name": text.strip(), "meta": {text: text}}
 
 
-def test_forms_of_unicode_and_cases_are_codes_of_their_own(box, client, upload):
+def test_codes_that_differ_in_case_or_unicode_form_are_different(box, client, upload):
     codes = ["\u00e9", "e\u0301", "m-1", "M-1", "m-1\u200b"]
     run = upload(client, [LEAST | {"code": code} for code in codes])
     assert [*box.patients] == codes
@@ -137,7 +137,7 @@ def lying(base: type, **methods: Any) -> Any:
 
 
 def inside(value: str) -> Any:
-    """A text that holds one thing and says another, whatever it is asked."""
+    """Return a string whose methods lie about its content."""
     said = {"__str__": lambda self: "canary", "__eq__": lambda self, other: True}
     said |= {"__repr__": raising, "__format__": raising, "__hash__": lambda self: 1}
     said |= {name: lambda self, *a: True for name in ("isspace", "isascii", "isprintable")}
@@ -145,7 +145,7 @@ def inside(value: str) -> Any:
     return lying(str, **said)(value)
 
 
-def test_text_is_what_it_holds_and_not_what_it_says(box, client, upload):
+def test_the_content_of_a_text_counts_whatever_its_methods_say(box, client, upload):
     upload(client, [LEAST | {"first_name": inside("Ada"), "plan": inside("basic")}])
     assert box.patients["m-1"]["first_name"] == "Ada"
     assert box.patients["m-1"]["plan"] == "basic"
@@ -154,14 +154,14 @@ def test_text_is_what_it_holds_and_not_what_it_says(box, client, upload):
 
 
 @pytest.mark.parametrize("text", ["canary", "../x", "7\n"])
-def test_a_number_is_what_it_is_and_not_what_it_says(text):
+def test_the_value_of_a_number_counts_whatever_its_methods_say(text):
     number = lying(int, __str__=lambda self: text, __repr__=lambda self: text)
     assert check_patient(LEAST | {"code": number(7)})[0]["code"] == "7"
     assert encode_patient(check_patient(LEAST | {"meta": {"n": number(7)}})[0]).endswith(b":7}}")
 
 
 class Changing(dict[str, Any]):
-    """Says another thing each time it is asked."""
+    """Returns another value each time."""
 
     def __init__(self, *answers: Any) -> None:
         super().__init__(a=1)
@@ -172,14 +172,14 @@ class Changing(dict[str, Any]):
 
 
 @pytest.mark.parametrize("then", [float("nan"), object(), "\ud800", b"x"], ids=range(4))
-def test_an_object_that_is_another_when_it_is_sent_is_rejected_alone(box, client, upload, then):
-    run = upload(client, [LEAST | {"meta": Changing(then)}, GOOD], max_rejects=1)
-    assert box.patients.keys() == {"m-good"}
+def test_only_the_record_whose_object_changes_is_rejected(box, client, upload, then):
+    run = upload(client, [LEAST | {"meta": Changing(then)}, VALID], max_rejects=1)
+    assert box.patients.keys() == {"m-valid"}
     assert written(run) == [(None, {"record": "record"})]
 
 
 class Mappingish(Mapping[Any, Any]):
-    """A mapping whose names are as many as its author likes, and twice the same."""
+    """A mapping with any keys, also repeated ones."""
 
     def __init__(self, *names: Any) -> None:
         self._names = names
@@ -201,26 +201,26 @@ class Mappingish(Mapping[Any, Any]):
     "names", [("canary", "canary"), (b"canary", b"canary"), (1, 1), ("code", "code", "first_name")]
 )
 @pytest.mark.parametrize("columns", [None, {"x": "plan"}])
-def test_a_mapping_with_a_name_twice_is_rejected_alone(box, client, upload, names, columns):
-    run = upload(client, [Mappingish(*names), GOOD], max_rejects=1, columns=columns)
-    assert "m-good" in box.patients
+def test_only_the_record_with_a_repeated_name_is_rejected(box, client, upload, names, columns):
+    run = upload(client, [Mappingish(*names), VALID], max_rejects=1, columns=columns)
+    assert "m-valid" in box.patients
     assert "canary" not in json.dumps([line["problems"] for line in run.lines])
 
 
 @pytest.mark.parametrize("method", ["__iter__", "__getitem__", "__len__", "keys", "get", "items"])
-def test_a_mapping_that_breaks_is_rejected_alone(box, client, upload, method):
+def test_only_the_record_whose_mapping_fails_is_rejected(box, client, upload, method):
     broken = lying(Mappingish, **{method: raising})("code", "first_name")
-    run = upload(client, [broken, GOOD], max_rejects=1, columns={"x": None})
-    assert "m-good" in box.patients
+    run = upload(client, [broken, VALID], max_rejects=1, columns={"x": None})
+    assert "m-valid" in box.patients
     assert "canary" not in json.dumps([line["problems"] for line in run.lines])
 
 
-def test_a_name_is_what_it_holds_and_not_what_it_says(client, upload):
-    (line,) = upload(client, [LEAST | {inside("member_id"): 1}, GOOD], max_rejects=1).lines
+def test_the_content_of_a_name_counts_whatever_its_methods_say(client, upload):
+    (line,) = upload(client, [LEAST | {inside("member_id"): 1}, VALID], max_rejects=1).lines
     assert line["problems"] == {"member_id": "unknown"}
 
 
-# --- how names are shown --------------------------------------------------------------------------
+# --- display of names -----------------------------------------------------------------------------
 
 
 @QUICK
@@ -229,21 +229,21 @@ def test_a_name_is_what_it_holds_and_not_what_it_says(client, upload):
 @example("\u202e\u2066\u200b\ufeff\u00ad\U000e0041")
 @example("a\r\nb\x85\u2028\u2029")
 @example("a\ud800")
-def test_what_is_shown_is_one_visible_line(text):
+def test_a_displayed_text_is_one_printable_line(text):
     assert escaped(text).isprintable()
     assert escaped(text) == text or json.loads(f'"{escaped(text)}"') == text
     assert len(shown(text * 1000)) <= 6 * 2 * 201
 
 
-def test_text_that_can_be_seen_is_shown_as_it_is():
+def test_printable_text_is_displayed_unchanged():
     assert shown('Zoë "東京" a\\b') == 'Zoë "東京" a\\b'
 
 
-def test_names_are_listed_but_not_without_end():
+def test_at_most_20_names_are_listed():
     assert listed(["a", "", "b\n"]) == "a, (no name), b\\n"
     assert listed([str(n) for n in range(22)]).endswith("18, 19 and 2 more")
     assert len(listed(["x" * 1_000_000] * 1_000)) < 5_000
 
 
-def test_the_rules_are_shown_as_they_are():
+def test_the_texts_of_rules_are_printable():
     assert all(text.isprintable() for text in RULES.values())

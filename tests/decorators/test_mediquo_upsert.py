@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from airflow.sdk import task
+from airflow.sdk import DAG, ObjectStoragePath, literal, task, task_group
 
 pytestmark = pytest.mark.usefixtures("dag")
 
@@ -74,7 +74,7 @@ def test_its_options_can_be_overridden(box, run_task):
 def test_its_ledger_is_one_xcom(box, run_task):
     @task.mediquo_upsert
     def upsert() -> dict:
-        return [patient("m-1")]
+        return [patient("m-1")]  # type: ignore[return-value]  # the ledger is returned
 
     run = run_task(upsert().operator)
     pushed = [path for method, path, _ in run.sent if method == "POST" and "xcoms" in path]
@@ -214,6 +214,117 @@ def test_text_among_the_arguments_of_a_mapped_one_is_a_template(box, run_task):
     task_ = upsert.partial(last_name="{{ ds }}").expand(code=["m-1", "m-2"]).operator
     assert run_task(task_, map_index=0).state == "success"
     assert box.patients["m-1"]["last_name"] == "2026-01-02"
+
+
+# --- references that Airflow resolves -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["argument", "keyword", "in a list", "in a mapping", "in a tuple"])
+def test_a_parameter_of_the_dag_is_resolved_wherever_it_is(box, run_task, dag, how):
+    dag.params = {"name": "Grace"}
+    name = dag.param("name")
+
+    @task.mediquo_upsert
+    def upsert(*args, name=None):
+        (given,) = args or (name,)
+        while not isinstance(given, str):
+            given = given["name"] if isinstance(given, dict) else given[0]
+        return [patient("m-1", first_name=given)]
+
+    if how == "keyword":
+        operator = upsert(name=name).operator
+    else:
+        nested = {"argument": name, "in a list": [name], "in a mapping": {"name": name}}
+        operator = upsert(nested.get(how, (name,))).operator
+    run = run_task(operator)
+    assert run.state == "success", run.error
+    assert box.patients["m-1"]["first_name"] == "Grace"
+
+
+def test_a_parameter_inside_a_record_is_resolved(box, run_task, dag):
+    dag.params = {"plan": "gold"}
+    records = [patient("m-1", plan=dag.param("plan"), meta={"plans": [dag.param("plan")]})]
+
+    @task.mediquo_upsert
+    def upsert(patients):
+        return patients
+
+    assert run_task(upsert(records).operator).state == "success"
+    assert box.patients["m-1"]["plan"] == "gold"
+    assert box.patients["m-1"]["meta"] == {"plans": ["gold"]}
+
+
+def test_a_literal_is_what_is_in_it(box, run_task):
+    @task.mediquo_upsert
+    def upsert(code, patients):
+        return [patient(code), *patients]
+
+    given = upsert(literal("{{ ds }}"), [patient("m-2", last_name=literal("{{ ds }}"))])
+    assert run_task(given.operator).state == "success"
+    assert set(box.patients) == {"{{ ds }}", "m-2"}
+    assert box.patients["m-2"]["last_name"] == "{{ ds }}"
+
+
+def test_a_path_and_an_object_with_templates_are_rendered_as_for_any_task(box, run_task):
+    class Query:
+        template_fields = ("code",)
+
+        def __init__(self, code):
+            self.code = code
+
+    @task.mediquo_upsert
+    def upsert(path, query):
+        return [patient(path.name), patient(query.code)]
+
+    given = upsert(ObjectStoragePath("file:///in/{{ ds }}"), Query("m-{{ ds }}"))
+    run = run_task(given.operator)
+    assert run.state == "success", run.error
+    assert set(box.patients) == {"2026-01-02", "m-2026-01-02"}
+
+
+@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Airflow's own
+@pytest.mark.filterwarnings("ignore:'HTTP_422_UNPROCESSABLE_ENTITY':DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
+def test_an_argument_of_a_mapped_task_group_is_that_of_its_index(box, run_dag):
+    @task.mediquo_upsert
+    def upsert(code, patients):
+        return [patient(code), *patients]
+
+    @task_group
+    def group(code):
+        upsert(code, [patient(f"of-the-list-{number}", last_name=code) for number in (1, 2)])
+
+    with DAG("groups", schedule=None) as dag:
+        group.expand(code=["m-1", "m-2"])
+    done = run_dag(dag)
+    assert {state for state, _ in done.values()} == {"success"}
+    assert set(box.patients) == {"m-1", "m-2", "of-the-list-1", "of-the-list-2"}
+    assert box.patients["of-the-list-1"]["last_name"] in ("m-1", "m-2")
+
+
+# --- arguments of the decorator -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_overridden", [False, True])
+def test_the_ledger_may_be_several_xcoms(box, run_task, is_overridden):
+    @task.mediquo_upsert(multiple_outputs=True)
+    def upsert():
+        return [patient("m-1")]
+
+    run = run_task((upsert.override(retries=1) if is_overridden else upsert)().operator)
+    assert run.state == "success"
+    pushed = [path.rpartition("/")[2] for method, path, _ in run.sent if method == "POST"]
+    assert {"return_value", "upserted", "read"} <= {*pushed}
+
+
+@pytest.mark.parametrize("option", ["templates_dict", "show_return_value_in_logs"])
+def test_an_option_of_pythons_operator_is_refused_when_the_dag_is_read(option):
+    @task.mediquo_upsert(**{option: {}})
+    def upsert():
+        return []
+
+    with pytest.raises(TypeError, match=option):
+        upsert()
 
 
 # --- being killed ---------------------------------------------------------------------------------

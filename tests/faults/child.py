@@ -5,15 +5,13 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import tenacity
 
-from airflow_provider_mediquo.api.client import client
-from airflow_provider_mediquo.api.client import rate_limit as pacing
 from airflow_provider_mediquo.api.client.client import MediquoClient
+from airflow_provider_mediquo.api.client.rate_limit import RateLimiter, RateLimiters
+from airflow_provider_mediquo.api.client.retry import RetryPolicy
 from airflow_provider_mediquo.api.client.settings import Settings
 from airflow_provider_mediquo.api.errors import MediquoError
 from airflow_provider_mediquo.api.upload.options import UploadOptions
@@ -25,18 +23,18 @@ MINUTE = 0.2
 """Seconds over which a limit counts here, on both sides."""
 
 
-def hurry(put: Callable[[Any, str, Any], None]) -> None:
-    """Make the client's minute short, and let it repeat at once."""
-    put(pacing, "WINDOW", MINUTE)
-    put(client, "WINDOW", MINUTE)
-    put(client, "BACKOFF", tenacity.wait_none())
+RETRY = RetryPolicy(backoff=tenacity.wait_none())
+
+
+def short_limiters() -> RateLimiters:
+    """Make rate limiters whose minute is short."""
+    return RateLimiters(lambda: RateLimiter(window=MINUTE))
 
 
 def main() -> None:
-    hurry(setattr)
     asked = json.load(sys.stdin)
     upload = Upload(
-        MediquoClient(Settings(**asked["settings"])),
+        MediquoClient(Settings(**asked["settings"]), retry=RETRY, limiters=short_limiters()),
         UploadOptions(**asked["options"]),
         RejectLog(LocalFile(Path(asked["rejects"]))),
     )

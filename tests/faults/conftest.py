@@ -10,24 +10,14 @@ import pytest
 import trustme
 
 from airflow_provider_mediquo.api.client.client import MediquoClient
-from airflow_provider_mediquo.api.client.rate_limit import rate_limiter_for
 from airflow_provider_mediquo.api.client.settings import Settings
 from airflow_provider_mediquo.sandbox import Sandbox
-from tests.faults.child import MINUTE, hurry
+from tests.faults.child import MINUTE, RETRY, short_limiters
 from tests.support.gateway import Gateway
 
 PLENTY = 1_000_000
 TIMEOUT = 0.2
 """Seconds for an answer; the gateway is more patient, as it is told to be."""
-
-
-@pytest.fixture(autouse=True)
-def in_a_hurry() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patching:
-        hurry(patching.setattr)
-        rate_limiter_for.cache_clear()
-        yield
-    rate_limiter_for.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -59,10 +49,16 @@ def place(tls: tuple[ssl.SSLContext, str]) -> Callable[..., Any]:
 def connect(tls: tuple[ssl.SSLContext, str]) -> Callable[..., MediquoClient]:
     """Make a client of a sandbox behind its gateway: `connect(box, gateway)`."""
 
+    limiters = short_limiters()
+
     def make(box: Sandbox, gateway: Gateway, **settings: Any) -> MediquoClient:
         usual = {"requests_per_minute": PLENTY, "timeout": TIMEOUT, "verify": tls[1]}
         keys = {"api_key": box.api_key, "secret_key": box.secret_key}
-        return MediquoClient(Settings(**keys, base_url=gateway.url, **(usual | settings)))
+        return MediquoClient(
+            Settings(**keys, base_url=gateway.url, **(usual | settings)),
+            retry=RETRY,
+            limiters=limiters,
+        )
 
     return make
 

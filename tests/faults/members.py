@@ -15,10 +15,10 @@ REFUSED = f"{CANARY}-refused"
 # Twenty, as many as an upload's sample holds; some are awkward in a path, or look like an error.
 CODES = [*(f"m-{number}" for number in range(15)), "a/b", "%2F", "é 1", "...", "CERTIFICATE-1"]
 
-_FIELDS = {
+_FIELDS: dict[str, list[Any]] = {
     "last_name": [None, f"{CANARY} Byron", f"{CANARY} Ó"],
     "gender": ["male", "female", None],
-    "birth_date": ["1980-02-29", "1815-12-10", None],
+    "birth_date": ["1980-02-29", "1915-12-10", None],
     "tax_id": [f"{CANARY}-1", f"{CANARY}-2", None],
     "email": [f"{CANARY}@example.com", f"{CANARY}.2@example.com", None],
     "phone": ["+447700900123", "+447700900456", None],
@@ -90,7 +90,7 @@ class Source:
 
 
 def as_shown(given: Given, before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What mediQuo shows of a patient after this record, but for the times.
+    """What mediQuo shows of a patient after this record, except the times.
 
     :param before: what it showed until then; what a record leaves out stays.
     """

@@ -25,7 +25,7 @@ API_KEY, SECRET_KEY = f"{ODD}1", f"{ODD}2"
 EXTRA = {"requests_per_minute": 1200, "timeout": 12, "verify": False}
 FLAT = "requests_per_minute=1200&timeout=12&verify=false"
 
-# Answers lines of JSON: the arguments of `airflow`, or the connection that a hook shall use.
+# Answers lines of JSON: the arguments of `airflow`, or the connection that a hook uses.
 AIRFLOW = """
 import contextlib, io, json, os, sys
 from airflow.cli import cli_parser
@@ -79,7 +79,7 @@ def read(conn_id):
 async def wait(conn_id):
     deadline = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=10)
     trigger = MediquoPatientTrigger(
-        mediquo_conn_id=conn_id, wanted={"m-1": None}, poke_interval=1, deadline=deadline.isoformat()
+        mediquo_conn_id=conn_id, expected={"m-1": None}, poke_interval=1, deadline=deadline.isoformat()
     )
     return [event.payload async for event in trigger.run()][0]["status"]
 
@@ -260,7 +260,7 @@ def test_the_command_line_tells_that_a_connection_works(add, airflow, box):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"password": "wren"}, "it does not accept these keys"),
+        ({"password": "wren"}, "invalid keys, or they lack permission"),
         ({"password": ""}, "it lacks the Secret key (Password)"),
         ({"login": f"{API_KEY}\n"}, "the API key (Login) has white space around it"),
         ({"host": "http://127.0.0.1:1/v1"}, "No answer from 127.0.0.1"),
@@ -369,7 +369,7 @@ def test_connections_may_be_in_a_json_file(json_file, forms):
     ("name", "words"),
     [
         ("no-password", "it lacks the Secret key (Password); copy keys"),
-        ("not-encoded", "its URI breaks off within a key; percent-encode"),
+        ("not-encoded", "a key in its URI is not percent-encoded"),
         ("no-number", "`timeout` in the connection's extra must be a number"),
     ],
 )
@@ -385,7 +385,10 @@ def test_what_is_wrong_in_a_file_is_told_and_ends_a_task(json_file, name, words)
 def test_what_airflow_does_not_find_or_read_is_told_and_may_be_retried(json_file, name):
     answers, _ = json_file
     error, *state = answers[name]
-    words = f"The conn_id `{name}` isn't defined, or Airflow cannot read it: check its JSON; "
+    words = (
+        f"The conn_id `{name}` isn't defined, or Airflow cannot read it.\n"
+        "If it exists, check its JSON; "
+    )
     assert error.startswith(f"AirflowNotFoundException: {words}percent-encode")
     assert state == ["up_for_retry"]
 
@@ -393,7 +396,7 @@ def test_what_airflow_does_not_find_or_read_is_told_and_may_be_retried(json_file
 def test_what_is_misspelt_in_an_extra_is_in_the_log(json_file):
     answers, log = json_file
     assert answers["misspelt"] == ["m-1", 600, *FOUND[2:]]
-    assert "this has no effect: 'request_per_minute'." in log
+    assert "are ignored: 'request_per_minute'." in log
 
 
 @pytest.fixture

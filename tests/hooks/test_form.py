@@ -109,11 +109,10 @@ def test_a_number_is_taken_where_the_settings_take_it(name):
 
     schema = CONNECTION_TYPE["conn-fields"][name]["schema"]
     for bound, step in (("minimum", -1), ("maximum", 1)):
-        if bound in schema:
-            assert Settings("key", "secret", **{name: schema[bound]})
-            with pytest.raises(ConnectionSettingsError):
-                Settings("key", "secret", **{name: schema[bound] + step})
-    assert "minimum" in schema
+        settings = Settings("key", "secret", **{name: schema[bound]})
+        assert getattr(settings, name) == schema[bound]
+        with pytest.raises(ConnectionSettingsError):
+            Settings("key", "secret", **{name: schema[bound] + step})
 
 
 def test_what_is_either_true_or_false_is_a_switch(served):

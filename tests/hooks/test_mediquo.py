@@ -3,6 +3,7 @@
 import http.server
 import json
 import pickle
+import re
 import socket
 import ssl
 import threading
@@ -14,7 +15,7 @@ import trustme
 from airflow.models import Connection
 from airflow.sdk.log import redact
 
-from airflow_provider_mediquo.api.client.rate_limit import rate_limiter_for
+from airflow_provider_mediquo.api.client.rate_limit import SHARED_LIMITERS
 from airflow_provider_mediquo.api.errors import (
     AuthenticationError,
     InvalidPatientsError,
@@ -88,7 +89,7 @@ def test_a_connection_that_works_is_told_to(box):
 
 def test_a_test_of_the_connection_counts_towards_the_limit(box):
     assert MediquoHook().test_connection()[0]
-    assert rate_limiter_for(box.url, "patients/{code}").take(1) > 0
+    assert SHARED_LIMITERS.get(box.url, "patients/{code}").try_acquire(1) > 0
 
 
 def test_a_test_of_the_connection_waits_for_no_limit(box):
@@ -97,7 +98,9 @@ def test_a_test_of_the_connection_waits_for_no_limit(box):
     assert not MediquoHook().test_connection()[0]
     works, message = MediquoHook().test_connection()
     assert not works
-    assert message.startswith("mediQuo's limit is used up. Test again in ")
+    assert re.fullmatch(
+        r"The limit of requests per minute is used up for another (29\d|300) s\.", message
+    )
     assert time.monotonic() - started < 10
     assert box.counters.total == 1
 
@@ -107,7 +110,7 @@ def test_a_wrong_key_is_told_to_be_wrong(box, connect, key):
     connect(box, **{key: "another-key-than-that"})
     works, message = MediquoHook().test_connection()
     assert not works
-    assert "does not accept these keys" in message
+    assert "invalid keys, or they lack permission" in message
     assert "another-key-than-that" not in message
 
 
@@ -153,7 +156,7 @@ def test_a_mediquo_that_is_down_is_told_to_be(box):
 
 def test_settings_that_cannot_work_are_told(box, connect):
     connect(box, password="")
-    assert MediquoHook().test_connection()[1].startswith("The mediQuo connection cannot work")
+    assert MediquoHook().test_connection()[1].startswith("Invalid mediQuo connection")
 
 
 # Airflow's own way to the hook, in its API server.
@@ -240,6 +243,42 @@ def test_what_is_no_list_of_patients_is_refused(box, patients):
         MediquoHook().upsert_patients(patients)
 
 
+@pytest.mark.parametrize(
+    "folder", ["{}/x", "~/x", "file://{}/x", "file://localhost{}/x", "file://~/x"]
+)
+def test_the_rejects_path_may_be_a_file_url_or_below_home(box, tmp_path, monkeypatch, folder):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    report = MediquoHook().upsert_patients(
+        [{"code": "bad"}],
+        max_rejects=1,
+        rejects_path=folder.format(tmp_path),
+        rejects_name="a.jsonl",
+    )
+    assert report.rejects_path == f"{tmp_path}/x/a.jsonl"
+    assert (tmp_path / "x" / "a.jsonl").read_text().count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_rejects": "0.5"}, {"chunk_size": 101}, {"columns": {"a": "kode"}}]
+)
+def test_an_invalid_option_is_a_value_error_before_anything_is_read(wrong):
+    def patients():
+        pytest.fail("it was read")
+        yield
+
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name) as error:
+        MediquoHook("there_is_none").upsert_patients(patients(), **wrong)
+    assert type(error.value) is ValueError
+
+
+def test_a_misspelt_option_is_a_type_error():
+    with pytest.raises(TypeError, match="max_reject"):
+        MediquoHook("there_is_none").upsert_patients([], max_reject=1)
+
+
 def test_an_upsert_that_fails_carries_its_ledger(box):
     with pytest.raises(TooManyRejectsError) as error:
         MediquoHook().upsert_patients([ADA, {"code": "bad"}])
@@ -279,6 +318,32 @@ def test_what_begins_after_it_was_stopped_sends_nothing(box, people):
 
 def test_to_stop_what_is_not_under_way_does_nothing():
     MediquoHook().stop()
+
+
+class LeavesItsSource(BaseException):
+    """As where a signal handler stops an upload that reads in the thread it interrupted."""
+
+
+class Stopped:
+    """Stands for an upload, and remembers that it was stopped."""
+
+    def __init__(self, error=None):
+        self.error, self.times = error, 0
+
+    def stop(self):
+        self.times += 1
+        if self.error:
+            raise self.error
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_every_upload_is_stopped_whichever_leaves_its_source(at):
+    hook = MediquoHook()
+    uploads = [Stopped(LeavesItsSource() if number == at else None) for number in range(3)]
+    hook._uploads.extend(uploads)
+    with pytest.raises(LeavesItsSource):
+        hook.stop()
+    assert [upload.times for upload in uploads] == [1, 1, 1]
 
 
 def test_errors_survive_the_way_between_processes(box):

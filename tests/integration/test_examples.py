@@ -14,7 +14,7 @@ from tests.conftest import EXAMPLES
 try:
     from airflow.dag_processing.dagbag import DagBag
 except ImportError:  # 3.1
-    from airflow.models.dagbag import DagBag
+    from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
 
 pytestmark = [
     # Airflow's own: how it reads an `.airflowignore`, and the API server inside `dag.test()`.
@@ -149,6 +149,12 @@ def test_the_run_over_shards(bag, start_box, run_dag, postgres_database, monkeyp
     assert [done[f"upsert-{index}"][1]["upserted"] for index in range(3)] == [100, 100, 50]
     assert box.accepted == dict.fromkeys(box.patients, 1)
     assert len(box.patients) == 250
+
+
+def test_no_more_shards_run_at_once_than_there_are_shares_of_the_rate(bag):
+    upsert = bag.dags["mediquo_sharded"].get_task("upsert")
+    assert upsert.pool == "mediquo"
+    assert upsert.partial_kwargs["mediquo_conn_id"] == "mediquo_quarter"
 
 
 def test_the_classic_run(bag, box, run_dag):

@@ -1,4 +1,4 @@
-"""Nothing of a patient, no key and no token leaves the worker but for mediQuo.
+"""No patient value, key or token leaves the worker, except to mediQuo.
 
 Each patient's field, both keys and the token hold text that is nowhere else; it is looked for in
 every byte that goes to Airflow: the fields that the UI shows, XCom, states, the log at DEBUG, the

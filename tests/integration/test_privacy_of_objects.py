@@ -99,7 +99,7 @@ def test_a_sensor_and_its_trigger(report):
     sensor = MediquoPatientSensor(task_id="wait", written=report.as_dict())
     trigger = MediquoPatientTrigger(
         mediquo_conn_id="mediquo_default",
-        wanted=report.sample,
+        expected=report.sample,
         poke_interval=1,
         deadline="2026-01-01T00:00:00+00:00",
     )

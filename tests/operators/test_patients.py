@@ -6,8 +6,9 @@ import time
 from contextlib import closing
 from datetime import timedelta
 
+import airflow
 import pytest
-from airflow.sdk import Asset, AssetAlias, task
+from airflow.sdk import DAG, Asset, AssetAlias, literal, task, task_group
 
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from airflow_provider_mediquo.operators.patients import (
@@ -24,6 +25,12 @@ COUNTS = {"read", "upserted", "rejected", "unsettled", "invalid", "duplicate", "
 @task
 def source(number=0):
     """What it returns is given by the test."""
+
+
+def logged_exceptions(run):
+    """The exceptions in the task's log, each with those that it is chained to."""
+    lines = [json.loads(line) for line in run.log.splitlines()]
+    return [each for line in lines for each in line.get("exception", ())]
 
 
 def upsert(patients, **options):
@@ -133,6 +140,53 @@ def test_what_is_no_list_fails_for_good_and_says_so(box, run_task, wrong, how):
     assert box.counters.total == 0
 
 
+def test_a_parameter_of_the_dag_may_be_the_patients(box, run_task, dag, people):
+    dag.params = {"patients": people(2)}
+    run = run_task(upsert(dag.param("patients")))
+    assert run.state == "success", run.error
+    assert set(box.patients) == {"m-1", "m-2"}
+    assert run.rendered["patients"] == "<2 patients>"
+
+
+def test_a_parameter_of_the_dag_may_be_a_value_of_a_patient(box, run_task, dag):
+    dag.params = {"plan": "gold"}
+    patients = [{"code": "m-1", "first_name": literal("{{ ds }}"), "plan": dag.param("plan")}]
+    run = run_task(upsert(patients))
+    assert run.state == "success", run.error
+    assert (box.patients["m-1"]["first_name"], box.patients["m-1"]["plan"]) == ("{{ ds }}", "gold")
+
+
+@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Airflow's own
+@pytest.mark.filterwarnings("ignore:'HTTP_422_UNPROCESSABLE_ENTITY':DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
+def test_an_argument_of_a_mapped_task_group_may_be_the_patients(box, run_dag, people):
+    @task_group
+    def group(patients):
+        upsert(patients)
+
+    with DAG("groups_of_patients", schedule=None) as dag:
+        group.expand(patients=[people(2), people(1, start=3)])
+    done = run_dag(dag)
+    assert {name: state for name, (state, _) in done.items()} == {
+        "group.upsert-0": "success",
+        "group.upsert-1": "success",
+    }
+    assert set(box.patients) == {"m-1", "m-2", "m-3"}
+
+
+class Reference:
+    """What Airflow does not resolve."""
+
+
+def test_the_text_of_an_object_is_never_sent(box, run_task):
+    fields = ("first_name", "plan", "email", "phone", "gender", "birth_date", "meta")
+    patients = [{"code": f"m-{name}", "first_name": "Ada"} | {name: Reference()} for name in fields]
+    run = run_task(upsert([*patients, {"code": Reference(), "first_name": "Ada"}]))
+    assert run.state == "failed"
+    assert box.counters.total == 0
+    assert "Reference object" not in run.everything
+
+
 # --- what is rendered -----------------------------------------------------------------------------
 
 
@@ -174,14 +228,80 @@ def test_the_connection_and_the_folder_of_rejects_are_templates(
     assert run.result["rejects_path"].startswith(f"{tmp_path}/2026-01-02/")
 
 
+@pytest.mark.parametrize(
+    ("rendered", "state"),
+    [("0", "failed"), ("1", "success"), ("0.5", "success"), ("0.1", "failed")],
+)
+def test_a_runs_parameter_can_raise_max_rejects(box, run_task, people, rendered, state):
+    task = upsert(
+        [*people(2), {"code": "bad"}],
+        max_rejects="{{ params.max_rejects }}",
+        params={"max_rejects": rendered},
+    )
+    run = run_task(task)
+    assert run.state == state
+    assert run.rendered["max_rejects"] == rendered
+
+
+@pytest.mark.parametrize(
+    ("rendered", "state"), [("None", "success"), ("100", "success"), ("0.9", "failed")]
+)
+def test_a_runs_parameter_can_raise_max_without_plan(box, run_task, people, rendered, state):
+    run = run_task(
+        upsert(
+            people(100, plan=None),
+            max_without_plan="{{ params.limit }}",
+            params={"limit": rendered},
+        )
+    )
+    assert run.state == state
+    assert len(box.patients) == (100 if state == "success" else 0)
+
+
+def test_a_number_of_a_runs_parameter_needs_no_text(box, run_task, people):
+    options = {"chunk_size": "{{ params.size }}", "max_in_flight": "{{ params.size }}"}
+    run = run_task(upsert(people(4), params={"size": 2}, **options))
+    assert run.state == "success"
+    assert run.result["requests"] == 2
+
+
+@pytest.mark.parametrize("rendered", ["", "many", "-1", "1.5", "nan", "None", "1e3"])
+def test_a_limit_that_renders_to_no_number_is_named_before_anything_is_sent(
+    box, run_task, people, rendered
+):
+    task = upsert(people(1), max_rejects="{{ params.limit }}", params={"limit": rendered})
+    run = run_task(task)
+    assert run.state == "failed"
+    words = "`max_rejects` must be a count (0, 10) or a fraction from 0.0 to below 1.0 (0.01)"
+    assert str(run.error) == words
+    assert box.counters.total == 0
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_folder_that_renders_to_none_is_none(box, run_task, tmp_path, monkeypatch, native):
+    monkeypatch.chdir(tmp_path)
+    task = upsert(
+        [{"code": "bad"}],
+        max_rejects=1,
+        rejects_path="{{ params.folder }}",
+        params={"folder": None},
+    )
+    task.dag.render_template_as_native_obj = native
+    run = run_task(task)
+    assert run.state == "success"
+    assert run.result["rejects_path"] is None
+    assert "Rejected: " in run.log
+    assert [*tmp_path.iterdir()] == []
+
+
 # --- the ledger and the rejects -------------------------------------------------------------------
 
 
 def test_the_ledger_is_json_that_adds_up_and_holds_no_patient(box, run_task, people):
     patients = [
-        *people(3, last_name="Ejemplo"),
-        {"code": "m-1", "first_name": "Again"},
-        {"code": "m-9", "first_name": "Ada", "email": "not-an-address"},
+        *people(3, first_name="Canary Lovelace", last_name="Ejemplo Canario"),
+        {"code": "m-1", "first_name": "Canary Again"},
+        {"code": "m-9", "first_name": "Canary Nobody", "email": "not-an-address"},
     ]
     run = run_task(upsert(patients, max_rejects=2))
     ledger = run.result
@@ -195,8 +315,10 @@ def test_the_ledger_is_json_that_adds_up_and_holds_no_patient(box, run_task, peo
         "refused": 0,
     }
     assert set(ledger["sample"]) == {"m-1", "m-2", "m-3"}
-    for value in ("Ada", "Ejemplo", "Again", "not-an-address", "premium"):
+    # Shorter text may occur by chance in the proofs, which look random.
+    for value in ("Canary Lovelace", "Ejemplo Canario", "Canary Again", "Canary Nobody"):
         assert value not in json.dumps(ledger)
+    assert "not-an-address" not in json.dumps(ledger)
 
 
 def test_the_rejects_file_is_named_after_the_try_and_no_other_try_overwrites_it(
@@ -287,8 +409,10 @@ def test_settings_that_cannot_work_are_no_reason_to_retry(
 def test_rejected_records_are_no_reason_to_retry(box, run_task, people):
     run = run_task(upsert([*people(2), {"code": "bad"}]))
     assert run.state == "failed"
-    assert "1 of 3 records were rejected" in str(run.error)
-    assert len(box.patients) == 2, "the good ones are served"
+    assert str(run.error).splitlines()[0] == (
+        "More rejects than `max_rejects` (0). 2 upserted, 0 unsettled, 1 rejected."
+    )
+    assert len(box.patients) == 2, "valid records are sent"
 
 
 def test_nobody_is_unsubscribed_by_accident(box, run_task, people):
@@ -298,20 +422,59 @@ def test_nobody_is_unsubscribed_by_accident(box, run_task, people):
     assert box.counters.total == 0
 
 
+# Airflow 3.1's in-process runner, which these tests use, calls no callbacks.
+with_callbacks = pytest.mark.skipif(
+    airflow.__version__.startswith("3.1."), reason="its in-process runner calls no callbacks"
+)
+
+
+@with_callbacks
 @pytest.mark.usefixtures("no_backoff")
 def test_a_mediquo_that_is_down_is_a_reason_to_retry(box, run_task, people):
     box.settings.error_rate = 1
-    run = run_task(upsert(people(1)))
+    seen = []
+    run = run_task(
+        upsert(people(1), on_retry_callback=lambda context: seen.append(context["exception"]))
+    )
     assert run.state == "up_for_retry"
-    assert "its side failed" in str(run.error)
     assert "Safe to run again" in str(run.error)
+    (error,) = seen
+    assert type(error).__name__ == "ServerError"
+    assert error.status // 100 == 5
+    assert (error.report.read, error.report.unsettled) == (1, 1)
+    (logged,) = logged_exceptions(run)
+    assert logged["exc_type"] == "ServerError"
+    assert len(logged["exc_value"].splitlines()[0]) < 120
+
+
+@with_callbacks
+def test_a_callback_gets_the_ledger_of_too_many_rejects(box, run_task, people):
+    seen = []
+    patients = [*people(2), {"code": "bad"}]
+    run = run_task(
+        upsert(patients, on_failure_callback=lambda context: seen.append(context["exception"]))
+    )
+    assert run.state == "failed"
+    (error,) = seen
+    assert type(error).__name__ == "AirflowFailException"
+    assert (error.report.upserted, error.report.invalid) == (2, 1)
+
+
+def test_the_message_of_a_failure_is_logged_once(box, connect, run_task, people):
+    connect(box, password="another-secret-key")
+    run = run_task(upsert(people(1)))
+    assert run.state == "failed"
+    (logged,) = logged_exceptions(run)
+    assert logged["exc_type"] == "AirflowFailException"
+    assert logged["exc_value"].count("Check the API key (Login)") == 1
+    assert len(logged["exc_value"].splitlines()[0]) < 120
 
 
 @pytest.mark.parametrize(
     ("option", "words"),
     [
         ({"max_rejects": 1.5}, "`max_rejects`"),
-        ({"max_rejects": "10"}, "`max_rejects`"),
+        ({"max_rejects": "many"}, "`max_rejects`"),
         ({"max_without_plan": -1}, "`max_without_plan`"),
         ({"chunk_size": 101}, "`chunk_size`"),
         ({"max_in_flight": 0}, "`max_in_flight`"),
@@ -366,7 +529,8 @@ def read(**options):
 
 @pytest.fixture
 def ada(box, run_task):
-    patient = {"code": "m/1", "first_name": "Ada", "plan": "premium", "birth_date": "1990-04-12"}
+    patient = {"code": "m/1", "first_name": "Canary Lovelace", "plan": "premium"}
+    patient["birth_date"] = "1990-04-12"
     assert run_task(upsert([patient])).state == "success"
     return patient
 
@@ -383,7 +547,14 @@ def test_only_the_fields_that_are_named_become_an_xcom(ada, run_task):
         read(code="{{ params.code }}", fields=["code", "plan", "tax_id"], params={"code": "m/1"})
     )
     assert run.result == {"code": "m/1", "plan": "premium", "tax_id": None}
-    assert "Ada" not in run.everything
+    assert "Canary Lovelace" not in run.everything
+
+
+def test_an_empty_list_of_fields_is_no_field_and_not_all_of_them(ada, run_task):
+    run = run_task(read(code="m/1", fields=[]))
+    assert run.state == "success"
+    assert run.result == {}
+    assert "Canary Lovelace" not in run.everything
 
 
 def test_a_patient_that_is_missing_may_yet_come(box, run_task):
@@ -451,7 +622,9 @@ def test_no_patient_becomes_an_object_of_airflows_own(box, run_task, meta):
     MediquoHook().upsert_patients([{"code": "m-1", "first_name": "Ada", "meta": meta}])
     run = run_task(read(code="m-1"))
     assert run.state == "failed"
-    assert "a field, in `meta` maybe, whose name begins with `__`" in str(run.error)
+    assert "A field of this patient, maybe in `meta`, has a name that begins with `__`." in str(
+        run.error
+    )
     again = read(task_id="again", code="m-1", fields=["code"])
     assert run_task(again).result == {"code": "m-1"}
 
@@ -505,6 +678,16 @@ def test_an_asset_that_is_an_outlet_gets_the_counts_and_no_code(box, run_task, p
     assert "m-1" not in json.dumps(run.left)
 
 
+def test_an_outlet_that_only_refers_to_an_asset_gets_the_counts_too(box, run_task, people):
+    reference = Asset.ref(uri="mediquo://clinic")
+    run = run_task(upsert(people(3), outlets=[reference]))
+    assert run.state == "success", run.error
+    (event,) = run.left["outlet_events"]
+    counts = {name: run.result[name] for name in ("read", "upserted", "rejected", "requests")}
+    assert counts == {name: event["extra"][name] for name in counts}
+    assert counts["upserted"] == 3
+
+
 def test_without_an_outlet_there_is_no_event(box, run_task, people):
     assert not run_task(upsert(people(1))).left.get("outlet_events")
 
@@ -518,7 +701,7 @@ def test_rejects_go_to_an_object_store_too(box, run_task, people, s3_bucket, mon
         run = run_task(task, try_number=try_number)
         assert run.state == "failed"
         name = f"clinic/manual__2026-01-02/upsert--1-{try_number}.jsonl"
-        assert f"Written down, a line a record: {folder}/{name}" in str(run.error)
+        assert f"Reject report: {folder}/{name}" in str(run.error)
     with closing(s3_bucket.client()) as client:
         found = client.list_objects_v2(Bucket=s3_bucket.bucket, Prefix="rejects/")["Contents"]
         assert [each["Key"].rpartition("/")[0] for each in found] == [
@@ -536,7 +719,5 @@ def test_a_store_that_is_not_there_ends_it_before_anything_is_sent(
         "AIRFLOW_CONN_NO_STORE", s3.json(extra={"endpoint_url": "http://127.0.0.1:9"})
     )
     run = run_task(upsert(people(3), rejects_path="s3://no_store@bucket/rejects"))
-    assert "`rejects_path`: nothing can be written in s3://no_store@bucket/rejects" in str(
-        run.error
-    )
+    assert "`rejects_path`: cannot write to s3://no_store@bucket/rejects" in str(run.error)
     assert box.counters.total == 0

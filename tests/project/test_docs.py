@@ -11,7 +11,7 @@ import pytest
 
 import airflow_provider_mediquo
 from airflow_provider_mediquo.api import errors, text
-from airflow_provider_mediquo.api.client import client, request, settings, transport
+from airflow_provider_mediquo.api.client import http, request, retry, settings, transport
 from airflow_provider_mediquo.api.patients import fields, limits, meta, schema
 from airflow_provider_mediquo.api.patients.fields import RULES
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
@@ -64,7 +64,7 @@ def section(text, heading):
 
 def rows(text):
     """The tables' rows: each name in code in a first cell -> the other cells; the first counts."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for line in text.splitlines():
         first, *others = (cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1] or [""])
         found = dict.fromkeys(re.findall(r"(?<!`)`([^`]+)`(?!`)", first), others) | found
@@ -119,7 +119,7 @@ SPEAKERS = {error.__name__ for error in ERRORS} | {
 
 
 def raised():
-    """The texts that errors are made of, but for those that only join others."""
+    """The texts of errors, except those that only join others."""
     for tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in SPEAKERS:
@@ -185,8 +185,8 @@ def test_what_is_quoted_in_part_is_there(page):
     "option", dataclasses.fields(UploadOptions), ids=lambda option: option.name
 )
 def test_an_option_is_told_with_its_default(option):
-    *_, default = rows(section(read("operators.md"), "## The options of an upsert"))[option.name]
-    shown = {None: "none", "not all": "not all"}.get(option.default, str(option.default))
+    *_, default = rows(section(read("operators.md"), "## Upsert options"))[option.name]
+    shown = {None: "none", "half": "half"}.get(option.default, str(option.default))
     assert default.startswith(shown)
 
 
@@ -199,7 +199,7 @@ def test_the_ledger_is_told():
 
 
 def test_the_fields_of_a_patient_are_told():
-    assert set(rows(section(read("operators.md"), "## A patient"))) == {*PATIENT_FIELDS}
+    assert set(rows(section(read("operators.md"), "## Patient fields"))) == {*PATIENT_FIELDS}
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
@@ -237,46 +237,46 @@ def test_the_outcomes_of_the_sandbox_are_told():
 # --- limits ---------------------------------------------------------------------------------------
 
 LIMITS = {
-    "a record, as it is sent (JSON)": limits.MAX_RECORD_BYTES,
-    "a text": limits.MAX_RECORD_BYTES,
+    "a record as JSON": limits.MAX_RECORD_BYTES,
+    "a text value": limits.MAX_RECORD_BYTES,
     "a code": limits.MAX_CODE,
     "an e-mail address": fields.MAX_EMAIL,
-    "levels of `meta`": meta._LEVELS,
+    "nesting levels of `meta`": meta._LEVELS,
     "values in `meta`": meta.MAX_VALUES,
-    "unknown fields that are named, of one record": schema.MAX_PROBLEMS,
-    "unknown columns that are named, of one source": text.MAX_NAMES,
-    "characters of a name that are shown": text.MAX_SHOWN,
-    "records in a row that break a rule": circuit_breaker.MAX_INVALID,
-    "a line of CSV, an object of JSON lines": bounded_lines.MAX_LINE,
+    "unknown fields named per record": schema.MAX_PROBLEMS,
+    "unknown columns named per source": text.MAX_NAMES,
+    "characters shown of a name": text.MAX_SHOWN,
+    "invalid records in a row": circuit_breaker.MAX_INVALID,
+    "a line of CSV, an object of JSON Lines": bounded_lines.MAX_LINE,
+    "a CSV row, including all its lines": csv_quoted.MAX_LINE,
     "lines of CSV that may be rows or lines of one cell": csv_quoted.MAX_DOUBT,
-    "a row of CSV, over all its lines": csv_quoted.MAX_LINE,
-    "what gzip may hold: bytes that are always read": bounded_gzip.FREE,
-    "what gzip may hold: times its own size": bounded_gzip.MOST,
-    "a quoted cell of CSV (a limit of Python's `csv`)": csv.field_size_limit(),
-    "Parquet columns that have more than 64 KiB a row together, unpacked": parquet_reader.MAX_UNPACKED_BYTES,
-    "Parquet columns that have more than 500 times their packed size together, unpacked": (
+    "decompressed gzip data that is always read": bounded_gzip.FREE,
+    "decompressed gzip data, as a multiple of the compressed size": bounded_gzip.MOST,
+    "a quoted CSV cell (a limit of Python's `csv`)": csv.field_size_limit(),
+    "Parquet columns that together exceed 64 KiB per row, decompressed": parquet_reader.MAX_UNPACKED_BYTES,
+    "Parquet columns that together exceed 500 times their compressed size, decompressed": (
         bounded_gzip.FREE
     ),
-    "values in lists of a Parquet row group, beyond one for each row": parquet_reader.MAX_LIST_VALUES,
-    "a batch of Parquet rows whose texts could all be the longest of the row group": (
+    "list values in a Parquet row group, beyond one per row": parquet_reader.MAX_LIST_VALUES,
+    "a batch of Parquet rows, if every text were as long as the longest in the row group": (
         parquet_reader.MAX_UNPACKED_BYTES
     ),
-    "rows that are asked for at once, first": sql._FIRST,
-    "rows that are asked for at once, at most": sql._AT_ONCE,
-    "what these may take, if all are as long as the longest of some before": (sql.MAX_BATCH_BYTES),
-    "seconds until a connection is made, and as many until its TLS is": client._CONNECT_TIMEOUT,
-    "seconds until a request has been taken": settings.DEFAULT_TIMEOUT,
-    "seconds of an answer, from the request being sent to its last byte": settings.DEFAULT_TIMEOUT,
-    "seconds of that `timeout`": settings.MAX_TIMEOUT,
-    "the body of an answer": client.MAX_BODY_BYTES,
-    "an answer with all that is around its body": transport.MAX_RESPONSE_BYTES,
-    "levels of its JSON": request.MAX_LEVELS,
-    "seconds of a pause that a 429 asks for": request.MAX_PAUSE,
+    "rows in the first fetch": sql._FIRST_BATCH,
+    "rows per fetch": sql._MAX_BATCH,
+    "size of a fetch, if every row were as long as the longest recent one": (sql.MAX_BATCH_BYTES),
+    "seconds to connect, and again for the TLS handshake": retry.DEFAULT_RETRY.connect_timeout,
+    "seconds to send a request": settings.DEFAULT_TIMEOUT,
+    "seconds for a response, from sending the request to the last byte": settings.DEFAULT_TIMEOUT,
+    "seconds that `timeout` may be set to": settings.MAX_TIMEOUT,
+    "a response body": http.MAX_BODY_BYTES,
+    "a response, including everything around its body": transport.MAX_RESPONSE_BYTES,
+    "nesting levels of the response's JSON": request.MAX_LEVELS,
+    "seconds that a 429 may ask to pause": request.MAX_PAUSE,
     "a key": settings.MAX_KEY,
     "the Base URL": settings.MAX_URL,
     "the extra": connection.MAX_EXTRA,
-    "requests a minute": settings.MAX_REQUESTS_PER_MINUTE,
-    "kinds of problems that are counted for the error": reject_log.MAX_KINDS,
+    "requests per minute": settings.MAX_REQUESTS_PER_MINUTE,
+    "kinds of problems counted in the error message": reject_log.MAX_KINDS,
     "bytes of each name in `<dag>/<run>/<task>`": reject_files.MAX_NAME_BYTES,
 }
 

@@ -1,4 +1,4 @@
-"""Who may import whom: the contracts are in pyproject.toml."""
+"""The import contracts of pyproject.toml."""
 
 import subprocess
 import sys

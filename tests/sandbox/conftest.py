@@ -1,4 +1,4 @@
-"""A sandbox on a socket, and the shortest ways to speak to it."""
+"""Sandboxes on a real socket, and a client for them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,7 +15,7 @@ PATIENT = {"code": "m-1", "first_name": "Ada", "plan": "premium"}
 
 
 class Client:
-    """Sends what a test says to one sandbox, with both keys, and never waits for long."""
+    """Sends requests to a sandbox, with both keys and a timeout."""
 
     def __init__(self, box: Sandbox, session: requests.Session) -> None:
         self.box = box
@@ -45,7 +45,7 @@ def patient() -> dict[str, Any]:
 
 @pytest.fixture
 def connect() -> Iterator[Callable[..., Client]]:
-    """Start a sandbox without lag and latency unless the test sets them."""
+    """Start a sandbox, without lag and latency unless the test sets them."""
     with ExitStack() as stack:
 
         def start(**settings: Any) -> Client:
@@ -62,7 +62,7 @@ def client(connect: Callable[..., Client]) -> Client:
 
 @pytest.fixture
 def open_get() -> Iterator[Callable[[Sandbox], HTTPConnection]]:
-    """Send a GET and leave its answer unread."""
+    """Send a GET, without reading the response."""
     with ExitStack() as stack:
 
         def start(box: Sandbox) -> HTTPConnection:

@@ -13,7 +13,7 @@ OF_AIRFLOW = {"fastapi", "pydantic", "starlette", "uvicorn"}
 @pytest.mark.parametrize(
     "path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.relative_to(FOLDER).as_posix()
 )
-def test_it_imports_nothing_but_its_own_and_what_airflow_brings(path):
+def test_it_imports_only_itself_and_dependencies_of_airflow(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert not node.level

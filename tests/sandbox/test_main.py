@@ -36,7 +36,7 @@ def read_until_ready(process):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_it_prints_where_it_is_serves_and_stops_cleanly(stop):
+def test_it_prints_its_address_responds_and_stops_cleanly(stop):
     with start("--port", "0", "--api-key", "it's", "--lag", "0", "--no-quote-values") as process:
         printed = read_until_ready(process)
         home = re.search(r"http://127\.0\.0\.1:\d+", printed)[0]
@@ -59,7 +59,7 @@ def test_it_prints_where_it_is_serves_and_stops_cleanly(stop):
     assert (process.returncode, rest, errors) == (0, "", "")
 
 
-def test_a_taken_port_is_one_clear_line(client):
+def test_a_port_in_use_is_reported_in_one_line(client):
     port = client.box.home.rpartition(":")[2]
     with start("--port", port) as process:
         printed, errors = process.communicate(timeout=60)
@@ -67,7 +67,7 @@ def test_a_taken_port_is_one_clear_line(client):
     assert re.fullmatch(r"Cannot listen: .*in use.* Choose another --port or --host\.\n", errors)
 
 
-def test_a_wrong_value_names_its_flag():
+def test_an_invalid_value_names_its_flag():
     with start("--error-rate", "2") as process:
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
@@ -75,13 +75,13 @@ def test_a_wrong_value_names_its_flag():
 
 
 def test_every_setting_has_a_flag_with_its_meaning_and_default():
-    told = " ".join(build_parser().format_help().split())
+    text = " ".join(build_parser().format_help().split())
     for name, field in Settings.model_fields.items():
-        assert "--" + name.replace("_", "-") in told
-        assert f"{field.description} ({field.default!r})" in told.replace("- ", "-")
+        assert "--" + name.replace("_", "-") in text
+        assert f"{field.description} ({field.default!r})" in text.replace("- ", "-")
 
 
-def test_flags_that_were_not_given_leave_the_defaults_alone():
+def test_missing_flags_leave_the_defaults():
     assert vars(build_parser().parse_args([])) == {"host": "127.0.0.1", "port": 8484}
 
 

@@ -1,4 +1,4 @@
-"""A restart, asked for in either way: of the object, or of the control API."""
+"""A restart, through the object or through the control API."""
 
 import time
 from http.client import HTTPException
@@ -10,16 +10,16 @@ from airflow_provider_mediquo.sandbox import Sandbox
 
 @pytest.fixture(params=["object", "control API"])
 def restart(request):
-    def ask(client):
+    def run(client):
         if request.param == "object":
             client.box.restart()
         else:
             assert client.control("POST", "/sandbox/restart").status_code == 200
 
-    return ask
+    return run
 
 
-def test_accepted_writes_that_are_not_visible_are_gone_and_stay_counted(connect, patient, restart):
+def test_writes_that_are_not_visible_are_lost_but_still_counted(connect, patient, restart):
     client = connect(lag=60)
     client.put(patient)
     restart(client)
@@ -31,7 +31,7 @@ def test_accepted_writes_that_are_not_visible_are_gone_and_stay_counted(connect,
     assert client.control("GET", "/sandbox/stats").json()["pending"] == 0
 
 
-def test_what_is_visible_stays_as_it_was(client, patient, restart):
+def test_visible_patients_stay(client, patient, restart):
     client.put(patient)
     before = client.get().json()
     client.box.settings.lag = 60
@@ -40,7 +40,7 @@ def test_what_is_visible_stays_as_it_was(client, patient, restart):
     assert client.get().json() == before
 
 
-def test_what_was_due_before_it_is_visible_though_nobody_had_looked(
+def test_a_write_whose_lag_had_passed_is_visible_even_if_it_was_not_read_before(
     connect, patient, restart, eventually
 ):
     client = connect(lag=0.01)
@@ -51,21 +51,21 @@ def test_what_was_due_before_it_is_visible_though_nobody_had_looked(
     assert client.get().status_code == 200
 
 
-def test_the_rate_limit_begins_anew(connect, restart):
+def test_the_rate_limit_starts_over(connect, restart):
     client = connect(requests_per_minute=1)
     assert [client.get().status_code for _ in range(2)] == [404, 429]
     restart(client)
     assert client.get().status_code == 404
 
 
-def test_nothing_of_the_minute_before_it_counts(connect, restart):
+def test_requests_before_the_restart_do_not_count(connect, restart):
     client = connect(requests_per_minute=3)
     before = [client.get().status_code for _ in range(4)]
     restart(client)
     assert [client.get().status_code for _ in range(4)] == before == [404, 404, 404, 429]
 
 
-def test_settings_scripts_and_the_journal_stay(client, restart):
+def test_settings_scripts_and_journal_stay(client, restart):
     client.box.settings.latency = 0.01
     client.get()
     client.box.script("get", "503")
@@ -85,5 +85,5 @@ def test_open_connections_are_cut(client, restart, open_get, eventually):
     eventually(lambda: not client.box.counters.in_flight)
 
 
-def test_before_its_start_it_has_nothing_to_forget():
+def test_restart_before_the_start_does_nothing():
     Sandbox().restart()

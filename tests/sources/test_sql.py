@@ -1,35 +1,40 @@
-"""How many rows of a database are in memory at a time."""
+"""How many rows are in memory at a time, and what an error of the database says."""
 
+import signal
 import sqlite3
+import sys
+import threading
+import traceback
+from contextlib import suppress
 
 import pytest
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
-from airflow_provider_mediquo.sources import sql as rows_module
+from airflow_provider_mediquo.sources import sql
 from airflow_provider_mediquo.sources.sql import Rows
 from tests.support.carried import locals_of, texts_of
 
 
 class Connection(sqlite3.Connection):
-    """Notes how many rows it is asked for each time."""
+    """Records how many rows each fetch asks for."""
 
-    def cursor(self):
+    def cursor(self):  # type: ignore[override]
         return super().cursor(Cursor)
 
 
 class Cursor(sqlite3.Cursor):
-    def fetchmany(self, count):
+    def fetchmany(self, count):  # type: ignore[override]
         asked.append(count)
         return super().fetchmany(count)
 
 
-Connection.__module__ = "sqlite3"  # by which the driver is known
-asked = []
+Connection.__module__ = "sqlite3"  # which tells the driver
+asked: list[int] = []
 
 
 @pytest.fixture
 def read(tmp_path):
-    """Read rows whose scans have these lengths, and return how many were asked for each time."""
+    """Read rows with scans of these lengths, and return how many rows each fetch asked for."""
 
     class Hook:
         def get_conn(self):
@@ -53,42 +58,42 @@ def read(tmp_path):
     return read
 
 
-def test_few_are_asked_for_before_it_is_known_how_long_they_are(read):
+def test_the_first_fetches_are_small_because_the_length_of_rows_is_unknown(read):
     assert read(*[10] * 3500)[:5] == [10, 100, 1000, 1000, 1000]
 
 
 @pytest.mark.parametrize("kind", [bytes, memoryview])
-def test_of_long_rows_fewer_are_asked_for(read, monkeypatch, kind):
-    """psycopg2 has bytes as the latter."""
-    monkeypatch.setattr(rows_module, "MAX_BATCH_BYTES", 1 << 20)
+def test_fewer_long_rows_are_fetched_at_a_time(read, monkeypatch, kind):
+    """psycopg2 returns bytes as memoryview."""
+    monkeypatch.setattr(sql, "MAX_BATCH_BYTES", 1 << 20)
     assert {*read(*[100_000] * 40, kind=kind)[1:]} == {10}
 
 
 @pytest.mark.parametrize(
     "kind", [bytearray, lambda x: {"card": "x" * len(x)}, lambda x: ["x" * len(x)]]
 )
-def test_of_rows_with_long_json_too(read, monkeypatch, kind):
-    monkeypatch.setattr(rows_module, "MAX_BATCH_BYTES", 1 << 20)
+def test_fewer_rows_with_long_json_are_fetched_at_a_time(read, monkeypatch, kind):
+    monkeypatch.setattr(sql, "MAX_BATCH_BYTES", 1 << 20)
     assert {*read(*[100_000] * 40, kind=kind)[1:]} == {10}
 
 
-def test_of_rows_of_which_only_the_first_is_short_too(read, monkeypatch):
-    monkeypatch.setattr(rows_module, "MAX_BATCH_BYTES", 1 << 20)
+def test_the_longest_row_counts_and_not_the_first(read, monkeypatch):
+    monkeypatch.setattr(sql, "MAX_BATCH_BYTES", 1 << 20)
     assert {*read(10, *[100_000] * 39)[1:]} == {10}
 
 
-def test_of_rows_that_are_longer_than_all_that_is_one(read, monkeypatch):
-    monkeypatch.setattr(rows_module, "MAX_BATCH_BYTES", 1 << 20)
+def test_rows_above_the_limit_are_fetched_one_by_one(read, monkeypatch):
+    monkeypatch.setattr(sql, "MAX_BATCH_BYTES", 1 << 20)
     assert {*read(*[2_000_000] * 15)[1:]} == {1}
 
 
-def test_once_they_are_short_again_so_are_many(read, monkeypatch):
-    monkeypatch.setattr(rows_module, "MAX_BATCH_BYTES", 1 << 20)
+def test_many_rows_are_fetched_again_once_they_are_short(read, monkeypatch):
+    monkeypatch.setattr(sql, "MAX_BATCH_BYTES", 1 << 20)
     assert read(*[2_000_000] * 12, *[10] * 2500)[-2:] == [1000, 1000]
 
 
-def test_what_is_wrong_with_the_columns_carries_no_row(tmp_path):
-    """Tools that report errors send the variables of the functions that they came through."""
+def test_an_error_about_the_columns_carries_no_row(tmp_path):
+    """Error trackers send the local variables of each function in the traceback."""
     with sqlite3.connect(tmp_path / "db") as connection:
         connection.execute("CREATE TABLE members AS SELECT char(99, 97, 110, 97, 114, 121) AS a")
     connection.close()
@@ -98,15 +103,15 @@ def test_what_is_wrong_with_the_columns_carries_no_row(tmp_path):
             return sqlite3.connect(tmp_path / "db", check_same_thread=False)
 
     def refuse(names):
-        raise InvalidPatientsError("These are no patients.")
+        raise InvalidPatientsError("These are not patients.")
 
     with pytest.raises(InvalidPatientsError) as caught:
         [*Rows(Hook(), "SELECT * FROM members", None, refuse)]
-    assert [told for told in texts_of(caught.value) if "canary" in told] == []
-    assert [told for told in locals_of(caught.value) if "canary" in told[1]] == []
+    assert [text for text in texts_of(caught.value) if "canary" in text] == []
+    assert [found for found in locals_of(caught.value) if "canary" in found[1]] == []
 
 
-def test_a_number_that_may_be_a_value_is_no_code_of_a_drivers_error():
+def test_a_number_that_may_be_a_value_is_not_shown_as_an_error_code():
     class Breaking:
         def execute(self, sql):
             raise RuntimeError(34_600_123_456)
@@ -121,6 +126,122 @@ def test_a_number_that_may_be_a_value_is_no_code_of_a_drivers_error():
         cursor = Breaking
         close = Breaking.close
 
-    with pytest.raises(SourceError, match=r"builtins\.RuntimeError\. Its own words") as caught:
+    with pytest.raises(
+        SourceError, match=r"builtins\.RuntimeError\. Its message is hidden"
+    ) as caught:
         [*Rows(Hook(), "SELECT 1", None, lambda names: None)]
     assert "34600123456" not in str(caught.value)
+
+
+# --- a renamed column -----------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", "psycopg", "psycopg2", "MySQLdb", "mysql.connector"])
+def members(request, tmp_path):
+    """Read a table `members` with a column `code` through one driver: `members(sql)`."""
+    driver = request.param
+    create = "CREATE TABLE members (code VARCHAR(20), seen INT)"
+    if driver == "sqlite":
+        with sqlite3.connect(tmp_path / "db") as connection:
+            connection.execute(create)
+        connection.close()
+
+        def connect():
+            return sqlite3.connect(tmp_path / "db", check_same_thread=False)
+    else:
+        is_postgres = driver.startswith("psycopg")
+        database = request.getfixturevalue(f"{'postgres' if is_postgres else 'mariadb'}_database")
+        database.run(create)
+        module = pytest.importorskip(driver)
+
+        def connect():
+            options = {"host": database.host, "port": database.port, "user": database.user}
+            options["password"] = database.password
+            options["dbname" if is_postgres else "database"] = database.dbname
+            return module.connect(**options)
+
+    class Hook:
+        get_conn = staticmethod(connect)
+
+    return lambda sql: [*Rows(Hook(), sql, None, lambda names: None)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT code, product FROM members",
+        "SELECT m.product FROM members m WHERE m.code = 'product'",
+        "SELECT code FROM members WHERE product IS NULL",
+    ],
+)
+def test_a_column_that_does_not_exist_is_named_and_not_retried(members, sql):
+    with pytest.raises(
+        InvalidPatientsError, match=r"uses the column (m\.)?product, which the"
+    ) as caught:
+        members(sql)
+    assert not caught.value.can_retry
+
+
+def test_a_text_in_double_quotes_that_is_taken_for_a_column_is_not_shown(members, request):
+    """As MySQL writes text; to PostgreSQL it is a column."""
+    if "psycopg" not in request.node.name:
+        pytest.skip("it takes the text for a text")
+    with pytest.raises(InvalidPatientsError, match="uses a column, which") as caught:
+        members('SELECT code FROM members WHERE code = "Sekret"')
+    assert "Sekret" not in str(caught.value)
+
+
+def test_a_table_that_does_not_exist_is_retried(members):
+    """It may be replaced each night."""
+    with pytest.raises(SourceError, match="no such table") as caught:
+        members("SELECT code FROM patients")
+    assert caught.value.can_retry
+
+
+def test_a_connection_that_commits_each_statement_is_read_as_a_stream(postgres_database):
+    """As with `autocommit` in the connection's extra: a named cursor needs a transaction."""
+    psycopg = pytest.importorskip("psycopg")
+
+    class Hook:
+        def get_conn(self):
+            options = {"host": postgres_database.host, "port": postgres_database.port}
+            options |= {"user": postgres_database.user, "password": postgres_database.password}
+            return psycopg.connect(dbname=postgres_database.dbname, autocommit=True, **options)
+
+    rows = Rows(Hook(), "SELECT n AS code FROM generate_series(1, 50) n", None, lambda names: None)
+    assert [row["code"] for row in rows] == [*range(1, 51)]
+
+
+def test_a_reader_that_stops_ends_a_statement_that_has_no_row_yet():
+    endless = (
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x FROM n) SELECT x FROM n WHERE x > 1"
+    )
+    reader = threading.main_thread().ident
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+
+    class Killed(Exception):
+        pass
+
+    def kill(*_):
+        raise Killed
+
+    def kill_a_reader_that_waits():
+        stack = traceback.extract_stack(sys._current_frames()[reader])
+        if any(frame.name == "_take" for frame in stack):
+            connection.set_progress_handler(None, 0)
+            signal.pthread_kill(reader, signal.SIGUSR1)
+
+    class Hook:
+        def get_conn(self):
+            return connection
+
+    connection.set_progress_handler(kill_a_reader_that_waits, 10_000)
+    before = signal.signal(signal.SIGUSR1, kill)
+    try:
+        with pytest.raises(Killed):
+            [*Rows(Hook(), endless, None, lambda names: None)]
+        assert "mediquo-source" not in [thread.name for thread in threading.enumerate()]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        with suppress(sqlite3.ProgrammingError):  # it is closed, as it should be
+            connection.interrupt()

@@ -37,8 +37,8 @@ try:
 except ImportError:
     from airflow.serialization.serialized_objects import BaseSerialization, SerializedDAG
 
-    deserialize, serialize = BaseSerialization.deserialize, BaseSerialization.serialize
-    DagSerialization = SerializedDAG
+    deserialize, serialize = BaseSerialization.deserialize, BaseSerialization.serialize  # type: ignore[assignment]  # of 3.1
+    DagSerialization = SerializedDAG  # type: ignore[misc, assignment]  # of 3.1
 
 RUN_ID = "manual__2026-01-02"
 LOGICAL_DATE = "2026-01-02T00:00:00Z"
@@ -86,7 +86,7 @@ class Run:
         return "\n".join([*("\n".join(request) for request in self.sent), self.log])
 
     def make_trigger(self) -> Any:
-        """Make the trigger of a deferred task anew from what was stored, as the triggerer does."""
+        """Recreate the trigger of a deferred task from what was stored, as the triggerer does."""
         module, _, name = self.left["classpath"].rpartition(".")
         return getattr(import_module(module), name)(**self.trigger_kwargs)
 
@@ -112,15 +112,21 @@ def run_task(
     try_number: int = 1,
     conf: Mapping[str, Any] | None = None,
     event: Any = None,
+    next_method: str = "execute_complete",
+    next_kwargs: Mapping[str, Any] | None = None,
     first_look: datetime | None = None,
 ) -> Run:
     """Run one try of a task, which has another try left.
 
     :param xcoms: (task id, map index, -1 if not mapped) -> what tasks before it returned.
     :param event: of the trigger: the task comes back from its deferral.
+    :param next_kwargs: of `next_method`, where it comes back otherwise.
     :param first_look: when a rescheduled sensor looked for the first time.
     """
-    api = ApiServer(task.dag.dag_id, xcoms or {}, conf, event, first_look)
+    if event is not None:
+        next_kwargs = {"event": event}
+    resumed = (next_method, next_kwargs) if next_kwargs else None
+    api = ApiServer(task.dag.dag_id, xcoms or {}, conf, resumed, first_look)
     ti = TaskInstance(
         id=uuid4(),
         task_id=task.task_id,
@@ -168,7 +174,7 @@ def run_dag(dag: Any, **conf: Any) -> dict[str, tuple[str, Any]]:
 
 
 def supervisor_with(client: Client) -> type[InProcessTestSupervisor]:
-    """Return Airflow's own, but for its API server."""
+    """Return Airflow's own, except its API server."""
 
     class Supervisor(InProcessTestSupervisor):
         @staticmethod
@@ -182,7 +188,7 @@ class ApiServer:
     """Stands in for Airflow's API server, and keeps all that is sent to it."""
 
     def __init__(
-        self, dag_id: str, xcoms: XComs, conf: Any, event: Any, first_look: datetime | None
+        self, dag_id: str, xcoms: XComs, conf: Any, resumed: Any, first_look: datetime | None
     ) -> None:
         self.sent: list[tuple[str, str, str]] = []
         self._xcoms = dict(xcoms)
@@ -207,9 +213,9 @@ class ApiServer:
             "should_retry": True,
             "task_reschedule_count": int(first_look is not None),
         }
-        if event is not None:
-            self._context["next_method"] = "execute_complete"
-            self._context["next_kwargs"] = serialize({"event": event})
+        if resumed:
+            self._context["next_method"], kwargs = resumed
+            self._context["next_kwargs"] = serialize(dict(kwargs))
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         path = unquote(request.url.path).strip("/")
@@ -219,6 +225,10 @@ class ApiServer:
             return httpx.Response(200, json=self._context)
         if rest[-1:] == ["validate-inlets-and-outlets"]:
             return httpx.Response(200, json={"inactive_assets": []})
+        if kind == "assets":  # what a reference to an asset leads to
+            return httpx.Response(
+                200, json={"name": "clinic", "uri": "mediquo://clinic", "group": "asset"}
+            )
         if kind == "xcoms" and request.method != "POST":
             return self._xcom(request, *rest)
         if kind == "task-reschedules":

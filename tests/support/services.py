@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from random import SystemRandom
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import pytest
 
@@ -161,7 +161,7 @@ class Database:
             return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
 
     @contextmanager
-    def fresh(self) -> Iterator["Database"]:
+    def fresh(self) -> Iterator[Self]:
         """An empty database on the same server, dropped at the end, whoever still uses it."""
         name = next(names)
         self.run(f"CREATE DATABASE {name}")

@@ -26,7 +26,7 @@ LEAK = "zqkLeak"
 OWN_KEY = "zqkLeakSecretKey"
 OWN_TOKEN = "zqkLeakToken"
 COUNT = 71_993  # above every port
-BORN = datetime(1887, 3, 19, tzinfo=UTC)
+BORN = datetime(1907, 3, 19, tzinfo=UTC)
 
 PATIENT = {
     "code": CODE,
@@ -64,10 +64,10 @@ WORDS = {
         "+44 7700 900771",
         "7700 900771",
         "7700900771",
-        "1887-03-19",
-        "1887, 3, 19",
-        "19/03/1887",
-        "03/19/1887",
+        "1907-03-19",
+        "1907, 3, 19",
+        "19/03/1907",
+        "03/19/1907",
         str(int(BORN.timestamp())),
     ],
     "API key": ["zqkApiKey", WRONG_KEY],
@@ -79,7 +79,7 @@ WORDS = {
 }
 # What is too short to be nowhere else, in the company that gives it away.
 PATTERNS = {
-    "values": [r"(?<!\d)18870319(?!\d)", r"\bfemale\b", r"\blocale\W{1,6}pt\b"],
+    "values": [r"(?<!\d)19070319(?!\d)", r"\bfemale\b", r"\blocale\W{1,6}pt\b"],
     "counts": [rf"(?<![\d.,]){COUNT}(?![\d.])", rf"(?<![\d.,]){COUNT:,}(?![\d.])"],
 }
 

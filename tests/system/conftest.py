@@ -8,15 +8,22 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scripts.local_airflow import end_in_order
+from dev.local_airflow import stop_cleanly_on_signals
 
-MAX_THROTTLED_SECONDS = 20  # seconds, for a process that was told to end
+TIMEOUT = 20  # seconds, for a process that was told to end
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a test time to start a whole Airflow."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(900))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def orderly_end() -> None:
     """Stop what was started also when the tests are told to end."""
-    end_in_order()
+    stop_cleanly_on_signals()
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +43,7 @@ def nothing_left() -> Callable[[Path], None]:
     """Fail if a process that was started in a folder lives on: `nothing_left(home)`."""
 
     def check(home: Path) -> None:
-        deadline = time.monotonic() + MAX_THROTTLED_SECONDS
+        deadline = time.monotonic() + TIMEOUT
         while (left := processes_of(home)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not left, f"These processes were left behind: {left}"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from scripts.local_airflow import EXAMPLES, Airflow, free_port
+from dev.local_airflow import EXAMPLES, Airflow, free_port
 from tests.support.services import Database
 
 PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -35,7 +35,7 @@ def running_deployment(
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": sqlalchemy_url(database),
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-            # Whoever is gone shall be missed within seconds, not minutes.
+            # Notice a dead component within seconds, not minutes.
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",

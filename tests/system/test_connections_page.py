@@ -18,9 +18,9 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
 from airflow_provider_mediquo.sandbox import Sandbox
-from scripts.local_airflow import EXAMPLES, Airflow, free_port, running_standalone
+from dev.local_airflow import EXAMPLES, Airflow, free_port, running_standalone
 
-MAX_THROTTLED_SECONDS = 60_000  # milliseconds, for anything on a page
+TIMEOUT = 60_000  # milliseconds, for anything on a page
 NAME = "mediquo_default"
 NIGHTLY = "mediquo_nightly"
 BEHAVIOUR = CONNECTION_TYPE["ui-field-behaviour"]
@@ -62,7 +62,7 @@ def airflow(tmp_path_factory, say, nothing_left) -> Iterator[Airflow]:
 def browser() -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     assert program, "There is no chromium here: `make test-system` installs it."
-    expect.set_options(timeout=MAX_THROTTLED_SECONDS)
+    expect.set_options(timeout=TIMEOUT)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=ON_ITS_OWN)
         yield browser
@@ -84,7 +84,7 @@ def visit(browser: Browser, airflow: Airflow, tmp_path: Path) -> Iterator[Callab
             record_har_url_filter=re.compile("/(api/v2|ui)/"),
         )
         contexts.append(context)
-        context.set_default_timeout(MAX_THROTTLED_SECONDS)
+        context.set_default_timeout(TIMEOUT)
         page = context.new_page()
         page.goto(f"{airflow.page}{path}")
         return page

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from airflow_provider_mediquo.sandbox import Sandbox
-from scripts.local_airflow import EXAMPLES, PIDS, Airflow
+from dev.local_airflow import EXAMPLES, PIDS, Airflow
 from scripts.playground import LEFT_OUT
 
 START = 300  # seconds, at most
@@ -119,7 +119,7 @@ def test_where_it_says_to_click_there_is_something_and_ctrl_c_ends_it_during_a_r
     assert playground.ends_cleanly()
 
 
-@pytest.mark.parametrize("moment", ["A mediQuo of your own", "Starting Airflow"])
+@pytest.mark.parametrize("moment", ["The sandbox, a local", "Starting Airflow"])
 def test_ctrl_c_ends_it_while_it_starts(playground, moment, say):
     playground.wait_for(moment)
     say("Pressing Ctrl-C twice")
@@ -130,7 +130,7 @@ def test_ctrl_c_ends_it_while_it_starts(playground, moment, say):
 
 
 def test_a_second_one_leaves_the_first_alone(playground):
-    playground.wait_for("A mediQuo of your own")
+    playground.wait_for("The sandbox, a local")
     second = subprocess.run(
         [sys.executable, "-m", "scripts.playground", str(playground.home)],
         cwd=ROOT,
@@ -140,7 +140,7 @@ def test_a_second_one_leaves_the_first_alone(playground):
         check=False,
     )
     assert second.returncode == 1
-    assert second.stderr == "A playground is running here already.\n"
+    assert second.stderr == "A playground is already running in this folder.\n"
     assert playground.process.poll() is None
     assert (playground.home / "dags" / "mediquo_nightly.py").exists()
 
@@ -154,7 +154,7 @@ def test_one_that_was_killed_is_cleared_away_by_the_next(playground, tmp_path, s
     pid = int((playground.home / PIDS).read_text().split()[0])
     assert psutil.pid_exists(pid)
     second = Playground(playground.home, tmp_path / "second", say)
-    second.wait_for("A mediQuo of your own")
+    second.wait_for("The sandbox, a local")
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
     second.press_ctrl_c()
     second.ends_cleanly()

@@ -25,7 +25,7 @@ from cryptography.fernet import Fernet
 
 from airflow_provider_mediquo.sandbox import Sandbox
 from airflow_provider_mediquo.sandbox.model.service import Refusal
-from scripts.local_airflow import free_port
+from dev.local_airflow import free_port
 from tests.project.test_docs import read, section
 from tests.system import canaries
 from tests.system.canaries import CODE, LEAK, OWN_PATIENT, PATH, PATIENT
@@ -80,7 +80,7 @@ def start_box():
             usual = {"latency": 0, "lag": 0, "requests_per_minute": PLENTY} | settings
             box = Sandbox(api_key=canaries.API_KEY, secret_key=secret_key, **usual)
             answer = box._mediquo.authenticate
-            box._mediquo.authenticate = lambda body: answer(body) | {"access_token": token}
+            box._mediquo.authenticate = lambda body: answer(body) | {"access_token": token}  # type: ignore[method-assign]
             for endpoint in ("upsert", "get", "authenticate"):
                 box.script(endpoint, *[outcome] * 100 * bool(outcome))
             return stack.enter_context(box)
@@ -420,7 +420,7 @@ def test_a_count_is_found_and_not_in_other_numbers(text):
 
 
 def told():
-    """Place -> the kinds that the page on privacy says are there; but for what no test can see."""
+    """Place -> the kinds that the privacy page lists there, except what no test can see."""
     found = {}
     for line in section(read("privacy.md"), "## What is stored where").splitlines():
         cells = [cell.strip() for cell in line.split("|")[1:-1]]

@@ -83,6 +83,15 @@ def test_its_path_is_a_template(box, run_task, tmp_path):
     assert len(box.patients) == 2
 
 
+@pytest.mark.parametrize("native", [False, True])
+def test_a_path_that_renders_to_none_fails_for_good(box, run_task, native):
+    task = upsert("{{ params.path }}", params={"path": None})
+    task.dag.render_template_as_native_obj = native
+    run = run_task(task)
+    assert run.state == "failed"
+    assert "`path` is empty" in str(run.error)
+
+
 def test_a_file_that_is_not_there_yet_is_looked_for_again(box, run_task, tmp_path):
     run = run_task(upsert(tmp_path / "members.csv"))
     assert run.state == "up_for_retry"

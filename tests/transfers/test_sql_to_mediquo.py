@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -90,7 +91,7 @@ def transfer(dag: Any) -> Callable[..., SqlToMediquoOperator]:
 
 
 def read(operator: SqlToMediquoOperator) -> Generator[Any]:
-    return iter(operator.read_patients({}))  # type: ignore[typeddict-item]  # it needs nothing of it
+    return iter(operator.read_patients({}))
 
 
 def fill(warehouse: Warehouse) -> None:
@@ -100,7 +101,7 @@ def fill(warehouse: Warehouse) -> None:
     )
     warehouse.run(
         "INSERT INTO members VALUES "
-        "(1, ' Ada ', '1980-12-10', '1980-12-10 10:00:00', 123456789012345678, 'premium', "
+        "(1, ' Canary Ada Lovelace ', '1980-12-10', '1980-12-10 10:00:00', 123456789012345678, 'premium', "
         "'ada@example.com', '{\"card_id\": \"1\"}'), "
         "(2, 'Jos\u00e9 \u0141', NULL, NULL, 2, 'basic', '', NULL), "
         "(3, 'Bo', '2999-01-01', NULL, 3, 'basic', 'bo', NULL)"
@@ -126,7 +127,7 @@ def test_rows_arrive_as_patients(warehouse, box, transfer, run_task):
     assert run.state == "success", run.error
     assert (run.result["read"], run.result["upserted"], run.result["invalid"]) == (3, 2, 1)
     ada, jose = box.patients["123456789012345678"], box.patients["2"]
-    assert ada["first_name"] == "Ada"
+    assert ada["first_name"] == "Canary Ada Lovelace"
     assert ada["birth_date"] == "1980-12-10"
     assert ada["meta"] == {"card_id": "1"}
     assert (jose["first_name"], jose["birth_date"], jose["email"]) == (
@@ -135,7 +136,8 @@ def test_rows_arrive_as_patients(warehouse, box, transfer, run_task):
         None,
     )
     assert '"row": 3, "code": "3", "refused_by": "schema"' in run.log.replace('\\"', '"')
-    for value in ("Ada", "1980-12-10", "ada@example.com", "premium"):
+    # Shorter text may occur by chance in the proofs, which look random.
+    for value in ("Canary Ada Lovelace", "1980-12-10", "ada@example.com"):
         assert value not in run.everything
 
 
@@ -147,6 +149,27 @@ def test_parameters_are_the_drivers_own(warehouse, box, transfer, run_task):
     assert run.result["upserted"] == 2
     percent = "SELECT card AS code, name AS first_name FROM members WHERE name LIKE '%d%'"
     assert run_task(transfer(percent)).result["upserted"] == 1
+
+
+@pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
+def test_the_statement_and_its_parameters_are_templates(warehouse, box, transfer, run_task):
+    sql = "SELECT 'm-{{ ds }}' AS code, ? AS first_name, 'basic' AS plan"
+    run = run_task(transfer(sql, parameters=["{{ run_id }}"]))
+    assert run.state == "success", run.error
+    assert box.patients["m-2026-01-02"]["first_name"] == "manual__2026-01-02"
+
+
+@pytest.mark.parametrize("warehouse", ["psycopg"], indirect=True)
+def test_a_connection_that_commits_by_itself_is_read_as_a_stream_too(
+    warehouse, box, transfer, run_task, monkeypatch
+):
+    connection = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE"])
+    connection["extra"] = {"autocommit": True}
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(connection))
+    fill(warehouse)
+    run = run_task(transfer("SELECT * FROM members", columns=COLUMNS, max_rejects=1))
+    assert run.state == "success", run.error
+    assert run.result["upserted"] == 2
 
 
 @pytest.mark.parametrize("warehouse", POSTGRES, indirect=True)
@@ -184,7 +207,7 @@ def test_postgres_keeps_the_result(warehouse, transfer, eventually):
     with closing(read(transfer(warehouse.many))) as rows:
         assert next(rows)["code"] == 1
         ((query,),) = eventually(lambda: warehouse.run(waiting))
-    assert query.startswith("FETCH FORWARD 1000")
+    assert re.fullmatch(r'FETCH FORWARD \d+ FROM "?mediquo"?', query), query
 
 
 @pytest.mark.parametrize("warehouse", MARIADB, indirect=True)
@@ -255,7 +278,7 @@ def test_a_driver_that_may_not_stream_is_warned_of_once(
     )
     run = run_task(transfer("SELECT 1 AS code, 'Ada' AS first_name"))
     assert run.state == "success", run.error
-    assert run.log.count("is not known to read a result as a stream") == 1
+    assert run.log.count("may load the whole result into memory") == 1
 
 
 # --- columns --------------------------------------------------------------------------------------
@@ -268,10 +291,10 @@ def test_a_driver_that_may_not_stream_is_warned_of_once(
         (
             "SELECT 1 AS code, 'canary' AS first_name, 2 AS shoe_size, 3 AS club",
             None,
-            "no field of a patient: shoe_size, club",
+            "unknown columns: shoe_size, club",
         ),
         ("SELECT 1 AS code, 'canary' AS first_name", {"id": "code"}, "has no column id"),
-        ("SELECT 1 AS code, 'canary' AS firstname", None, "none of them is first_name"),
+        ("SELECT 1 AS code, 'canary' AS firstname", None, "no column named first_name"),
         (
             "SELECT 1 AS code, 'canary' AS first_name, 2 AS code",
             None,
@@ -288,7 +311,8 @@ def test_columns_that_cannot_be_patients(warehouse, box, transfer, run_task, sql
     run = run_task(transfer(sql, columns=columns))
     assert run.state == "failed", "no retry heals it"
     assert says in str(run.error)
-    assert "0 upserted, 0 unsettled, 0 rejected. Safe to run again." in str(run.error)
+    words = "Stopped: invalid source. 0 upserted, 0 unsettled, 0 rejected. Fix the source."
+    assert str(run.error).splitlines()[0] == words
     assert "canary" not in str(run.error)
     assert box.counters.total == 0
 
@@ -298,7 +322,7 @@ def test_columns_of_something_else_are_not_shown(warehouse, transfer):
     with pytest.raises(InvalidPatientsError) as caught:
         next(read(transfer("SELECT 1 AS canary, 2 AS first_name")))
     assert "canary" not in str(caught.value)
-    assert "2 columns, and none of them is code" in str(caught.value)
+    assert "no column named code, among its 2 columns" in str(caught.value)
 
 
 @pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
@@ -314,8 +338,8 @@ def test_an_unknown_column_may_be_dropped(warehouse, box, transfer, run_task):
 def test_a_statement_that_cannot_run_says_why(warehouse, box, transfer, run_task):
     run = run_task(transfer("SELECT code, first_name FROM no_such_table"))
     assert run.state == "up_for_retry"
-    assert "from its first rows on" in str(run.error)
-    assert "table is not there" in str(run.error).replace("table or column is", "table is")
+    assert "before the first row" in str(run.error)
+    assert "no such table" in str(run.error)
     assert box.counters.total == 0
 
 
@@ -325,7 +349,7 @@ def test_what_the_database_says_of_a_row_is_not_repeated(warehouse, box, transfe
     sql = "SELECT code, first_name, first_name::date AS birth_date FROM members"
     run = run_task(transfer(sql))
     assert run.state == "up_for_retry"
-    assert "22007" in str(run.error), "the database's own code for a date that is none"
+    assert "22007" in str(run.error), "the database's code for an invalid date"
     assert "canary" not in run.everything
     assert run.error.__cause__ is run.error.__context__ is None
 
@@ -336,7 +360,7 @@ def test_a_source_that_breaks_off_is_no_end(warehouse, box, transfer, run_task):
     sql = "SELECT n AS code, 'Ada' AS first_name, (1/(5000-n))::text AS plan FROM generate_series(1, 9000) n"
     run = run_task(transfer(sql))
     assert run.state == "up_for_retry"
-    assert "Stopped: The database could not be read after row " in str(run.error)
+    assert "Reading the database failed after row " in str(run.error)
     assert "22012" in str(run.error)
     assert 3000 <= len(box.patients) <= 4999
     assert f"{len(box.patients):,} upserted" in str(run.error)
@@ -391,7 +415,7 @@ def test_no_words_of_a_database_are_repeated(warehouse, box, transfer, run_task,
     run = run_task(transfer(sql))
     assert run.state == "up_for_retry"
     assert "canary" not in str(run.error)
-    assert "Its own words may quote a patient" in str(run.error)
+    assert "Its message is hidden" in str(run.error)
 
 
 @every_server

@@ -1,36 +1,41 @@
-"""How an exchange is sent: headers, time-outs, retries, pauses.
+"""How operations are sent: headers, timeouts, retries, pauses.
 
-The only user of `requests`, with `session.py` and `transport.py`.
+What is sent over the wire is in `http.py`.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 import time
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-import requests
 import tenacity
 
-from airflow_provider_mediquo.api.client.rate_limit import WINDOW, RateLimiter, rate_limiter_for
+from airflow_provider_mediquo.api.client.http import Http
+from airflow_provider_mediquo.api.client.rate_limit import (
+    SHARED_LIMITERS,
+    RateLimiter,
+    RateLimiters,
+)
 from airflow_provider_mediquo.api.client.request import (
     Operation,
     RawResponse,
     Result,
-    read_answer,
+    Sending,
+    read_result,
     retry_after,
     sent_at,
     whole_number,
 )
-from airflow_provider_mediquo.api.client.session import (
-    clear_frames,
-    new_session,
-    problem_of_certificate,
+from airflow_provider_mediquo.api.client.retry import (
+    DEFAULT_RETRY,
+    RetryPolicy,
+    log_pause,
+    log_retry,
 )
+from airflow_provider_mediquo.api.client.session import clear_frames, problem_of_certificate
 from airflow_provider_mediquo.api.client.settings import Settings
 from airflow_provider_mediquo.api.client.stats import RequestStats
+from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.api.errors import (
     ConnectionSettingsError,
     MediquoError,
@@ -42,102 +47,120 @@ from airflow_provider_mediquo.api.errors import (
 
 T = TypeVar("T")
 
-ATTEMPTS = 5
-BACKOFF = tenacity.wait_exponential(multiplier=0.5, max=30) + tenacity.wait_random(0, 1)
-"""Seconds between attempts: about 1, 1.5, 2.5 and 4.5."""
-
-MAX_THROTTLED_SECONDS = 600.0
-"""Seconds of nothing but 429 after which sending stops."""
-
-_CONNECT_TIMEOUT = 4.0  # seconds, per address of the host; Airflow kills 5 s after SIGTERM
-MAX_BODY_BYTES = 1 << 20  # of an answer; the longest documented one has 500
-_NO_PROXY = {"http": "", "https": ""}  # what stays on this machine shall not leave it
-
-
-@dataclass
-class _Sending(Generic[T]):
-    """An exchange under way, over all its attempts."""
-
-    exchange: Operation[T]
-    tally: RequestStats
-    first_left: float | None = None
-
 
 class MediquoClient:
-    """Sends exchanges, from any number of threads, within the pace of this process."""
+    """Sends operations, from any number of threads, within the rate limit.
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._stopping = threading.Event()
-        self._aborted = threading.Event()
-        self._local = threading.local()
-        self._sessions: list[requests.Session] = []
-        self._base_url_verified = False  # the Base URL: mediQuo has answered there
+    :param retry: how often a request is tried; default: `retry.DEFAULT_RETRY`.
+    :param limiters: the rate limiters that it shares with others.
+    :param killed: ends every request and every wait, also those of a client made later.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        retry: RetryPolicy | None = None,
+        limiters: RateLimiters = SHARED_LIMITERS,
+        killed: StopFlag | None = None,
+    ) -> None:
+        self.settings, self._limiters = settings, limiters
+        self._retry = retry or DEFAULT_RETRY
+        self._aborted = StopFlag(killed)
+        self._stopping = StopFlag(self._aborted)
+        self._http = Http(settings, self._retry.connect_timeout, self._aborted)
+        self._base_url_verified = False  # mediQuo has answered there
 
     def __repr__(self) -> str:
         return f"<MediquoClient of {self.settings.base_url}>"
 
-    def send(self, exchange: Operation[T], tally: RequestStats | None = None) -> Result[T]:
+    def send(
+        self,
+        operation: Operation[T],
+        stats: RequestStats | None = None,
+        *,
+        attempts: int | None = None,
+    ) -> Result[T]:
         """Return the answer, after as many attempts and pauses as it takes.
 
-        Connection failures, time-outs and 5xx are tried ATTEMPTS times. A 429 is not an attempt:
-        it pauses the endpoint for this process. Raises the MediquoError of the last attempt.
+        Connection failures, timeouts and 5xx are retried. A 429 does not count as an attempt: it
+        pauses the endpoint for this process. Raises the MediquoError of the last attempt.
+
+        :param attempts: default: those of the retry policy.
         """
+        what = f"{operation.method} {operation.endpoint}"
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(ATTEMPTS),
-            wait=_wait,
+            stop=tenacity.stop_after_attempt(attempts or self._retry.attempts),
+            wait=self._seconds_between,
             retry=tenacity.retry_if_exception_type((ServerError, UnreachableError)),
+            before_sleep=lambda state: log_retry(what, state),
             sleep=self._sleep,
             reraise=True,
         )
-        return retrying(self._attempt, _Sending(exchange, tally or RequestStats()))
+        return retrying(self._attempt, Sending(operation, stats or RequestStats()))
 
-    def send_once(self, exchange: Operation[T]) -> Result[T]:
-        """Send it now, once. The caller has taken a slot of the pace, which is given back."""
-        return self._send_once(_Sending(exchange, RequestStats()))
+    def try_send(self, operation: Operation[T]) -> Result[T]:
+        """Send it once, now.
 
-    def take_slot(self, exchange: Operation[Any], tally: RequestStats | None = None) -> None:
-        """Wait until the pace lets one request of this kind leave, which must then leave."""
-        pace, limit = self.pace(exchange), self.settings.requests_per_minute
+        Raises RateLimitedError without a status, and sends nothing, where the rate limit allows no
+        request for `retry_after` seconds.
+        """
         self._check_stopping()
-        if not (seconds := pace.take(limit)):
-            return
-        with (tally or RequestStats()).waiting():
-            while seconds:
-                if seconds > MAX_THROTTLED_SECONDS:
-                    raise RateLimitedError(
-                        f"mediQuo has asked to send no {exchange.method} {exchange.endpoint} for "
-                        f"another {seconds:.0f} s.",
-                        retry_after=seconds,
-                    )
-                self._sleep(seconds)
-                seconds = pace.take(limit)
+        limiter = self.limiter(operation)
+        if seconds := limiter.try_acquire(self.settings.requests_per_minute):
+            raise RateLimitedError(
+                f"The limit of requests per minute is used up for another {seconds:.0f} s.",
+                status=None,
+                retry_after=seconds,
+                is_final=False,
+            )
+        return self._send_once(Sending(operation, RequestStats()))
 
-    def pace(self, exchange: Operation[Any]) -> RateLimiter:
-        """Return the pace that the exchange has to keep."""
-        return rate_limiter_for(self.settings.base_url, exchange.endpoint)
+    def limiter(self, operation: Operation[Any]) -> RateLimiter:
+        """Return the rate limiter that the operation waits for."""
+        return self._limiters.get(self.settings.base_url, operation.endpoint)
 
     def stop(self, *, abort: bool = False) -> None:
-        """Let no further attempt begin; with `abort`, end those under way too."""
+        """Let no further attempt begin; with `abort`, end those under way too.
+
+        A signal handler may call it: it takes no lock.
+        """
         if abort:
             self._aborted.set()
         self._stopping.set()
 
     def close(self) -> None:
-        """Close every thread's connection."""
-        while self._sessions:
-            self._sessions.pop().close()
+        """Close the connection of every thread."""
+        self._http.close()
 
-    def _attempt(self, sending: _Sending[T]) -> Result[T]:
+    def _attempt(self, sending: Sending[T]) -> Result[T]:
         if sending.first_left is not None:
-            sending.tally.add_retry()
+            sending.stats.add_retry()
         while True:
-            self.take_slot(sending.exchange, sending.tally)
+            self._acquire_slot(sending)
             try:
                 return self._send_once(sending)
             except RateLimitedError as error:
                 if error.is_final:
                     raise
+
+    def _acquire_slot(self, sending: Sending[Any]) -> None:
+        """Wait until the rate limit allows one request, which must then leave."""
+        operation = sending.operation
+        limiter, limit = self.limiter(operation), self.settings.requests_per_minute
+        self._check_stopping()
+        if not (seconds := limiter.try_acquire(limit)):
+            return
+        with sending.stats.waiting():
+            while seconds:
+                if seconds > self._retry.max_throttled_seconds:
+                    raise RateLimitedError(
+                        f"mediQuo asked to pause {operation.method} {operation.endpoint} for "
+                        f"another {seconds:.0f} s.",
+                        retry_after=seconds,
+                    )
+                self._sleep(seconds)
+                seconds = limiter.try_acquire(limit)
 
     def _sleep(self, seconds: float) -> None:
         self._stopping.wait(seconds)
@@ -147,82 +170,59 @@ class MediquoClient:
         if self._stopping.is_set():
             raise _stopped()
 
-    def _send_once(self, sending: _Sending[T]) -> Result[T]:
-        pace, left = self.pace(sending.exchange), time.monotonic()
-        again = sending.first_left is not None
+    def _send_once(self, sending: Sending[T]) -> Result[T]:
+        operation, stats = sending.operation, sending.stats
+        limiter, left = self.limiter(operation), time.monotonic()
+        is_retry = sending.first_left is not None
         sending.first_left = sending.first_left or left
-        sending.tally.add_request()
-        received = self._receive(sending.exchange, pace)
-        if received.status >= 300:
-            sending.tally.last_bad_status = received.status
-        if received.status == 429:
-            # It was not taken in, so it was no attempt: the first is still to come.
-            sending.first_left = sending.first_left if again else None
-            raise self._rate_limited(sending.exchange, received, pace)
-        if received.status < 500:
-            pace.served()
-        value = read_answer(sending.exchange, received, base_url_verified=self._base_url_verified)
-        self._base_url_verified |= received.status < 300
-        return Result(value, sent_at(received, time.monotonic() - sending.first_left))
+        stats.add_request()
+        response = self._receive(operation, limiter)
+        if response.status >= 300:
+            stats.last_bad_status = response.status
+        if response.status == 429:
+            # mediQuo ignored it, so it was no attempt: the first is still to come.
+            sending.first_left = sending.first_left if is_retry else None
+            raise self._rate_limited(sending, response, limiter)
+        if response.status < 500:
+            limiter.on_success()
+        value = read_result(operation, response, base_url_verified=self._base_url_verified)
+        self._base_url_verified |= response.status < 300
+        return Result(value, sent_at(response, time.monotonic() - sending.first_left))
 
-    def _receive(self, exchange: Operation[Any], pace: RateLimiter) -> RawResponse:
-        received, problem, certificate = None, "", ""
+    def _receive(self, operation: Operation[Any], limiter: RateLimiter) -> RawResponse:
+        response, problem, certificate = None, "", ""
         try:
-            received = self._request(exchange)
+            response = self._http.request(operation)
         except BaseException as error:
             problem, certificate = type(error).__name__, problem_of_certificate(error)
-            clear_frames(error)  # a time-out of Airflow's, too, wherever it strikes
+            clear_frames(error)  # also of Airflow's timeout, wherever it strikes
             if not isinstance(error, Exception):
                 raise
         finally:
-            limit = received.headers.get("x-ratelimit-limit") if received else None
-            pace.answered(whole_number(limit))
-        # Raised out here because requests' errors hold the request: the body and both keys.
-        if received is None:
+            limit = response.headers.get("x-ratelimit-limit") if response else None
+            limiter.release(whole_number(limit))
+        # Raised out here because the errors of requests hold the request: the body and both keys.
+        if response is None:
             raise self._unreachable(problem, certificate)
-        return received
-
-    def _request(self, exchange: Operation[Any]) -> RawResponse:
-        with self._session().request(
-            exchange.method,
-            self.settings.base_url + exchange.path,
-            data=exchange.body,
-            timeout=(min(_CONNECT_TIMEOUT, self.settings.timeout), self.settings.timeout),
-            verify=self.settings.verify,
-            allow_redirects=False,
-            proxies=_NO_PROXY if self.settings.is_loopback else None,
-            stream=True,
-        ) as response:
-            # None was asked for: a bomb is not unpacked, and its bytes are no JSON.
-            response.raw.headers.pop("Content-Encoding", None)
-            body = b""
-            for block in response.iter_content(1 << 14):
-                body += block
-                if len(body) > MAX_BODY_BYTES:
-                    break  # leaving closes the connection
-            body = body if len(body) <= MAX_BODY_BYTES else b""
-            return RawResponse(response.status_code, response.headers, body)
-
-    def _session(self) -> requests.Session:
-        if getattr(self._local, "process", None) != os.getpid():  # a fork has its parent's sockets
-            self._local.process = os.getpid()
-            self._local.session = new_session(self.settings, self._aborted)
-            self._sessions.append(self._local.session)
-        return self._local.session  # type: ignore[no-any-return]  # a thread's attributes are Any
+        return response
 
     def _rate_limited(
-        self, exchange: Operation[Any], received: RawResponse, pace: RateLimiter
+        self, sending: Sending[Any], response: RawResponse, limiter: RateLimiter
     ) -> RateLimitedError:
-        asked = retry_after(received)
-        seconds = WINDOW if asked is None else max(asked, 1.0)
-        without_success = pace.refused(seconds)
+        operation, patience = sending.operation, self._retry.max_throttled_seconds
+        asked = retry_after(response)
+        seconds = limiter.window if asked is None else max(asked, 1.0)
+        without_success, is_new = limiter.on_throttled(seconds)
+        count = sending.stats.add_throttled()
+        if is_new:
+            log_pause(f"{operation.method} {operation.endpoint}", seconds, count)
         is_final = (
-            seconds > MAX_THROTTLED_SECONDS
-            or without_success >= MAX_THROTTLED_SECONDS
-            or without_success + seconds > MAX_THROTTLED_SECONDS + WINDOW
+            seconds > patience
+            or without_success >= patience
+            or without_success + seconds > patience + limiter.window
         )
         return RateLimitedError(
-            f"mediQuo answered 429 to {exchange.method} {exchange.endpoint} and asks to wait "
+            f"mediQuo answered 429 to {operation.method} {operation.endpoint} and asks to wait "
             f"{seconds:.0f} s; nothing has succeeded for {without_success:.0f} s. Others may be "
             "using the same limit: lower `requests_per_minute` here or there.",
             retry_after=seconds,
@@ -233,7 +233,7 @@ class MediquoClient:
         host = self.settings.host
         if self._aborted.is_set():
             return _stopped()
-        if certificate and not self._base_url_verified:  # else a byte of it was spoiled on its way
+        if certificate and not self._base_url_verified:  # else a byte was changed on its way
             return ConnectionSettingsError(
                 f"The certificate of {host} was refused: {certificate}. If it is signed by your "
                 "own authority, give its CA file as `verify` in the connection."
@@ -242,11 +242,10 @@ class MediquoClient:
             f"No answer from {host} ({name}). Check the host, the network and any proxy."
         )
 
+    def _seconds_between(self, state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        return max(self._retry.backoff(state), getattr(error, "retry_after", 0.0))
+
 
 def _stopped() -> StoppedError:
     return StoppedError("Stopped before the request had its answer. Safe to run again.")
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    return max(BACKOFF(state), getattr(error, "retry_after", 0.0))

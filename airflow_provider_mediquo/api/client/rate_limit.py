@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from functools import cache
+from collections.abc import Callable
 
 WINDOW = 60.0
 """Seconds over which mediQuo counts, from https://sdk.mediquo.com/docs/overview#rate-limiting."""
@@ -22,62 +22,87 @@ _UNTIL_AN_ANSWER = 0.02  # seconds: all slots are in flight, one comes free with
 
 
 class RateLimiter:
-    """The requests of one process to one endpoint."""
+    """The requests of one process to one endpoint.
 
-    def __init__(self) -> None:
+    :param window: seconds over which mediQuo counts.
+    :param clock: seconds that only grow.
+    """
+
+    def __init__(self, window: float = WINDOW, clock: Callable[[], float] = time.monotonic) -> None:
+        self.window = window
+        self._clock = clock
         self._lock = threading.Lock()
         self._in_flight = 0
         self._answered: deque[float] = deque()
         self._told_limit: int | None = None
         self._paused_until = 0.0
-        self._refused_since: float | None = None
+        self._throttled_since: float | None = None
 
-    def take(self, limit: int) -> float:
+    def try_acquire(self, limit: int) -> float:
         """Take a slot and return 0.0, or return the seconds to wait before asking again.
 
-        :param limit: requests per 60 seconds; a lower one told by mediQuo goes first.
+        :param limit: requests per window; a lower one that mediQuo reports wins.
         """
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             if now < self._paused_until:
                 return self._paused_until - now
-            while self._answered and self._answered[0] + WINDOW <= now:
+            while self._answered and self._answered[0] + self.window <= now:
                 self._answered.popleft()
             if self._in_flight + len(self._answered) < min(limit, self._told_limit or limit):
                 self._in_flight += 1
                 return 0.0
-            return self._answered[0] + WINDOW - now if self._answered else _UNTIL_AN_ANSWER
+            return self._answered[0] + self.window - now if self._answered else _UNTIL_AN_ANSWER
 
-    def answered(self, told_limit: int | None = None) -> None:
-        """Note that a request has its answer, or never will: its slot is free in 60 seconds.
+    def release(self, told_limit: int | None = None) -> None:
+        """Start the window of a slot: its request has an answer, or never will.
 
-        :param told_limit: the answer's `x-ratelimit-limit`.
+        :param told_limit: the `x-ratelimit-limit` of the answer.
         """
         with self._lock:
             self._in_flight -= 1
-            self._answered.append(time.monotonic())
+            self._answered.append(self._clock())
             self._told_limit = told_limit or self._told_limit
 
-    def served(self) -> None:
-        """Note that mediQuo takes requests in."""
+    def on_success(self) -> None:
+        """Note that mediQuo accepts requests."""
         with self._lock:
-            self._refused_since = None
+            self._throttled_since = None
 
-    def refused(self, seconds: float) -> float:
-        """Start no request for so many seconds; return for how long none has succeeded."""
+    def on_throttled(self, seconds: float) -> tuple[float, bool]:
+        """Start no request for so many seconds.
+
+        Return for how many seconds no request has succeeded, and whether this starts a pause.
+        """
         with self._lock:
-            now = time.monotonic()
-            if self._refused_since is None or now > self._paused_until + WINDOW:
-                self._refused_since = now  # the first, or the first of a later run
+            now = self._clock()
+            if self._throttled_since is None or now > self._paused_until + self.window:
+                self._throttled_since = now  # the first, or the first of a later run
+            is_new = now >= self._paused_until
             self._paused_until = max(self._paused_until, now + seconds)
-            return now - self._refused_since
+            return now - self._throttled_since, is_new
 
 
-@cache
-def rate_limiter_for(base_url: str, endpoint: str) -> RateLimiter:
-    """Return the one pace that all clients of this process share for an endpoint."""
-    return RateLimiter()
+class RateLimiters:
+    """The rate limiters of one process: all its clients share one for each endpoint.
+
+    :param new: makes a limiter.
+    """
+
+    def __init__(self, new: Callable[[], RateLimiter] = RateLimiter) -> None:
+        self._new = new
+        self._limiters: dict[tuple[str, str], RateLimiter] = {}
+
+    def get(self, base_url: str, endpoint: str) -> RateLimiter:
+        """Return the one of an endpoint."""
+        return self._limiters.setdefault((base_url, endpoint), self._new())
+
+    def clear(self) -> None:
+        """Forget what was sent."""
+        self._limiters.clear()
 
 
-if hasattr(os, "register_at_fork"):  # what was in flight there has no answer here
-    os.register_at_fork(after_in_child=rate_limiter_for.cache_clear)
+SHARED_LIMITERS = RateLimiters()
+
+if hasattr(os, "register_at_fork"):  # requests in flight in the parent have no answer here
+    os.register_at_fork(after_in_child=SHARED_LIMITERS.clear)

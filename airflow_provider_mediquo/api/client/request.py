@@ -1,4 +1,4 @@
-"""One exchange as a value: what is asked of mediQuo, and what each answer to it means."""
+"""One operation as a value: the request, and the meaning of each answer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from airflow_provider_mediquo.api.client.stats import RequestStats
 from airflow_provider_mediquo.api.errors import (
     AuthenticationError,
     ConnectionSettingsError,
@@ -23,10 +24,11 @@ T = TypeVar("T")
 
 MAX_BACKOFF = 60.0  # seconds that a 5xx with Retry-After may ask for
 MAX_PAUSE = 3600.0  # seconds that a 429 may ask for; a triggerer lives longer than a mistake
-MAX_LEVELS = 64  # of an answer; what takes it apart would run out of stack at some hundreds
+MAX_LEVELS = 64  # of an answer; Python runs out of stack at some hundreds
+_REFUSALS = frozenset({400, 409, 413, 422})
 
 
-def _blame_nothing(content: Any) -> dict[int, set[str]]:
+def _no_invalid_records(content: Any) -> dict[int, set[str]]:
     return {}
 
 
@@ -37,7 +39,8 @@ class Operation(Generic[T]):
     :param endpoint: what mediQuo's rate limit counts it under.
     :param read: the answer's JSON -> its value; raises ValueError for what is not documented.
     :param can_be_missing: whether a 404 is an answer, None, rather than an error.
-    :param parse_invalid_records: the JSON of a 400 or 422 -> what it blames: place in the request -> fields.
+    :param parse_invalid_records: the JSON of a 400 or 422 -> the records that it names: position in
+        the request, from 0 -> fields.
     """
 
     endpoint: str
@@ -46,7 +49,7 @@ class Operation(Generic[T]):
     read: Callable[[Any], T]
     body: bytes | None = field(default=None, repr=False)
     can_be_missing: bool = False
-    parse_invalid_records: Callable[[Any], Mapping[int, Collection[str]]] = _blame_nothing
+    parse_invalid_records: Callable[[Any], Mapping[int, Collection[str]]] = _no_invalid_records
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,15 @@ class Result(Generic[T]):
     sent_at: int | None
 
 
+@dataclass
+class Sending(Generic[T]):
+    """An operation under way, over all its attempts."""
+
+    operation: Operation[T]
+    stats: RequestStats
+    first_left: float | None = None
+
+
 @dataclass(frozen=True)
 class RawResponse:
     """An answer as it came over the wire; its body may hold a patient or a token."""
@@ -70,36 +82,36 @@ class RawResponse:
     body: bytes = field(repr=False)
 
 
-def read_answer(
-    exchange: Operation[T], received: RawResponse, *, base_url_verified: bool = False
+def read_result(
+    operation: Operation[T], response: RawResponse, *, base_url_verified: bool = False
 ) -> T | None:
     """Turn an answer, other than a 429, into its value or raise the error it means.
 
-    :param was_right: whether mediQuo has answered there before: then what it never says is the
-        word of something in between, which may pass, and no wrong Base URL.
+    :param base_url_verified: whether mediQuo has answered there before. Then a response that is not
+        mediQuo's is an intermediary's, which may pass; otherwise the Base URL is wrong.
     """
-    value, error = _read(exchange, received, base_url_verified)
+    value, error = _read(operation, response, base_url_verified)
     if error:  # raised here, where no variable holds what was read: tools show those of an error
         raise error
     return value
 
 
-def sent_at(received: RawResponse, seconds_ago: float) -> int | None:
+def sent_at(response: RawResponse, seconds_ago: float) -> int | None:
     """Return the server's clock so many seconds before this answer, rounded down."""
-    server_now = _http_date(received.headers.get("Date"))
+    server_now = _http_date(response.headers.get("Date"))
     return None if server_now is None else math.floor(server_now - seconds_ago)
 
 
-def retry_after(received: RawResponse) -> float | None:
+def retry_after(response: RawResponse) -> float | None:
     """Return the seconds that an answer asks to wait, by the server's own clock; an hour at most."""
-    asked = received.headers.get("Retry-After")
+    asked = response.headers.get("Retry-After")
     seconds = whole_number(asked)
     if seconds is not None:
         return min(float(seconds), MAX_PAUSE)
     until = _http_date(asked)
     if until is None:
         return None
-    left = until - (_http_date(received.headers.get("Date")) or time.time())
+    left = until - (_http_date(response.headers.get("Date")) or time.time())
     return min(max(0.0, left), MAX_PAUSE)
 
 
@@ -109,57 +121,64 @@ def whole_number(text: str | None) -> int | None:
 
 
 def _read(
-    exchange: Operation[T], received: RawResponse, base_url_verified: bool
+    operation: Operation[T], response: RawResponse, base_url_verified: bool
 ) -> tuple[T, None] | tuple[None, MediquoError | None]:
-    status = received.status
-    is_json, content = _parse(received.body)
-    if status == 404 and is_json and exchange.can_be_missing:
+    is_json, content = _parse(response.body)
+    if response.status == 404 and is_json and operation.can_be_missing:
         return None, None
-    if 200 <= status < 300 and is_json:
+    if 200 <= response.status < 300 and is_json:
         try:
-            return exchange.read(content), None
+            return operation.read(content), None
         except ValueError:
             pass
-    return None, _error(exchange, received, content, base_url_verified)
+    is_intermediary = base_url_verified and not is_json
+    return None, _error(operation, response, content, base_url_verified, is_intermediary)
 
 
 def _error(
-    exchange: Operation[Any], received: RawResponse, content: Any, base_url_verified: bool
+    operation: Operation[Any],
+    response: RawResponse,
+    content: Any,
+    base_url_verified: bool,
+    is_intermediary: bool,
 ) -> MediquoError:
-    status = received.status
-    what = f"mediQuo answered {status} to {exchange.method} {exchange.endpoint}"
+    status = response.status
+    what = f"mediQuo answered {status} to {operation.method} {operation.endpoint}"
     if 200 <= status < 300:
         return ServerError(
-            f"{what} with something that is not documented, so nothing is known about it.",
-            status=status,
+            f"{what} with an unexpected response body; the outcome is unknown.", status=status
         )
-    if status in (401, 403):
+    if status == 401 or (status == 403 and not is_intermediary):
         return AuthenticationError(
-            f"{what}: it does not accept these keys, or they may not do this. Check the API "
-            "key (Login) and the Secret key (Password) of the connection.",
+            f"{what}: invalid keys, or they lack permission. Check the API key (Login) and the "
+            "Secret key (Password) of the connection.",
             status=status,
         )
-    if status in (400, 413, 422):
+    if status in _REFUSALS:
         return RejectedRequestError(
             f"{what}: it refuses the data, and stored nothing of this request.",
             status=status,
-            named={} if status == 413 else exchange.parse_invalid_records(content),
+            named={} if status == 413 else operation.parse_invalid_records(content),
         )
     if status >= 500 or status == 408:
         return ServerError(
-            f"{what}: its side failed.",
+            f"{what}: mediQuo had a server error.",
             status=status,
-            retry_after=min(retry_after(received) or 0.0, MAX_BACKOFF),
+            retry_after=min(retry_after(response) or 0.0, MAX_BACKOFF),
         )
+    return _unexpected(what, status, base_url_verified)
+
+
+def _unexpected(what: str, status: int, base_url_verified: bool) -> MediquoError:
     if base_url_verified:
         return ServerError(
-            f"{what}, which its API never does, and has answered before: something between here "
-            "and there fails.",
+            f"{what}, an unexpected status after earlier successes. A proxy or load balancer may "
+            "be failing.",
             status=status,
         )
     return ConnectionSettingsError(
-        f"{what}, which its API never does. Check the Base URL (Host) of the connection, with its "
-        "version: https://sdk.mediquo.com/v1.",
+        f"{what}, which is not a mediQuo response. Check the Base URL (Host) of the connection, "
+        "with its version: https://sdk.mediquo.com/v1.",
         status=status,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import threading
 import traceback
 from http.cookiejar import DefaultCookiePolicy
 
@@ -11,12 +10,13 @@ import requests
 
 from airflow_provider_mediquo import __version__
 from airflow_provider_mediquo.api.client.settings import Settings
+from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.api.client.transport import BoundedAdapter
 
 _USER_AGENT = f"airflow-provider-mediquo/{__version__}"
 
 
-def new_session(settings: Settings, aborted: threading.Event) -> requests.Session:
+def new_session(settings: Settings, aborted: StopFlag) -> requests.Session:
     """Return a session, for one thread, that sends both keys and follows nothing.
 
     :param aborted: ends the answers under way.

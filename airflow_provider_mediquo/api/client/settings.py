@@ -72,7 +72,7 @@ class Settings:
 
 def _require(holds: bool, otherwise: str) -> None:
     if not holds:
-        raise ConnectionSettingsError(f"The mediQuo connection cannot work: {otherwise}.")
+        raise ConnectionSettingsError(f"Invalid mediQuo connection: {otherwise}.")
 
 
 def _check_keys(keys: dict[str, str]) -> None:
@@ -118,7 +118,7 @@ def _check_base_url(url: str, *, allow_http: bool) -> None:
 
 
 def _holds_certificates(path: str) -> bool:
-    """Whether it is a file, for of a device or a pipe there is no end, and what is in it."""
+    """Whether the path is a regular file with PEM certificates."""
     try:
         if not Path(path).is_file():
             return False

@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 
 @dataclass
 class RequestStats:
-    """What sending has cost, counted from any number of threads."""
+    """Requests, retries and pauses, counted from any number of threads."""
 
     requests: int = 0
     retries: int = 0
+    throttled: int = 0
     last_bad_status: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _waiting: int = 0
     _since: float = 0.0
-    _throttled: float = 0.0
+    _throttled_seconds: float = 0.0
 
     def add_request(self) -> None:
         """Count a request that leaves."""
@@ -27,18 +28,24 @@ class RequestStats:
             self.requests += 1
 
     def add_retry(self) -> None:
-        """Count an attempt that repeats one without an answer; what waits out a 429 is none."""
+        """Count an attempt that repeats one without an answer; waiting for a 429 does not count."""
         with self._lock:
             self.retries += 1
 
-    def seconds_throttled(self) -> float:
-        """Return the seconds in which somebody waited for the pace; a moment counts once."""
+    def add_throttled(self) -> int:
+        """Count a 429; return how many there were."""
         with self._lock:
-            return self._throttled + (time.monotonic() - self._since) * bool(self._waiting)
+            self.throttled += 1
+            return self.throttled
+
+    def throttled_seconds(self) -> float:
+        """Return the seconds in which any thread waited for the rate limit, each counted once."""
+        with self._lock:
+            return self._throttled_seconds + self._current_wait()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Count the time in here as throttled."""
+        """Count the time inside as throttled."""
         with self._lock:
             self._since = self._since if self._waiting else time.monotonic()
             self._waiting += 1
@@ -46,6 +53,8 @@ class RequestStats:
             yield
         finally:
             with self._lock:
+                self._throttled_seconds += self._current_wait() if self._waiting == 1 else 0.0
                 self._waiting -= 1
-                if not self._waiting:
-                    self._throttled += time.monotonic() - self._since
+
+    def _current_wait(self) -> float:
+        return time.monotonic() - self._since if self._waiting else 0.0

@@ -1,4 +1,4 @@
-"""The one answer to "nothing hangs": an answer ends, whatever the server does.
+"""Limits the time and size of every response, whatever the server does.
 
 `requests` bounds each read from the socket, so a server that sends a byte a second is never
 late. Here the whole answer has one deadline, its body a size, and both end when told to.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import io
 import socket
-import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -18,6 +17,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.poolmanager import PoolManager
+
+from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 
 MAX_RESPONSE_BYTES = 2 << 20  # of an answer with all that is around its body
 _BLOCK = 1 << 14  # bytes that are sent at once: a TLS record
@@ -32,7 +33,7 @@ class BoundedAdapter(HTTPAdapter):
     :param aborted: ends every read, in all threads, with a time-out.
     """
 
-    def __init__(self, seconds: float, aborted: threading.Event) -> None:
+    def __init__(self, seconds: float, aborted: StopFlag) -> None:
         self._pools = _bounded_pools(seconds, aborted)
         super().__init__(pool_connections=1, pool_maxsize=1)
 
@@ -48,7 +49,7 @@ class BoundedAdapter(HTTPAdapter):
         return manager
 
 
-def _bounded_pools(seconds: float, aborted: threading.Event) -> dict[str, Any]:
+def _bounded_pools(seconds: float, aborted: StopFlag) -> dict[str, Any]:
     class Result(http.client.HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
             super().__init__(sock, *args, **kwargs)
@@ -59,7 +60,7 @@ def _bounded_pools(seconds: float, aborted: threading.Event) -> dict[str, Any]:
         def begin(self) -> None:
             super().begin()
             while self.status < 200:  # it only announces one; http.client knows of 100 alone
-                self.headers = self.msg = None  # type: ignore[assignment]  # begin anew
+                self.headers = self.msg = None  # type: ignore[assignment]  # start again
                 super().begin()
             if self._bounded.has_ended:  # which http.client takes for the end of the headers
                 raise http.client.IncompleteRead(b"")
@@ -90,7 +91,7 @@ def _bounded_pools(seconds: float, aborted: threading.Event) -> dict[str, Any]:
     return {"http": Pool, "https": SecurePool}
 
 
-def _send(sock: socket.socket, data: bytes, seconds: float, aborted: threading.Event) -> None:
+def _send(sock: socket.socket, data: bytes, seconds: float, aborted: StopFlag) -> None:
     rest, ends = memoryview(data), time.monotonic() + seconds
     while rest:
         left = ends - time.monotonic()
@@ -133,7 +134,7 @@ class _Bounded:
 
 class _BoundedReader(io.RawIOBase):
     def __init__(
-        self, sock: socket.socket, file: io.IOBase, seconds: float, aborted: threading.Event
+        self, sock: socket.socket, file: io.IOBase, seconds: float, aborted: StopFlag
     ) -> None:
         self._sock, self._file, self._seconds, self._aborted = sock, file, seconds, aborted
         self._ends = time.monotonic() + seconds

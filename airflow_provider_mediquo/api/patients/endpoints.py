@@ -1,4 +1,4 @@
-"""The three exchanges of mediQuo's Patients API: https://sdk.mediquo.com/docs/patients."""
+"""The three operations of mediQuo's Patients API: https://sdk.mediquo.com/docs/patients."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -19,38 +20,46 @@ from airflow_provider_mediquo.api.errors import (
     InvalidPatientsError,
     PatientNotFoundError,
 )
-from airflow_provider_mediquo.api.patients.fields import Code, is_blank
+from airflow_provider_mediquo.api.patients.fields import Code
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS, PatientAnswerSchema
 
-_BLAMED = re.compile(r"patients\.([0-9]{1,3})\b(?:\.([a-z_]+))?")
-_SCHEME = re.compile("[A-Za-z]{1,20}")  # of authentication: it is shown, and must be no token
+_INVALID_FIELD = re.compile(r"patients\.([0-9]{1,3})\b(?:\.([a-z_]+))?")
+_SCHEME = re.compile(
+    "[A-Za-z]{1,20}"
+)  # of authentication; it is displayed, so it must not be a token
 _ANSWER = PatientAnswerSchema()
+_CODE = Code(required=True)
 _encode = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":")
-).encode  # made once: 3 times faster
+).encode  # reused: 3 times faster
 
 
 @dataclass(frozen=True)
 class AccessToken:
-    """What a patient logs in to the widget with, for 24 hours. It is not to be stored."""
+    """The token with which a patient logs in to the widget, for 24 hours. Do not store it."""
 
     access_token: str = field(repr=False)
     token_type: str
 
 
 def encode_patient(patient: dict[str, Any]) -> bytes:
-    """Return a checked patient as JSON."""
+    """Return a valid patient as JSON."""
     return _encode(patient).encode()
 
 
 def upsert(patients: Iterable[bytes]) -> Operation[None]:
-    """Create or update up to MAX_PATIENTS encoded patients; all of them or none.
+    """Create or update up to MAX_PATIENTS encoded patients: all of them or none.
 
     https://sdk.mediquo.com/docs/patients#create-or-update-patients
     """
     body = b'{"patients":[' + b",".join(patients) + b"]}"
     return Operation(
-        "patients", "PUT", "/patients", _read_success, body, parse_invalid_records=_read_blame
+        "patients",
+        "PUT",
+        "/patients",
+        _read_success,
+        body,
+        parse_invalid_records=_parse_invalid_records,
     )
 
 
@@ -65,7 +74,7 @@ def get(code: str) -> Operation[dict[str, Any]]:
 
 
 def authenticate(code: str) -> Operation[AccessToken]:
-    """Get the token that a patient logs in with.
+    """Get the token with which a patient logs in.
 
     https://sdk.mediquo.com/docs/patients#authenticate
     """
@@ -83,8 +92,8 @@ def authenticate(code: str) -> Operation[AccessToken]:
 def authenticate_patient(client: MediquoClient, code: str) -> AccessToken:
     """Return a patient's token; raises PatientNotFoundError if there is no such patient.
 
-    mediQuo answers an unknown patient with 404, or with the 401 of a wrong key: whether the same
-    keys may read the patient tells the two apart.
+    For an unknown patient mediQuo answers 404, or 401 as for wrong keys. To tell these apart, the
+    same keys then try to read the patient.
     """
     refusal = None
     try:
@@ -103,20 +112,17 @@ def authenticate_patient(client: MediquoClient, code: str) -> AccessToken:
 
 
 def check_code(code: object) -> str:
-    """Return a code as mediQuo knows it; raises InvalidPatientsError if it cannot be one."""
-    try:
-        if not is_blank(code):
-            return Code().read(code)
-    except ValidationError:
-        pass
+    """Return a code as it is sent; raises InvalidPatientsError if it is not valid."""
+    with suppress(ValidationError):
+        return str(_CODE.deserialize(code))
     raise InvalidPatientsError(
-        "A patient's code must be text of one line, of 255 characters at most, without control "
-        "characters, and not `.` or `..`; what was given is not, and is not shown here."
+        "A patient's code must be one line of at most 255 characters, without control characters, "
+        "and not `.`, `..` or a word such as NULL. The given value is not shown."
     )
 
 
 def _read_success(content: Any) -> None:
-    """Accept both documented bodies."""
+    """Accept the body of either version of mediQuo's documentation."""
     answer = content.get("data", content) if isinstance(content, dict) else None
     if isinstance(answer, list) and len(answer) == 1:
         answer = answer[0]
@@ -124,20 +130,20 @@ def _read_success(content: Any) -> None:
         raise ValueError
 
 
-def _read_blame(content: Any) -> dict[int, set[str]]:
-    """Find names like `patients.37.email`, wherever they are: the message, the keys of `errors`.
+def _parse_invalid_records(content: Any) -> dict[int, set[str]]:
+    """Find names like `patients.37.email` anywhere: in the message or in the keys of `errors`.
 
-    Nothing else is taken from it: it may quote a patient.
+    Nothing else is read, because the rest may quote a patient.
     """
-    blame: dict[int, set[str]] = {}
-    for place, name in _BLAMED.findall(json.dumps(content)):
-        blame.setdefault(int(place), set()).update({name} & {*PATIENT_FIELDS})
-    return blame
+    found: dict[int, set[str]] = {}
+    for position, name in _INVALID_FIELD.findall(json.dumps(content)):
+        found.setdefault(int(position), set()).update({name} & {*PATIENT_FIELDS})
+    return found
 
 
 @dataclass(frozen=True)
 class _PatientOf:
-    """Reads the patient that was asked for: nobody else's record may pass for it."""
+    """Reads the requested patient; raises ValueError if the answer is another patient."""
 
     code: str
 
@@ -152,7 +158,7 @@ class _PatientOf:
 
 
 def _identity(code: str) -> str:
-    """Return what stays of a code where a database takes cases and forms of Unicode for one."""
+    """Return a code without the differences that a database may ignore: case, Unicode form."""
     return unicodedata.normalize("NFC", code).strip().casefold()
 
 

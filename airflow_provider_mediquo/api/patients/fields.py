@@ -1,7 +1,7 @@
-"""The fields of a patient: how each is read, and the one word out of RULES that refuses it.
+"""The fields of a patient: how each is read, and which rule it breaks.
 
-Written to be cheap, because every record of every night passes here; a rule is one word, so that
-nothing of a refused value can get into an error.
+Fast, because every record passes through here. A rule is a single word, so that no part of a
+rejected value can reach an error message.
 """
 
 from __future__ import annotations
@@ -10,116 +10,140 @@ import datetime as dt
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from numbers import Number
 from types import MappingProxyType
 from typing import Any
-from uuid import UUID
 
 import pendulum
 from marshmallow import ValidationError, fields, missing, validate
 
+from airflow_provider_mediquo.api.patients.code import as_text
+from airflow_provider_mediquo.api.patients.day import read_day
 from airflow_provider_mediquo.api.patients.limits import MAX_CODE, MAX_RECORD_BYTES
 from airflow_provider_mediquo.api.patients.meta import read_meta
+from airflow_provider_mediquo.api.patients.phone import broken_phone_rule, plain_phone
+from airflow_provider_mediquo.api.patients.words import (
+    SUSPECT,
+    broken_identifier_rule,
+    broken_rule,
+    is_invisible,
+)
 from airflow_provider_mediquo.api.text import is_valid_text
 
 RULES: Mapping[str, str] = MappingProxyType(
     {
-        "required": "must be there and not blank",
-        "unknown": "is not a field of a patient; rename it with `columns`, or drop it with None",
-        "twice": "is given twice (`birthdate` is another name of `birth_date`); drop one",
-        "record": "must be a mapping of field names to values, in a file a JSON object a line",
-        "cells": "must have as many cells as the header has, each rightly quoted",
-        "header": "is the header again, as where files were put one behind the other",
-        "lines": "has a cell of several lines, or may be one of them: a quote is missing or too many",
-        "size": "must be smaller: a whole record may take 64 KiB as JSON",
+        "required": "must be present and not blank",
+        "unknown": "is not a patient field; rename it with `columns`, or drop it with None",
+        "twice": "is given twice (`birthdate` is an alias of `birth_date`); drop one",
+        "record": "must be a mapping of field names to values; in JSON Lines one object per line",
+        "cells": "must have as many cells as the header, correctly quoted",
+        "header": "is the header again, as in files that were concatenated",
+        "lines": "has a cell with line breaks, or may be part of one: a quote is missing or extra",
+        "size": "is too large: a record may take 64 KiB as JSON",
         "text": "must be text, in valid Unicode without NUL",
-        "number": "must be text: a number may have lost its + or its first zeros",
-        "code": "must be one line of 255 characters at most, none of control, and not `.` or `..`",
-        "choice": "must be one of the documented values",
-        "date": "must be a real day as YYYY-MM-DD, a date or a datetime",
-        "zone": "has a time and its zone, so that another day may be meant; cast it to a date",
+        "number": "must be text: a number may have lost its + or its leading zeros",
+        "null": r"is a word for a missing value (\N, NULL, #N/A); leave it blank instead",
+        "spreadsheet": 'was changed by a spreadsheet (1.2E+11, ="00123"); export it as text',
+        "code": "must be one line of at most 255 characters, no control characters, not `.` or `..`",
+        "choice": "must be male or female (gender), or de, en, es or pt (locale)",
+        "date": "must be a real date since 1900: YYYY-MM-DD, a date or a datetime",
+        "zone": "has a time or a time zone, so the date is ambiguous; cast it to a date",
         "future": "must not be in the future",
         "email": "must be a plausible e-mail address",
-        "phone": "must be 7 to 15 digits, with spaces, dots, hyphens or brackets at most",
-        "prefix": "must begin with its country's prefix: + or 00",
-        "object": "must be a JSON object of at most 32 levels, without NUL",
-        "duplicate": "came before in this run, and the first one counts",
+        "phone": "must be 7 to 15 digits; only spaces and punctuation may separate them",
+        "prefix": "must start with the country prefix: + or 00",
+        "object": "must be a JSON object of at most 32 levels, with unique keys and without NUL",
+        "transform": "made `transform` fail; test the function with such a record",
+        "duplicate": "came earlier in this run; the first valid record counts",
         "refused": "is refused by mediQuo",
-        "lost": "is given here, though the first record of this code went out without one",
+        "lost": "is given here, but the first record with this code was sent without one",
     }
 )
-"""Every rule that a record can break, as what is said of the field."""
+"""Rule -> the text that follows the field's name in a message."""
 
 MAX_EMAIL = 254
 """Characters; RFC 5321 allows no more."""
 
-MAX_DIGITS = 64  # of a numeric code; converting longer ones takes time quadratic in their length
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_GAP = r"[ ().\-/]*"
-_DIGITS = re.compile(rf"\+?[0-9](?:{_GAP}[0-9])*{_GAP}")
-_PHONE = re.compile(rf"(?:\+|00{_GAP})[1-9](?:{_GAP}[0-9]){{6,14}}{_GAP}")
+_REGION = re.compile(r"[_-][a-z0-9]{2,8}(?:[_-][a-z0-9]{2,8})*(?:[.@][\w@.-]*)?")
 
 
 def is_blank(value: object) -> bool:
-    """Whether there is nothing in it: null, empty, white space, or what databases have for null."""
+    """Return whether a value is null, empty, invisible, or what databases have for null."""
     if isinstance(value, str):
-        return not str.strip(value)  # also where a class of its own says otherwise
-    return value is None or (isinstance(value, float | Decimal | dt.date) and _is_nan(value))
+        text = str.strip(value)  # a subclass may override `strip`
+        return not text or (not text.isascii() and is_invisible(text))
+    return value is None or (isinstance(value, Number | dt.date) and _is_nan(value))
 
 
 class PatientField(fields.Field):  # type: ignore[type-arg]  # generic in marshmallow 4 alone
-    """A field that knows what blank means; a subclass only says how to read what is not."""
+    """A field that handles blanks; a subclass reads the values that are not blank."""
 
-    default_error_messages = {"required": "required"}  # noqa: RUF012  # marshmallow's own form
+    default_error_messages = {"required": "required"}  # noqa: RUF012  # as marshmallow declares it
 
     def deserialize(self, value: Any, attr: Any = None, data: Any = None, **kwargs: Any) -> Any:
-        """Return what goes out: None for a blank, `missing` for an absent field."""
-        if value is missing and not self.required:
-            return missing
-        if value is missing or is_blank(value):
-            return self.blank()
-        return self.read(value)
+        """Return the value to send: None for a blank, `missing` for an absent field."""
+        if value is missing:
+            return self.blank() if self.required else missing
+        if isinstance(value, str):
+            value = str.strip(value)  # plain text, whatever a subclass overrides
+            is_empty = not value or (not value.isascii() and is_invisible(value))
+        else:
+            is_empty = is_blank(value)
+        return self.blank() if is_empty else self.read(value)
 
     def blank(self) -> Any:
-        """Return what a blank goes out as."""
+        """Return the value to send for a blank."""
         if self.required:
             raise ValidationError("required")
         return None
 
     def read(self, value: Any) -> Any:
-        """Return what a value goes out as, or raise ValidationError with a rule."""
+        """Return the value to send, or raise ValidationError with a rule; text is trimmed."""
         raise NotImplementedError
 
 
 class Text(PatientField):
-    """Text, its outer white space trimmed, otherwise as given."""
+    """Text, sent as given."""
 
     def read(self, value: Any) -> str:
-        """Return it trimmed."""
+        """Return it."""
         if not isinstance(value, str):
-            is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+            is_number = isinstance(value, Number) and not isinstance(value, bool)
             raise ValidationError("number" if is_number else "text")
         if len(value) > MAX_RECORD_BYTES:
             raise ValidationError("size")
-        text = str.strip(value)
-        if not is_valid_text(text):
+        if not is_valid_text(value):
             raise ValidationError("text")
+        if value[0] in SUSPECT and (rule := broken_rule(value)):
+            raise ValidationError(rule)
+        return value
+
+
+class Identifier(Text):
+    """Text that a word for a missing value, or a number from a spreadsheet, cannot be."""
+
+    def read(self, value: Any) -> str:
+        """Return it."""
+        text = super().read(value)
+        if rule := broken_identifier_rule(text):
+            raise ValidationError(rule)
         return text
 
 
-class Code(Text):
-    """The identifier: text, or the whole number that a database keeps it as."""
+class Code(Identifier):
+    """The code: text, or a whole number or UUID as databases store it."""
 
     def read(self, value: Any) -> str:
-        """Return it as text that is safe in a path."""
-        code = super().read(value if isinstance(value, str) else _as_text(value))
+        """Return it as text that is safe in a URL path."""
+        code = super().read(value if isinstance(value, str) else as_text(value))
         if len(code) > MAX_CODE or code in (".", "..") or _CONTROL.search(code):
             raise ValidationError("code")
         return code
 
 
-class Plan(Text):
-    """A plan's name; a blank one is left out, which unsubscribes."""
+class Plan(Identifier):
+    """The name of a plan; a blank one is left out, which unsubscribes."""
 
     def blank(self) -> Any:
         """Leave it out."""
@@ -127,109 +151,86 @@ class Plan(Text):
 
 
 class Choice(Text):
-    """One of a few words."""
+    """One of a few words, in any case."""
 
     def __init__(self, allowed: frozenset[str]) -> None:
         super().__init__()
         self.allowed = allowed
 
     def read(self, value: Any) -> str:
-        """Return the word."""
-        word = super().read(value)
-        if word not in self.allowed:
-            raise ValidationError("choice")
-        return word
+        """Return the word in lower case."""
+        word = super().read(value).lower()
+        return word if word in self.allowed else self.other(word)
+
+    def other(self, word: str) -> str:
+        """Return the word that another one stands for."""
+        raise ValidationError("choice")
+
+
+class Locale(Choice):
+    """A language; a region is left out: es_ES is es."""
+
+    def other(self, word: str) -> str:
+        """Return the language."""
+        if word[:2] in self.allowed and _REGION.fullmatch(word, 2):
+            return word[:2]
+        return super().other(word)
 
 
 class Day(PatientField):
-    """A real day that has begun somewhere (UTC), as YYYY-MM-DD."""
+    """A real day, not after today in UTC."""
 
     def read(self, value: Any) -> str:
         """Return it as YYYY-MM-DD."""
-        day = _day_of(value)
-        if day is None:
-            raise ValidationError("date")
-        if isinstance(value, dt.datetime) and value.tzinfo and value.time() != dt.time():
-            raise ValidationError("zone")
-        if day > dt.datetime.now(dt.UTC).date():
-            raise ValidationError("future")
-        return day.isoformat()
+        return read_day(value)
 
 
 class Email(Text):
-    """An e-mail address that could exist."""
+    """A plausible e-mail address."""
 
     _plausible = staticmethod(validate.Email(error="email"))
 
     def read(self, value: Any) -> str:
-        """Return it trimmed, in the case it was given."""
+        """Return it with its case unchanged."""
         email = super().read(value)
         if len(email) > MAX_EMAIL or not _accepts(self._plausible, email):
             raise ValidationError("email")
         return email
 
 
-class Phone(Text):
-    """A phone number with its country's prefix, in any usual way of writing it."""
+class Phone(Identifier):
+    """A phone number with its country prefix, in any usual way to write it."""
 
     def read(self, value: Any) -> str:
-        """Return it trimmed, as it was written."""
-        phone = super().read(value)
-        if not _PHONE.fullmatch(phone):
-            is_national = _DIGITS.fullmatch(phone) and not phone.startswith(("+", "00"))
-            raise ValidationError("prefix" if is_national else "phone")
+        """Return it as it was written, with plain spaces and hyphens."""
+        phone = plain_phone(super().read(value))
+        if rule := broken_phone_rule(phone):
+            raise ValidationError(rule)
         return phone
 
 
 class JsonObject(PatientField):
-    """An object of the caller's own, or its JSON, which is all that some sources can hold."""
+    """The caller's own object, or its JSON as text."""
 
     def read(self, value: Any) -> dict[str, Any]:
-        """Return it as it is, proven to be JSON."""
+        """Return it unchanged, if JSON can express it."""
         return read_meta(value)
 
 
 class Timestamp(fields.Field):  # type: ignore[type-arg]  # generic in marshmallow 4 alone
-    """A time in either of mediQuo's formats, as an aware time in UTC; None if it is neither."""
+    """A time in either of mediQuo's formats, converted to UTC; None if it is in neither."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         try:
             return pendulum.instance(dt.datetime.fromisoformat(value)).in_timezone("UTC")
         except (TypeError, ValueError, OverflowError):
-            return None  # MySQL's zero date, say: it must not keep a patient from being read
+            return None  # such as MySQL's zero date; the patient must stay readable
 
 
-def _is_nan(value: float | Decimal | dt.date) -> bool:
+def _is_nan(value: Any) -> bool:
     if isinstance(value, Decimal):
         return value.is_nan()
-    return value != value  # noqa: PLR0124  # true of what is none, of a NaT too, and of nothing else
-
-
-def _as_text(value: Any) -> Any:
-    """Return what databases keep a code as, a whole number or a UUID, as text; else the value."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return _digits(value)
-    if isinstance(value, UUID):
-        return UUID.__str__(value)
-    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
-        return _digits(int(value) if value.adjusted() < MAX_DIGITS else 10**MAX_DIGITS)
-    return value
-
-
-def _digits(number: int) -> str:
-    if int.bit_length(number) >= 3 * MAX_DIGITS:
-        raise ValidationError("code")
-    return int.__repr__(number)
-
-
-def _day_of(value: Any) -> dt.date | None:
-    try:
-        if isinstance(value, dt.date):
-            return dt.date(value.year, value.month, value.day)
-        text = str.strip(value) if isinstance(value, str) else ""
-        return dt.date.fromisoformat(text) if _DAY.fullmatch(text) else None
-    except (TypeError, ValueError):  # pandas' NaT is a datetime without a year
-        return None
+    return bool(value != value)  # noqa: PLR0124  # true only of NaN, and of pandas' NaT
 
 
 def _accepts(validator: Any, value: str) -> bool:

@@ -1,4 +1,4 @@
-"""Limits of mediQuo's Patients API, and of what is accepted as a record."""
+"""Limits of mediQuo's Patients API, and our own limits on a record."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ MAX_PATIENTS = 100
 """Patients in one request, at most."""
 
 MAX_RECORD_BYTES = 1 << 16
-"""Of a record as JSON, which has some hundreds. A hundred of this size are near what web servers
-take in one request, and ten such requests near what a small worker has memory for."""
+"""Size of a record as JSON; a usual one has some hundred bytes. A hundred records of this size are
+close to what web servers accept as one request, and ten such requests to the memory of a small
+worker."""
 
 MAX_CODE = 255
-"""Characters of a code: what keys have in databases. It goes into a URL, too, and into logs."""
+"""Characters of a code, as for keys in databases. It also appears in URLs and logs."""

@@ -1,4 +1,4 @@
-"""What may be in `meta`: a JSON object without tricks."""
+"""Checks that `meta` is a plain JSON object."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from marshmallow import ValidationError
 from airflow_provider_mediquo.api.patients.limits import MAX_RECORD_BYTES
 from airflow_provider_mediquo.api.text import is_valid_text
 
-_LEVELS = 32  # far below what JSON parsers of either side give up at
+_LEVELS = 32  # far below the limits of JSON parsers on both sides
 MAX_VALUES = MAX_RECORD_BYTES // 2  # each takes two bytes or more
 MAX_BITS = 1 << 10  # of a whole number
 
 
 def read_meta(value: Any) -> dict[str, Any]:
-    """Return an object, or that of its JSON; raises ValidationError with a rule."""
+    """Return an object, given as such or as JSON text; raises ValidationError with a rule."""
     if isinstance(value, str):
         value = _parsed(value)
     if not isinstance(value, dict):
@@ -31,16 +31,23 @@ def _parsed(text: str) -> Any:
     if len(text) > MAX_RECORD_BYTES:
         raise ValidationError("size")
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError):
         return None
 
 
-def _count(value: Any, levels: int) -> int:
-    """Return how many values there are in it; raises ValidationError for what is no plain JSON.
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError  # a key given twice: only the last value would be sent
+    return found
 
-    They are counted where they stand: a list that is in ten places of a list that is in ten places
-    takes no memory, and would take years to write down.
+
+def _count(value: Any, levels: int) -> int:
+    """Return the number of values inside; raises ValidationError for anything but plain JSON.
+
+    A list that occurs ten times in a list that occurs ten times is counted a hundred times: it
+    takes little memory, but as JSON it may take years to write.
     """
     if isinstance(value, dict):
         for key in value:

@@ -1,4 +1,4 @@
-"""What a patient is: one schema for what PUT takes, one for what GET gives."""
+"""The schemas of a patient: one for PUT, one for GET."""
 
 from __future__ import annotations
 
@@ -13,43 +13,46 @@ from airflow_provider_mediquo.api.patients.fields import (
     Code,
     Day,
     Email,
+    Identifier,
     JsonObject,
+    Locale,
     Phone,
     Plan,
     Text,
     Timestamp,
+    is_blank,
 )
 
 GENDERS = frozenset({"male", "female"})
 LOCALES = frozenset({"de", "en", "es", "pt"})
 
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
-MAX_PROBLEMS = 30  # that are named of a record: its unknown fields may be any number
+MAX_PROBLEMS = 30  # reported for one record, which may have any number of unknown fields
 
 
 class PatientSchema(Schema):
-    """A patient as PUT takes it: https://sdk.mediquo.com/docs/patients#create-or-update-patients."""
+    """A patient for PUT: https://sdk.mediquo.com/docs/patients#create-or-update-patients."""
 
     class Meta:
         unknown = RAISE
 
-    error_messages = {"unknown": "unknown", "type": "record"}  # noqa: RUF012  # marshmallow's form
+    error_messages = {"unknown": "unknown", "type": "record"}  # noqa: RUF012  # as marshmallow declares it
 
     code = Code(required=True)
     first_name = Text(required=True)
     last_name = Text()
     gender = Choice(GENDERS)
     birth_date = Day()
-    tax_id = Text()
+    tax_id = Identifier()
     email = Email()
     plan = Plan()
     phone = Phone()
-    locale = Choice(LOCALES)
+    locale = Locale(LOCALES)
     meta = JsonObject()
 
 
 class PatientAnswerSchema(Schema):
-    """A patient as GET gives it; fields that mediQuo adds later are kept.
+    """A patient from GET; fields that mediQuo adds later are kept.
 
     https://sdk.mediquo.com/docs/patients#get-patient
     """
@@ -69,34 +72,46 @@ PATIENT_FIELDS: tuple[str, ...] = tuple(_PATIENT.fields)
 _READERS = tuple((name, field.deserialize) for name, field in _PATIENT.load_fields.items())
 _NAMES = frozenset(PATIENT_FIELDS)
 REQUIRED = frozenset(name for name, field in _PATIENT.fields.items() if field.required)
-"""Fields that every patient has; columns that are not among others may be a patient's values."""
+"""Fields that every patient has. Without them, the "names" of a source may be patient data."""
+
+_OPTIONAL = _NAMES - REQUIRED - {"plan"}  # leaving out the plan would unsubscribe
+
+
+def is_optional(problems: Mapping[str, str]) -> bool:
+    """Return whether a record may be sent without the fields that break a rule."""
+    return problems.keys() <= _OPTIONAL
 
 
 def check_patient(record: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return a record as it goes out, and the rules it breaks: field -> rule, empty if none.
+    """Return the patient to send, and the rules that the record breaks (field -> rule).
 
-    Of a record that breaks one, the fields that are well are returned.
+    The patient of an invalid record has its valid fields.
 
-    An unknown field is named only in a record that has `code` and `first_name`: the others may be
-    rows of a file without a header, whose "names" are a patient's values.
+    An unknown field is named only if the record has `code` and `first_name`: otherwise the record
+    may come from a file without a header, whose "names" are patient data.
     """
     if not isinstance(record, Mapping):
         return {}, {"record": "record"}
     fields, problems = _one_birth_date(record)
-    if not problems and (patient := _read_good(fields)) is not None:
+    if not problems and (patient := _read_valid(fields)) is not None:
         return patient, {}
     try:
         return _PATIENT.load(fields), problems
     except ValidationError as error:
-        messages, well = error.messages_dict, error.valid_data
+        messages, valid = error.messages_dict, error.valid_data
     may_name = fields.keys() >= REQUIRED
-    return dict(well or {}), _problems(messages, may_name=may_name) | problems
+    return dict(valid or {}), _problems(messages, may_name=may_name) | problems
 
 
-def _read_good(record: Mapping[Any, Any]) -> dict[str, Any] | None:
-    """Return a patient if no field of the schema says no, without the bookkeeping of `load`.
+def is_blank_record(record: Any) -> bool:
+    """Return whether all fields of a record are blank, as in the deleted rows of a spreadsheet."""
+    return isinstance(record, Mapping) and all(map(is_blank, record.values()))
 
-    That takes as long as all the fields together, and most records are good.
+
+def _read_valid(record: Mapping[Any, Any]) -> dict[str, Any] | None:
+    """Return the patient of a valid record, without the bookkeeping of `load`.
+
+    The bookkeeping takes as long as all fields together, and most records are valid.
     """
     try:
         values = [(name, read(record.get(name, missing))) for name, read in _READERS]
@@ -108,7 +123,7 @@ def _read_good(record: Mapping[Any, Any]) -> dict[str, Any] | None:
 
 
 def _one_birth_date(record: Mapping[Any, Any]) -> tuple[dict[Any, Any], dict[str, str]]:
-    """Take the earlier document's name for the birth date; both at once is a mistake."""
+    """Rename the alias `birthdate`; both names at once are an error."""
     fields = record if isinstance(record, dict) else dict(record)
     if "birthdate" not in fields:
         return fields, {}

@@ -1,18 +1,21 @@
-"""A source, or an account, that is broken throughout ends the run early."""
+"""When to end a run early: the source, the account or mediQuo is broken throughout."""
 
 from __future__ import annotations
 
+import threading
+
+from airflow_provider_mediquo.api.errors import MediquoError
 from airflow_provider_mediquo.api.patients.limits import MAX_PATIENTS
 
 CHUNKS = 3
-"""Chunks in a row that are bad throughout, and end a run."""
+"""Consecutive chunks that fail throughout, and end a run."""
 
-_FEWEST = 30  # records: small chunks prove little
+_MIN_REFUSED = 30  # records: small chunks prove little
 MAX_INVALID = CHUNKS * MAX_PATIENTS
 
 
 class InvalidStreak:
-    """Counts records in a row that break a rule."""
+    """Counts consecutive invalid records."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -23,22 +26,22 @@ class InvalidStreak:
         return self.count >= MAX_INVALID
 
     def end(self) -> None:
-        """Forget them: a good one came."""
+        """Start again: a valid record came."""
         self.count = 0
 
 
 class RefusedChunks:
-    """Finds chunks in a row, in the order of their source, that mediQuo refuses throughout.
+    """Finds consecutive chunks, in the order of their source, that mediQuo refuses throughout.
 
-    Which are, becomes known in any order: several are searched at a time.
+    They become known in any order: several are searched at a time.
     """
 
     def __init__(self, chunk_size: int) -> None:
         self._sizes: dict[int, int] = {}
-        self._most = max(CHUNKS * chunk_size, _FEWEST)
+        self._limit = max(CHUNKS * chunk_size, _MIN_REFUSED)
 
     def add(self, number: int, size: int) -> int:
-        """Add a chunk; return how many records those in a row hold, or 0 if that is not too many."""
+        """Add a chunk; return how many consecutive records were refused, 0 if not too many."""
         self._sizes[number] = size
         first = last = number
         while first - 1 in self._sizes:
@@ -46,4 +49,38 @@ class RefusedChunks:
         while last + 1 in self._sizes:
             last += 1
         count = sum(self._sizes[each] for each in range(first, last + 1))
-        return count if count >= self._most else 0
+        return count if count >= self._limit else 0
+
+
+class UnansweredChunks:
+    """Counts requests whose attempts were used up; safe between threads.
+
+    :param host: for the error.
+    """
+
+    def __init__(self, host: str) -> None:
+        self.count = self.answers = 0
+        self.last: MediquoError | None = None
+        self._host = host
+        self._in_a_row = 0
+        self._lock = threading.Lock()
+
+    def on_answer(self) -> None:
+        """Note that mediQuo accepted or refused a request: it is up."""
+        with self._lock:
+            self.answers += 1
+            self._in_a_row = 0
+
+    def add(self, error: MediquoError, *, is_up: bool) -> MediquoError | None:
+        """Count one; return the error that ends the run, if mediQuo is down.
+
+        :param is_up: whether others had an answer meanwhile: then it says nothing about mediQuo.
+        """
+        with self._lock:
+            self.last = error
+            self.count += 1
+            self._in_a_row += not is_up
+            if self._in_a_row < CHUNKS:
+                return None
+        what = f"{CHUNKS} consecutive chunks had no final answer from {self._host}: {error}"
+        return type(error)(what, status=error.status)

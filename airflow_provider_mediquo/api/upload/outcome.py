@@ -3,85 +3,112 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from airflow_provider_mediquo.api import errors
 from airflow_provider_mediquo.api.errors import (
     InvalidPatientsError,
     MediquoError,
     TooManyRejectsError,
 )
-from airflow_provider_mediquo.api.report import Rejection, UploadReport
+from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import is_within
 
 AGAIN = "Safe to run again."
+_SHOWN_KINDS = 5
+
+_SUMMARIES: tuple[tuple[type[MediquoError], str, str], ...] = (
+    (errors.AuthenticationError, "keys not accepted", "Fix the connection."),
+    (errors.ConnectionSettingsError, "invalid connection", "Fix the connection."),
+    (errors.InvalidPatientsError, "invalid source", "Fix the source."),
+    (errors.UnsubscribeLimitError, "too many without a plan", "Check the plans."),
+    (errors.RejectedRequestError, "data refused", "Fix the data."),
+    (errors.RateLimitedError, "rate limited", AGAIN),
+    (errors.ServerError, "mediQuo is failing", AGAIN),
+    (errors.UnreachableError, "mediQuo not reachable", AGAIN),
+    (errors.SourceError, "source not readable", AGAIN),
+    (errors.StoppedError, "the task was killed", AGAIN),
+)
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """All that a verdict is made of.
+    """What is known at the end of a run.
 
     :param stopped_by: what ended the run early.
-    :param unanswered: the last error of the chunks whose attempts were used up.
-    :param lost_plans: records with a plan, whose code went out without one; the first of them.
-    :param kinds: how often each problem was found.
+    :param unanswered: the last error of the requests whose attempts were used up.
     """
 
-    report: UploadReport
+    ledger: Ledger
     max_rejects: float
     stopped_by: MediquoError | None
     unanswered: MediquoError | None
-    unanswered_chunks: int
-    lost_plans: Sequence[Rejection]
-    lost_plan_count: int
-    kinds: Counter[str]
-    last_status: int | None
+    unanswered_count: int
 
+    def error(self) -> MediquoError | None:
+        """Return the error of this run; first the one that a retry may cure."""
+        if self.stopped_by:
+            what, advice = _summary(self.stopped_by)
+            return self._like(self.stopped_by, f"Stopped: {what}.", advice)
+        if self.unanswered:
+            many = "s" if self.unanswered_count > 1 else ""
+            what = f"{self.unanswered_count:,} request{many} without a final answer."
+            return self._like(self.unanswered, what, AGAIN)
+        if self.ledger.lost_plans:
+            return self._lost_plans()
+        report = self.ledger.report
+        if is_within(self.max_rejects, report.rejected, report.read):
+            return None
+        what = f"More rejects than `max_rejects` ({self.max_rejects})."
+        details = "Correct them at their source, or raise `max_rejects`. Valid records were sent."
+        text = self._text(what, "", details)
+        return TooManyRejectsError(text, report=report, status=self.ledger.stats.last_bad_status)
 
-def verdict(end: RunOutcome) -> MediquoError | None:
-    """Return the error of this ending, the one that a retry may heal first."""
-    report = end.report
-    if end.stopped_by:
-        return _like(end.stopped_by, f"Stopped: {end.stopped_by}", end)
-    if end.unanswered:
-        chunks = f"{end.unanswered_chunks:,} request{'s' * (end.unanswered_chunks > 1)}"
-        return _like(end.unanswered, f"{chunks} had no final answer: {end.unanswered}", end)
-    if end.lost_plans:
-        what = (
-            "Records with a plan, of a code that went out without one, which unsubscribes: "
-            f"{end.lost_plan_count:,}. Give each code once."
+    def _lost_plans(self) -> InvalidPatientsError:
+        count = self.ledger.lost_plan_count
+        what = f"{count:,} plan{'s' * (count > 1)} lost to another record of the same code."
+        details = (
+            f"{count:,} codes have a plan in one record, but not in the first valid one. If that "
+            "one was accepted, the patient is unsubscribed now. Give each code once, then run again."
         )
         return InvalidPatientsError(
-            _text(what, end), report=report, rejections=tuple(end.lost_plans)
+            self._text(what, "", details),
+            report=self.ledger.report,
+            rejections=tuple(self.ledger.lost_plans),
         )
-    if not is_within(end.max_rejects, report.rejected, report.read):
-        what = (
-            f"{report.rejected:,} of {report.read:,} records were rejected, more than "
-            f"`max_rejects` ({end.max_rejects}) allows. Correct them at their source, or raise it."
-        )
-        return TooManyRejectsError(_text(what, end), report=report, status=end.last_status)
-    return None
+
+    def _like(self, error: MediquoError, what: str, advice: str) -> MediquoError:
+        ended = copy.copy(error)
+        ended.args = (self._text(what, advice, str(error)),)
+        ended.report = self.ledger.report
+        return ended
+
+    def _text(self, what: str, advice: str, details: str) -> str:
+        report, status = self.ledger.report, self.ledger.stats.last_bad_status
+        lines = [f"{what} {report}. {advice}".rstrip()]
+        if details not in what:
+            lines.append(details)
+        if kinds := self.problems():
+            lines.append(f"Most frequent: {kinds}.")
+        if report.rejects_path:
+            lines.append(f"Reject report: {report.rejects_path}")
+        elif report.rejected and self.ledger.is_logged:
+            lines.append(
+                "The first 20 rejects are in the log above; set `rejects_path` to keep all."
+            )
+        if status:
+            lines.append(f"Last HTTP error status: {status}.")
+        return "\n".join(lines)
+
+    def problems(self) -> str:
+        """Return the most frequent field and rule pairs of the rejects."""
+        counts = self.ledger.problems.most_common()
+        return "; ".join(f"{kind} ({count:,})" for kind, count in counts[:_SHOWN_KINDS])
 
 
-def _like(error: MediquoError, what: str, end: RunOutcome) -> MediquoError:
-    ended = copy.copy(error)
-    ended.args, ended.report = (_text(what, end),), end.report
-    return ended
-
-
-def _text(what: str, end: RunOutcome) -> str:
-    lines = [f"{what} {end.report}. {AGAIN}"]
-    kinds = [each for each in end.kinds.most_common() if not each[0].startswith("unsettled")]
-    if kinds:
-        common = "; ".join(f"{kind} ({count:,})" for kind, count in kinds[:5])
-        lines.append(f"Most frequent: {common}.")
-    if end.report.rejects_path:
-        lines.append(f"Written down, a line a record: {end.report.rejects_path}")
-    elif end.kinds:
-        lines.append(
-            "They are in the log above, the first 20 rejects of them; `rejects_path` keeps all."
-        )
-    if end.last_status:
-        lines.append(f"Last status other than success: {end.last_status}.")
-    return "\n".join(lines)
+def _summary(error: MediquoError) -> tuple[str, str]:
+    what, advice = next(
+        ((what, advice) for kind, what, advice in _SUMMARIES if isinstance(error, kind)),
+        ("error", AGAIN),
+    )
+    return (f"{what} ({error.status})" if error.status else what), advice

@@ -1,4 +1,4 @@
-"""Nobody is unsubscribed by accident: mediQuo unsubscribes whom it is sent without a plan."""
+"""Guard against mass unsubscription: mediQuo unsubscribes any patient sent without a plan."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal
 from airflow_provider_mediquo.api.errors import UnsubscribeLimitError
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.report import UploadReport
-from airflow_provider_mediquo.api.upload.options import NOT_ALL, is_within
+from airflow_provider_mediquo.api.upload.options import HALF, is_within
 
 FIRST_LOOK = 1000
 """Records that are read before the first request leaves, to see whether they carry plans."""
 
-_FEWEST_FOR_NOT_ALL = 100  # records: fewer may well all be without a plan
+_MIN_RECORDS = 100  # a smaller source may well be all without a plan
 
 
 class PlanGuard:
@@ -22,46 +22,42 @@ class PlanGuard:
     :param report: how many records have been read.
     """
 
-    def __init__(self, limit: float | None | Literal["not all"], report: UploadReport) -> None:
-        self._limit = limit
+    def __init__(self, limit: float | None | Literal["half"], report: UploadReport) -> None:
+        self._is_default = limit == HALF
+        self._limit: float | None = 0.5 if limit == HALF else limit
         self._report = report
         self._first = self._let_through = self._without = 0
 
-    def guard(self, items: Iterator[ValidRecord]) -> Iterator[ValidRecord]:
+    def guard(self, records: Iterator[ValidRecord]) -> Iterator[ValidRecord]:
         """Hold back the first records until it is known that they may be sent."""
         held: list[ValidRecord] = []
-        for item in items:
-            held.append(item)
+        for record in records:
+            held.append(record)
             if self._report.read >= FIRST_LOOK:
                 break
         self._first = len(held)
-        without = _without(held)
-        if self._limit == NOT_ALL:
-            if held and without == len(held) and self._report.read >= _FEWEST_FOR_NOT_ALL:
-                raise _too_many(f"None of the first {self._report.read:,} records has a plan")
-        elif not is_within(self._limit, without, len(held)):
-            raise _too_many(f"{without:,} of the first {len(held):,} patients have no plan")
+        self._judge(_without(held), len(held))
         yield from held
-        yield from items
+        yield from records
 
     def check(self, chunk: list[ValidRecord]) -> None:
         """Judge a chunk before it is sent, together with all before it."""
         self._let_through += len(chunk)
         self._without += _without(chunk)
-        of = max(self._first, self._let_through)
-        if self._limit != NOT_ALL and not is_within(self._limit, self._without, of):
-            raise _too_many(
-                f"{self._without:,} of the first {self._let_through:,} patients have no plan"
+        self._judge(self._without, max(self._first, self._let_through))
+
+    def _judge(self, without: int, of: int) -> None:
+        if self._is_default and self._report.read < _MIN_RECORDS:
+            return
+        if not is_within(self._limit, without, of):
+            limit = "half of them" if self._is_default else self._limit
+            raise UnsubscribeLimitError(
+                f"{without:,} of the first {of:,} records have no plan, which would unsubscribe "
+                "these patients. If the plan column has another name, map it: "
+                "columns={'its name': 'plan'}. If unsubscribing them is intended, raise "
+                f"`max_without_plan` (now {limit})."
             )
 
 
-def _without(items: list[ValidRecord]) -> int:
-    return sum(not item.has_plan for item in items)
-
-
-def _too_many(what: str) -> UnsubscribeLimitError:
-    return UnsubscribeLimitError(
-        f"{what}, and a patient without one is unsubscribed. If the plan has another name in the "
-        "source, map it: columns={'its name': 'plan'}. If they shall be unsubscribed, raise "
-        "`max_without_plan`."
-    )
+def _without(records: list[ValidRecord]) -> int:
+    return sum(not record.has_plan for record in records)

@@ -1,4 +1,4 @@
-"""What a run says while it goes on."""
+"""What a run logs while it goes on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import length_hint
+from typing import Any
 
 from airflow_provider_mediquo.api.client.stats import RequestStats
 from airflow_provider_mediquo.api.report import UploadReport
@@ -14,12 +16,12 @@ from airflow_provider_mediquo.api.report import UploadReport
 log = logging.getLogger(__name__)
 
 BEAT = 30.0
-"""Seconds between two reports."""
+"""Seconds between two lines."""
 
 
 @contextmanager
-def every(seconds: float, *acts: Callable[[], None]) -> Iterator[None]:
-    """Do something again and again in a thread of its own, for as long as this is entered."""
+def run_periodically(seconds: float, *acts: Callable[[], None]) -> Iterator[None]:
+    """Call functions every so many seconds, in a thread, while the context is open."""
     is_over = threading.Event()
 
     def beat() -> None:
@@ -36,29 +38,35 @@ def every(seconds: float, *acts: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
+def length_if_known(patients: Any) -> int:
+    """Return how many there are, if that is known without reading them; else 0."""
+    is_known = isinstance(patients, list | tuple) or hasattr(patients, "__length_hint__")
+    return length_hint(patients) if is_known else 0
+
+
 class Progress:
     """Counts as a line of the log.
 
-    :param total: records that there will be; 0 if nobody knows.
+    :param total: records that are expected; 0 if unknown.
     """
 
-    def __init__(self, report: UploadReport, tally: RequestStats, total: int) -> None:
+    def __init__(self, report: UploadReport, stats: RequestStats, total: int) -> None:
         self._report = report
-        self._tally = tally
+        self._stats = stats
         self._total = total
         self._started = time.monotonic()
 
     def log(self) -> None:
-        """Write it."""
-        log.info("%s", str(self))  # as it is now
+        """Log the counts."""
+        log.info("%s", str(self))  # formatted now, with the counts of this moment
 
     def __str__(self) -> str:
-        report, tally = self._report, self._tally
+        report, stats = self._report, self._stats
         rate = report.read / max(time.monotonic() - self._started, 0.001)
         return (
             f"{report.read:,} read ({rate:,.0f} a second), {report.upserted:,} upserted, "
-            f"{report.rejected:,} rejected, {tally.requests:,} requests, "
-            f"{tally.seconds_throttled():,.0f} s paused{self._left(rate)}"
+            f"{report.rejected:,} rejected, {stats.requests:,} requests, "
+            f"{stats.throttled_seconds():,.0f} s paused{self._left(rate)}"
         )
 
     def _left(self, rate: float) -> str:

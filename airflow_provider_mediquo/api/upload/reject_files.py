@@ -10,7 +10,7 @@ from functools import partial
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 from uuid import uuid4
 
@@ -24,7 +24,7 @@ _NO_NAME = re.compile(r"[\x00-\x1f\x7f/\\]|^\.{1,2}$")
 
 
 class RejectFile(ABC):
-    """What lines are added to; never is anything overwritten.
+    """Where lines are added; append-only.
 
     :param path: of the file.
     """
@@ -33,19 +33,19 @@ class RejectFile(ABC):
 
     def __init__(self, path: Any) -> None:
         self.path = path
-        self.is_late = Event()
-        """Set when the task is being killed."""
+        self.is_hurried = False
+        """Set when the task is being killed: a plain flag, because a signal handler sets it."""
 
     @abstractmethod
     def check(self) -> None:
-        """Raise MediquoError where it can be known that nothing can be written."""
+        """Raise MediquoError if it is certain that nothing can be written."""
 
     @abstractmethod
     def write(self, lines: str) -> None:
         """Add lines."""
 
     def _bounded(self, act: Callable[[], object]) -> None:
-        """Do it in a thread that is left behind if it takes too long: any storage may hang."""
+        """Call it in a thread that is abandoned if it takes too long: any storage may hang."""
         failures: list[Exception] = []
 
         def try_it() -> None:
@@ -59,7 +59,7 @@ class RejectFile(ABC):
         left = _STORE_TIMEOUT
         while trying.is_alive() and left > 0:
             trying.join(_POLL_SECONDS)
-            left = min(left, _SHUTDOWN_GRACE if self.is_late.is_set() else left) - _POLL_SECONDS
+            left = min(left, _SHUTDOWN_GRACE if self.is_hurried else left) - _POLL_SECONDS
         if trying.is_alive():
             failures.append(TimeoutError("no answer"))
         if failures:
@@ -67,24 +67,24 @@ class RejectFile(ABC):
 
 
 class LocalFile(RejectFile):
-    """A file on the worker's disk; its folders are made with the first line."""
+    """A file on the worker's disk; its folders are created with the first line."""
 
     path: Path
 
     def check(self) -> None:
-        """Look at the folder, or the first one above it that is there."""
+        """Look at the folder, or at the first one above it that exists."""
         is_silent = False
         try:
             self._bounded(self._look)
         except TimeoutError:
             is_silent = True
         if is_silent:
-            raise _nothing_can_be_written(self.path.parent, " (no answer)")
+            raise _not_writable(self.path.parent, " (no answer)")
 
     def _look(self) -> None:
         there = next(folder for folder in self.path.absolute().parents if folder.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
-            raise _nothing_can_be_written(there)
+            raise _not_writable(there)
 
     def write(self, lines: str) -> None:
         """Append them."""
@@ -103,11 +103,11 @@ class StoredParts(RejectFile):
 
     def __init__(self, path: Any) -> None:
         super().__init__(path)
-        # Under a name that nobody else gives, so that nobody has to look what is there.
+        # Unique names, so no existence check is needed.
         self._names = (f"part-{uuid4().hex[:8]}-{number:05}.jsonl" for number in count(1))
 
     def check(self) -> None:
-        """Look whether the store answers; what may not be listed may still be written."""
+        """Ask the store; a folder that may not be listed may still be writable."""
         problem = None
         try:
             self._bounded(self.path.exists)
@@ -116,15 +116,15 @@ class StoredParts(RejectFile):
         except Exception as error:  # noqa: BLE001  # each store has errors of its own
             problem = f" ({type(error).__name__}: {error})"
         if problem:
-            raise _nothing_can_be_written(self.path, problem)
+            raise _not_writable(self.path, problem)
 
     def write(self, lines: str) -> None:
-        """Write them to a part of their own."""
+        """Write them as a new part."""
         self._bounded(partial(_put, self.path / next(self._names), lines.encode()))
 
 
 def as_name(text: str) -> str:
-    """Return the name of a file or folder for it, the same as far as it can be one."""
+    """Return a safe name of a file or folder for a text."""
     name = _NO_NAME.sub(lambda found: "".join(f"%{ord(each):02X}" for each in found[0]), text)
     content = name.encode(errors="replace")
     if len(content) <= MAX_NAME_BYTES:
@@ -137,8 +137,8 @@ def _put(part: Any, content: bytes) -> None:
         file.write(content)
 
 
-def _nothing_can_be_written(where: object, why: str = "") -> MediquoError:
+def _not_writable(where: object, why: str = "") -> MediquoError:
     return MediquoError(
-        f"`rejects_path`: nothing can be written in {where} from this worker{why}, so nothing was "
-        "sent. Mend that, or give another folder."
+        f"`rejects_path`: cannot write to {where} from this worker{why}. Nothing was sent. Fix it "
+        "or choose another folder."
     )

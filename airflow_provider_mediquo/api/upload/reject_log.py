@@ -1,11 +1,10 @@
-"""Where the records that are not in mediQuo are written down, as it happens."""
+"""Writes down the records that were not accepted, as it happens."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-import re
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -18,13 +17,8 @@ from airflow_provider_mediquo.api.upload.reject_files import RejectFile
 log = logging.getLogger(__name__)
 
 SHOWN = 20
-"""Rejected records that are logged where there is no file."""
+"""Rejected records that are logged if there is no file."""
 
-_STORE_TIMEOUT = 60.0  # seconds, to write a part
-_SHUTDOWN_GRACE = 3.0  # seconds, once the task is being killed
-_POLL_SECONDS = 0.1  # seconds
-MAX_NAME = 200  # bytes of a file's name; file systems take 255
-_NO_NAME = re.compile(r"[\x00-\x1f\x7f/\\]|^\.{1,2}$")
 MAX_KINDS = 500  # of problems that are counted: names of unknown fields are the source's own
 
 
@@ -36,25 +30,29 @@ class RejectLog:
 
     def __init__(self, file: RejectFile | None = None) -> None:
         self.kinds: Counter[str] = Counter()
+        self.has_file = file is not None
         self._file = file
         self._waiting: list[Rejection] = []  # for the next write
         self._written_to: str | None = None
         self._lock = threading.Lock()
-        self._writing = threading.Lock()  # a slow store holds up none that only adds
+        self._writing = threading.Lock()  # a slow store does not block those that only add
         self._left_to_log: float = math.inf if file else SHOWN
 
+    def check(self) -> None:
+        """Raise MediquoError if it is certain that nothing can be written."""
+        if file := self._file:
+            file.check()
+
     def __enter__(self) -> Self:
-        if self._file:
-            self._file.check()
         return self
 
     def __exit__(self, *failure: object) -> None:
         self.flush()
 
     def hurry(self) -> None:
-        """Take little time from now on: the task is being killed."""
-        if self._file:
-            self._file.is_late.set()
+        """Take little time from now on: the task is being killed. Takes no lock."""
+        if file := self._file:
+            file.is_hurried = True
 
     @property
     def written_to(self) -> str | None:
@@ -62,21 +60,23 @@ class RejectLog:
         return self._written_to
 
     def add(self, *rejections: Rejection) -> None:
-        """Write them down, a line each; to an object store soon."""
+        """Write them down, a line each; in an object store a little later."""
         with self._lock:
             for rejection in rejections:
                 self._count(rejection)
             self._waiting += rejections
-            is_due = not self._file or len(self._waiting) >= self._file.lines_at_once
+            file = self._file  # once: another thread may find that it cannot be written
+            is_due = not file or len(self._waiting) >= file.lines_at_once
         if is_due:
             self.flush()
 
     def flush(self) -> None:
-        """Write down what waits."""
+        """Write down what is waiting."""
         with self._writing:
             with self._lock:
                 rejections, self._waiting = self._waiting, []
-            if rejections and not (self._file and self._is_written(self._file, rejections)):
+            file = self._file
+            if rejections and not (file and self._is_written(file, rejections)):
                 self._log(rejections)
 
     def _is_written(self, file: RejectFile, rejections: Sequence[Rejection]) -> bool:
@@ -84,13 +84,15 @@ class RejectLog:
             file.write("".join(json.dumps(each.as_dict()) + "\n" for each in rejections))
         except Exception as error:  # noqa: BLE001  # each store has errors of its own
             name = type(error).__name__
-            log.error("%s cannot be written (%s): rejects are logged.", file.path, name)
+            log.error("Cannot write %s (%s): rejects are logged instead.", file.path, name)
             self._file = None
             return False
         self._written_to = str(file.path)
         return True
 
     def _count(self, rejection: Rejection) -> None:
+        if rejection.refused_by == "unsettled":
+            return
         kinds = [f"{name} {RULES[rule]}" for name, rule in rejection.problems.items()]
         status = f" {rejection.status}" if rejection.status else ""
         for kind in kinds or [f"{rejection.refused_by}{status}"]:
@@ -98,13 +100,14 @@ class RejectLog:
                 self.kinds[kind] += 1
 
     def _log(self, rejections: Sequence[Rejection]) -> None:
-        # All of the unsettled: without a file this is the only place that names them.
+        # All of the unsettled: without a file only this line names them.
         if unsettled := [r.code for r in rejections if r.refused_by == "unsettled"]:
-            log.warning("Unsettled, to be sent again: %s", json.dumps(unsettled))
+            log.warning("Not confirmed, will be sent again: %s", json.dumps(unsettled))
         for rejection in (r for r in rejections if r.refused_by != "unsettled"):
             if not self._left_to_log:
                 return
             self._left_to_log -= 1
-            log.warning("Rejected: %s", json.dumps(rejection.as_dict()))
+            what = "Omitted" if rejection.refused_by == "omitted" else "Rejected"
+            log.warning("%s: %s", what, json.dumps(rejection.as_dict()))
             if not self._left_to_log:
-                log.warning("More rejects are only counted: set `rejects_path` to keep them all.")
+                log.warning("Further rejects are only counted: set `rejects_path` to keep all.")

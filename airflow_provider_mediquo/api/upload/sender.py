@@ -1,14 +1,14 @@
-"""What becomes of each record of a chunk: accepted, refused alone, or left without an answer."""
+"""Sends chunks: the valid records of each are accepted, without those that mediQuo refuses."""
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from types import MappingProxyType
+from dataclasses import dataclass
 
 from airflow_provider_mediquo.api.client.client import MediquoClient
-from airflow_provider_mediquo.api.client.stats import RequestStats
 from airflow_provider_mediquo.api.errors import (
     MediquoError,
     RejectedRequestError,
@@ -17,23 +17,37 @@ from airflow_provider_mediquo.api.errors import (
 )
 from airflow_provider_mediquo.api.patients.endpoints import upsert
 from airflow_provider_mediquo.api.records import ValidRecord
-from airflow_provider_mediquo.api.report import Rejection, UploadReport
-from airflow_provider_mediquo.api.upload.circuit_breaker import CHUNKS, RefusedChunks
+from airflow_provider_mediquo.api.upload.circuit_breaker import (
+    CHUNKS,
+    RefusedChunks,
+    UnansweredChunks,
+)
 from airflow_provider_mediquo.api.upload.isolation import Search, isolate
-from airflow_provider_mediquo.api.upload.reject_log import RejectLog
-from airflow_provider_mediquo.api.upload.validation import RecordValidator
-from airflow_provider_mediquo.api.visibility.sample import Sample
+from airflow_provider_mediquo.api.upload.ledger import Ledger
 
-_UNANSWERED_IN_A_ROW = 3  # chunks after which mediQuo counts as down
-_NOTHING: Mapping[str, str] = MappingProxyType({})
+log = logging.getLogger(__name__)
+
+_PARTS = 4  # of a chunk without an answer: if one is accepted, mediQuo is up
+_SEARCH_ATTEMPTS = 2  # of a group in a search: others are accepted meanwhile
+_MAX_SILENT = 10  # groups in a row without any answer: halving a chunk takes 7
+_MAX_UNREACHABLE = 3
+
+
+@dataclass
+class _ChunkResult:
+    """What became of a chunk that was not accepted as a whole.
+
+    :param refused: records that mediQuo refused.
+    :param failure: of the records that got no final answer, if there are any.
+    """
+
+    refused: int = 0
+    failure: MediquoError | None = None
 
 
 class Sender:
-    """Sends chunks, from any number of threads, the good records of each without the bad.
+    """Sends chunks, from any number of threads, and tells the ledger what became of each record.
 
-    :param intake: whose records these are.
-    :param rejects: where those that do not arrive are written down.
-    :param report: where they are counted.
     :param halt: ends the run, where going on makes no sense.
     """
 
@@ -41,141 +55,165 @@ class Sender:
         self,
         client: MediquoClient,
         chunk_size: int,
-        intake: RecordValidator,
-        rejects: RejectLog,
-        report: UploadReport,
+        ledger: Ledger,
         halt: Callable[[MediquoError], None],
     ) -> None:
-        self.tally = RequestStats()
-        self.sample = Sample(client.settings.secret_key)
-        self.unanswered_chunks = self._unanswered_in_a_row = self._answers = 0
-        self.unanswered: MediquoError | None = None
-        """The last error of those whose attempts were used up."""
+        self.unanswered = UnansweredChunks(client.settings.host)
         self._client = client
-        self._intake = intake
-        self._rejects = rejects
-        self._report = report
+        self._ledger = ledger
         self._halt = halt
         self._lock = threading.Lock()
-        # Held while nothing of a chunk is accepted: where that is so for all there is, the fewest
-        # requests are spent to know it.
+        # Limits concurrent searches: where all records are refused, few requests prove it.
         self._doubt = threading.BoundedSemaphore(CHUNKS)
         self._refused = RefusedChunks(chunk_size)
-        self._refused_with: int | None = None  # status
 
     def send(self, number: int, chunk: list[ValidRecord]) -> None:
-        """Send a chunk of a source, of which it is that number; raises what must end the run."""
-        if self._settle(chunk) == len(chunk):
+        """Send a chunk; raises what must end the run.
+
+        :param number: of the chunk in its source.
+        """
+        answers = self.unanswered.answers
+        result = _ChunkResult()
+        self._resolve(chunk, result)
+        if result.refused == len(chunk):
             self._count_refused(number, len(chunk))
+        if result.failure:
+            is_up = self.unanswered.answers > answers
+            if down := self.unanswered.add(result.failure, is_up=is_up):
+                self._halt(down)
 
-    def _settle(self, chunk: list[ValidRecord]) -> int:
-        """Send them, the good without the bad; return how many were refused alone."""
-        refusal = self._try(chunk)
-        if not refusal or len(chunk) == 1:
-            return int(refusal is not None)
-        if refusal.status == 413:
+    def _resolve(self, chunk: list[ValidRecord], result: _ChunkResult) -> None:
+        """Send the records, without those that fail alone."""
+        answers = self.unanswered.answers
+        failure = self._send_group(chunk)
+        if not failure:
+            return
+        if len(chunk) == 1:
+            self._settle_alone(chunk[0], failure, result)
+        elif failure.status == 413:
             middle = len(chunk) // 2
-            return self._settle(chunk[:middle]) + self._settle(chunk[middle:])
-        return self._isolate(chunk, refusal)
+            self._resolve(chunk[:middle], result)
+            self._resolve(chunk[middle:], result)
+        elif isinstance(failure, RejectedRequestError):
+            self._isolate(chunk, failure.named, result)
+        else:
+            self._resolve_unanswered(chunk, failure, answers, result)
 
-    def _isolate(self, chunk: list[ValidRecord], refusal: RejectedRequestError) -> int:
-        alone = 0
+    def _resolve_unanswered(
+        self, chunk: list[ValidRecord], failure: MediquoError, answers: int, result: _ChunkResult
+    ) -> None:
+        """Find the records to which mediQuo gives no final answer, if it answers others.
+
+        :param answers: how many there were before the chunk was sent.
+        """
+        failed = [chunk]
+        if self.unanswered.answers == answers:  # nobody else was answered: is mediQuo up?
+            size = -(-len(chunk) // _PARTS)
+            parts = [chunk[at : at + size] for at in range(0, len(chunk), size)]
+            is_gone = isinstance(failure, UnreachableError)
+            failed = parts if is_gone else [p for p in parts if self._send_group(p, attempts=1)]
+            if self.unanswered.answers == answers:
+                self._give_up(chunk, failure, result)
+                return
+        for part in failed:
+            before = self.unanswered.answers
+            self._isolate(part, (), result, _SEARCH_ATTEMPTS)
+            if self.unanswered.answers == before:  # it has gone down meanwhile
+                self._give_up(self._ledger.unsettled_of(chunk), failure, result)
+                break
+
+    def _isolate(
+        self,
+        chunk: list[ValidRecord],
+        named: Collection[int],
+        result: _ChunkResult,
+        attempts: int | None = None,
+    ) -> None:
+        log.info("A request of %d records failed: looking for the cause.", len(chunk))
+        silent = 0
         with ExitStack() as doubt:
             doubt.enter_context(self._doubt)
-            search = isolate(chunk, refusal.named)
+            search = isolate(chunk, named) if len(chunk) > 1 else _only(chunk)
             group = next(search, None)
             while group:
-                answer = self._try(group)
-                if answer is None:
+                answers = self.unanswered.answers
+                failure = self._send_group(group, attempts if len(group) > 1 else None)
+                if not failure:
                     doubt.close()
-                alone += bool(answer) and len(group) == 1
-                group = _next(search, answer)
-        return alone
+                elif len(group) == 1:
+                    self._settle_alone(group[0], failure, result, is_search=True)
+                silent = 0 if self.unanswered.answers > answers else silent + 1
+                is_gone = isinstance(failure, UnreachableError) and silent >= _MAX_UNREACHABLE
+                if failure and (is_gone or silent >= _MAX_SILENT):
+                    self._give_up(self._ledger.unsettled_of(chunk), failure, result)
+                    break
+                group = _next(search, failure)
 
-    def _try(self, items: list[ValidRecord]) -> RejectedRequestError | None:
-        """Send them; return the refusal, if they were refused."""
-        answers = self._answers
+    def _send_group(
+        self, records: list[ValidRecord], attempts: int | None = None
+    ) -> MediquoError | None:
+        """Send records in one request; return why they were not accepted, if they were not."""
+        operation = upsert(record.encoded for record in records)
         try:
-            answer = self._client.send(upsert(item.encoded for item in items), self.tally)
+            result = self._client.send(operation, self._ledger.stats, attempts=attempts)
         except (RejectedRequestError, ServerError, UnreachableError) as error:
-            # Its frames hold the records, in a circle that only the garbage collector would end.
+            # Its frames hold the records, in a cycle that only the garbage collector would end.
             error.__traceback__ = None
-            if not isinstance(error, RejectedRequestError):
-                self._leave(items, error, is_up=self._answers > answers)
-                return None
-            if len(items) == 1:
-                self._refuse(items[0], error)
+            if isinstance(error, RejectedRequestError):
+                self.unanswered.on_answer()
             return error
-        self._accept(items, answer.sent_at)
+        self.unanswered.on_answer()
+        self._ledger.accept(records, result.sent_at)
         return None
 
-    def _accept(self, chunk: list[ValidRecord], sent_at: int | None) -> None:
-        with self._lock:
-            self._note_answer()
-            for item in chunk:
-                self._report.upserted += 1
-                self._report.without_plan += not item.has_plan
-                self.sample.consider(item, sent_at)
-                del self._intake.unsettled[item.row]
+    def _settle_alone(
+        self,
+        record: ValidRecord,
+        failure: MediquoError,
+        result: _ChunkResult,
+        *,
+        is_search: bool = False,
+    ) -> None:
+        """Settle a record that failed alone.
 
-    def _refuse(self, item: ValidRecord, error: RejectedRequestError) -> None:
-        fields = {name for names in error.named.values() for name in names}
-        self.write_down([item], "mediquo", error.status, dict.fromkeys(fields, "refused"))
-        with self._lock:
-            self._note_answer()
-            self._refused_with = error.status
-            self._report.refused += 1
+        :param is_search: whether others are accepted: then a 4xx is an answer to this record, such
+            as that of a firewall that looks into bodies.
+        """
+        is_refusal = isinstance(failure, RejectedRequestError)
+        if not is_refusal and not (is_search and 400 <= (failure.status or 0) < 500):
+            self._give_up([record], failure, result)
+            return
+        named = getattr(failure, "named", {})
+        fields = {name for names in named.values() for name in names}
+        self._ledger.refuse(record, failure.status, fields)
+        result.refused += 1
+
+    def _give_up(
+        self, records: list[ValidRecord], failure: MediquoError, result: _ChunkResult
+    ) -> None:
+        """Leave records without a final answer."""
+        self._ledger.give_up(records, failure.status)
+        result.failure = failure
 
     def _count_refused(self, number: int, size: int) -> None:
         with self._lock:
-            if not (count := self._refused.add(number, size)):
-                return
-            status = self._refused_with
+            count = self._refused.add(number, size)
+        if count:
+            status = self._ledger.stats.last_bad_status
             what = (
-                f"mediQuo refused {count:,} records in a row, each of them sent alone too, with "
-                f"status {status}. Has a column changed its meaning, or is a quota of the account "
-                "used up? Ask mediQuo about one of them."
+                f"mediQuo refused {count:,} consecutive records, each of them also when sent "
+                f"alone, with status {status}. Has a column changed its meaning, or is a quota of "
+                "the account used up? Ask mediQuo about one of them."
             )
             self._halt(RejectedRequestError(what, status=status))
 
-    def _note_answer(self) -> None:
-        self._answers += 1
-        self._unanswered_in_a_row = 0
 
-    def _leave(self, chunk: list[ValidRecord], error: MediquoError, *, is_up: bool) -> None:
-        """Leave a chunk whose attempts are used up.
-
-        :param is_up: whether others had an answer meanwhile: then it says nothing of mediQuo.
-        """
-        self.write_down(chunk, "unsettled", error.status)
-        with self._lock:
-            self.unanswered = error
-            self.unanswered_chunks += 1
-            self._unanswered_in_a_row += not is_up
-            if self._unanswered_in_a_row >= _UNANSWERED_IN_A_ROW:
-                host = self._client.settings.host
-                what = f"{_UNANSWERED_IN_A_ROW} chunks in a row had no final answer from {host}: {error}"
-                self._halt(type(error)(what, status=error.status))
-
-    def write_down(
-        self,
-        items: Collection[ValidRecord],
-        refused_by: str,
-        status: int | None = None,
-        problems: Mapping[str, str] = _NOTHING,
-    ) -> None:
-        """Write down records that have not arrived; they are settled then."""
-        self._rejects.add(
-            *(Rejection(i.row, i.code, refused_by, problems, status, i.place) for i in items)
-        )
-        for item in items:
-            del self._intake.unsettled[item.row]
+def _only(chunk: list[ValidRecord]) -> Search[ValidRecord]:
+    yield chunk
 
 
-def _next(
-    search: Search[ValidRecord], answer: RejectedRequestError | None
-) -> list[ValidRecord] | None:
+def _next(search: Search[ValidRecord], failure: MediquoError | None) -> list[ValidRecord] | None:
     try:
-        return search.send(None if answer is None else answer.named)
+        return search.send(None if failure is None else getattr(failure, "named", ()))
     except StopIteration:
         return None

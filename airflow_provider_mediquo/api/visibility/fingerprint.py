@@ -1,7 +1,8 @@
-"""Whether mediQuo shows what was written: it applies a write later than it says "Success".
+"""Checks whether mediQuo shows what was written: it applies a write after it has answered "Success".
 
-A proof tells what was written without holding it: per field a short HMAC under a key derived from
-the connection's secret key, so that it can lie in XCom and nobody can read or guess a value.
+A proof identifies the written values without containing them: a short HMAC per field, with a key
+derived from the connection's secret key. So proofs can be stored in XCom, and no value can be read
+or guessed from them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import secrets
 import struct
 import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,11 +28,12 @@ _VERSION = 1
 _HEAD = struct.Struct(">B4sQ16sH")  # version, key id, time, salt, which fields
 _MAC_BYTES = 6
 _UNKNOWN_TIME = 0
+_MAX_PHP_INTEGER = (1 << 63) - 1  # PHP reads a larger one as a float
 
 
 @dataclass(frozen=True)
 class _Key:
-    """What proofs are made with; tools that show an error's variables show nothing of it."""
+    """The key of the proofs; hidden from tools that show the variables of an error."""
 
     derived: bytes = field(repr=False)
 
@@ -38,7 +41,7 @@ class _Key:
 def make_proof(patient: Mapping[str, Any], secret_key: str, sent_at: int | None) -> str:
     """Return the proof of one checked patient.
 
-    :param sent_at: the server's clock when its first attempt left, in seconds since 1970.
+    :param sent_at: the server's time when the first attempt was sent, in seconds since 1970.
     """
     key, salt = _derive(secret_key), secrets.token_bytes(16)
     names = [name for name in PATIENT_FIELDS if _is_compared(name, patient)]
@@ -49,12 +52,12 @@ def make_proof(patient: Mapping[str, Any], secret_key: str, sent_at: int | None)
 
 
 def differences(proof: str, patient: Mapping[str, Any], secret_key: str) -> list[str]:
-    """Return the fields in which mediQuo does not show yet what was written; empty if visible.
+    """Return the fields that do not show the written values yet; empty if the write is visible.
 
-    It is visible if every field that was sent reads back the same after normalising, or if
-    `updated_at` is not before the time the write left: mediQuo may rewrite a value, and a write
-    that changes nothing may leave `updated_at` alone. Raises ConnectionSettingsError if the proof
-    was made with another secret key, ValueError if it is no proof.
+    A write is visible if every field that was sent reads back the same after normalising, or if
+    `updated_at` is not earlier than the time of sending: mediQuo may rewrite a value, and a write
+    that changes nothing may leave `updated_at` unchanged. Raises ConnectionSettingsError if the
+    proof was made with another secret key, ValueError if it is not a proof.
     """
     key = _derive(secret_key)
     del secret_key
@@ -70,9 +73,9 @@ def differences(proof: str, patient: Mapping[str, Any], secret_key: str) -> list
 
 
 def check_proof(proof: str, secret_key: str) -> None:
-    """Raise what `differences` would raise for this proof, whatever the patient."""
+    """Raise the errors that `differences` raises for this proof."""
     key = _derive(secret_key)
-    del secret_key  # out of the variables of an error
+    del secret_key  # not among the variables of an error
     _read(proof, key)
 
 
@@ -80,11 +83,11 @@ def _read(proof: str, key: _Key) -> tuple[int, bytes, dict[str, bytes]]:
     version, key_id, sent_at, salt, which, macs = _unpack(proof)
     names = [name for bit, name in enumerate(PATIENT_FIELDS) if which >> bit & 1]
     if version != _VERSION or len(macs) != _MAC_BYTES * len(names):
-        raise ValueError("this is not a proof of this version; run the upsert again")
+        raise ValueError("This proof is of another version. Run the upsert again.")
     if not hmac.compare_digest(key_id, _key_id(key)):
         raise ConnectionSettingsError(
-            "The secret key of the connection is not the one these patients were upserted with, "
-            "so what was written cannot be compared. Run the upsert again."
+            "The connection's secret key has changed since the upsert, so the written values cannot "
+            "be compared. Run the upsert again."
         )
     pieces = [macs[at : at + _MAC_BYTES] for at in range(0, len(macs), _MAC_BYTES)]
     return sent_at, salt, dict(zip(names, pieces, strict=True))
@@ -96,13 +99,13 @@ def _unpack(proof: str) -> tuple[int, bytes, int, bytes, int, bytes]:
         return (*_HEAD.unpack_from(packed), packed[_HEAD.size :])
     except (TypeError, ValueError, struct.error):
         pass
-    raise ValueError("`written` must be what an upsert returned: its ledger, with `sample`")
+    raise ValueError("`written` must be the ledger that an upsert returned, with its `sample`.")
 
 
 def _is_compared(name: str, patient: Mapping[str, Any]) -> bool:
     if name == "locale":
-        return patient.get(name) is not None  # mediQuo puts its default in the place of a null
-    return name in patient or name == "plan"  # a plan left out is a plan taken away
+        return patient.get(name) is not None  # mediQuo replaces a null with its default
+    return name in patient or name == "plan"  # a plan that is left out is removed
 
 
 def _derive(secret_key: str) -> _Key:
@@ -120,12 +123,42 @@ def _mac(key: _Key, salt: bytes, name: str, value: Any) -> bytes:
 
 
 def _normalise(name: str, value: Any) -> Any:
-    """Return what stays of a value when mediQuo tidies it up."""
+    """Return a value without the differences that storing it in mediQuo may make."""
     if is_blank(value):
         return None
     if not isinstance(value, str):
-        return value or None  # PHP gives an empty object back as an empty list
+        return _stored(value) or None
     text = unicodedata.normalize("NFC", value).strip()
     if name == "phone":
         return re.sub("[^0-9]", "", text).removeprefix("00")
     return text.lower() if name == "email" else text
+
+
+def _stored(value: Any) -> Any:
+    """Return JSON as PHP gives it back: an empty object is an empty list, and 1.0 is 1."""
+    if isinstance(value, dict):
+        return _stored_object({_composed(key): _stored(item) for key, item in value.items()})
+    if isinstance(value, list):
+        return [_stored(item) for item in value]
+    if isinstance(value, str):
+        return _composed(value).strip() or None  # as Laravel trims its input
+    if isinstance(value, bool) or value is None:
+        return value
+    return _stored_number(value)
+
+
+def _stored_number(value: float) -> float:
+    if isinstance(value, int) and abs(value) <= _MAX_PHP_INTEGER:
+        return value
+    with suppress(OverflowError):
+        value = float(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _stored_object(value: dict[str, Any]) -> Any:
+    places = [str(place) for place in range(len(value))]
+    return [value[place] for place in places] if value.keys() == set(places) else value
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)

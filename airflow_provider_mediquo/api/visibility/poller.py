@@ -1,4 +1,4 @@
-"""Looking, again and again, whether patients are visible: the same for a thread and the triggerer."""
+"""Checks repeatedly whether patients are visible, in a thread or in the triggerer."""
 
 from __future__ import annotations
 
@@ -9,60 +9,60 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from airflow_provider_mediquo.api.client.client import MediquoClient
-from airflow_provider_mediquo.api.errors import MediquoError, StoppedError
+from airflow_provider_mediquo.api.errors import MediquoError, RateLimitedError, StoppedError
 from airflow_provider_mediquo.api.patients.endpoints import check_code, get
 from airflow_provider_mediquo.api.text import shown
 from airflow_provider_mediquo.api.visibility.fingerprint import check_proof, differences
 
-_AT_ONCE = 4  # requests of one triggerer's look: its threads are few, and not ours alone
+_MAX_IN_FLIGHT = 4  # requests of one check in the triggerer, which shares few threads
 
 
 class VisibilityPoller:
-    """Patients that are to be seen, and those that are not yet.
+    """Checks the expected patients until all are visible.
 
-    :param wanted: code -> proof of what was written, or None where it only has to exist. Raises
-        InvalidPatientsError for what is no code, ConnectionSettingsError for a proof made with
-        another secret key, ValueError for what is no proof.
+    :param expected: code -> proof of what was written, or None if the patient only has to exist.
+        Raises InvalidPatientsError for an invalid code, ConnectionSettingsError for a proof made
+        with another secret key, ValueError for an invalid proof.
     """
 
-    def __init__(self, client: MediquoClient, wanted: Mapping[str, str | None]) -> None:
+    def __init__(self, client: MediquoClient, expected: Mapping[str, str | None]) -> None:
         self._client = client
-        self.pending = {check_code(code): proof for code, proof in wanted.items()}
+        self.pending = {check_code(code): proof for code, proof in expected.items()}
         self._not_found: set[str] = set()
         self._differ: dict[str, list[str]] = {}
         self._unreadable: set[str] = set()
         self.trouble: str | None = None
-        """What kept the last look from being complete."""
+        """Why the last check was incomplete."""
         for proof in filter(None, self.pending.values()):
             check_proof(proof, client.settings.secret_key)
 
     def close(self) -> None:
-        """End what is under way, and every connection."""
+        """Abort requests in flight, and close all connections."""
         self._client.stop(abort=True)
         self._client.close()
 
     def look(self, until: float = math.inf) -> bool:
-        """Ask once for each patient that is not visible yet; return whether all are.
+        """Read each patient that is not visible yet, once; return whether all are visible.
 
-        An error that may pass by itself ends the look, any other is raised, and that it was stopped.
+        A temporary error ends the check. Other errors are raised, and StoppedError too.
 
-        :param until: no further request begins after it, on the monotonic clock.
+        :param until: no further request starts after this time, on the monotonic clock.
         """
         before, self.trouble = self.trouble, None
         for code in list(self.pending):
             if not self.trouble and time.monotonic() > until:
-                self.trouble = before or "its time is over"
+                self.trouble = before or "there was no time to check the other codes"
             if not self.trouble and self._ask_if_allowed(code):
-                self.trouble = "mediQuo's rate limit is used up for the moment"
+                self.trouble = "mediQuo's rate limit is used up at the moment"
         return not self.pending
 
     async def look_async(self) -> bool:
-        """Do the same without holding up the event loop."""
+        """Do the same without blocking the event loop."""
         before, self.trouble = self.trouble, None
-        slots = asyncio.Semaphore(_AT_ONCE)
+        slots = asyncio.Semaphore(_MAX_IN_FLIGHT)
         try:
             await asyncio.gather(*(self._ask_async(code, slots) for code in list(self.pending)))
-        except asyncio.CancelledError:  # time is over, in the middle of it
+        except asyncio.CancelledError:  # a timeout interrupts the check
             self.trouble = self.trouble or before
             raise
         return not self.pending
@@ -76,27 +76,25 @@ class VisibilityPoller:
                 await asyncio.sleep(seconds)
 
     def _ask_if_allowed(self, code: str) -> float:
-        """Ask, or return the seconds until it is allowed; a slot once taken is given back."""
-        exchange, limit = get(code), self._client.settings.requests_per_minute
-        seconds = self._client.pace(exchange).take(limit)
-        if not seconds:
-            self._ask(code)
-        return seconds
-
-    def _ask(self, code: str) -> None:
+        """Read a patient, or return the seconds until the rate limit allows it."""
         try:
-            self._note(code, self._client.send_once(get(code)).value)
+            self._note(code, self._client.try_send(get(code)).value)
+        except RateLimitedError as error:
+            if error.status is None:  # not sent
+                return error.retry_after
+            self.trouble = str(error)
         except MediquoError as error:
             if not error.can_retry or isinstance(error, StoppedError):
                 raise
             if 200 <= (error.status or 0) < 300:
-                self._forget(code)
-                self._unreadable.add(code)  # this one: mediQuo is there, and may know the others
+                self._clear(code)
+                self._unreadable.add(code)  # only this one: mediQuo answers, so check the others
             else:
                 self.trouble = str(error)
+        return 0.0
 
     def _note(self, code: str, patient: dict[str, Any] | None) -> None:
-        self._forget(code)
+        self._clear(code)
         proof = self.pending[code]
         if patient is None:
             self._not_found.add(code)
@@ -105,7 +103,7 @@ class VisibilityPoller:
         else:
             del self.pending[code]
 
-    def _forget(self, code: str) -> None:
+    def _clear(self, code: str) -> None:
         self._not_found.discard(code)
         self._unreadable.discard(code)
         self._differ.pop(code, None)
@@ -114,6 +112,10 @@ class VisibilityPoller:
         parts = [f"Not visible yet: {len(self.pending):,}"]
         if self._not_found:
             parts.append(f"not found: {_shown(self._not_found)}")
+        if any("/" in code for code in self._not_found):
+            parts.append(
+                "a code with `/` may never be found, because many servers decode it in the path"
+            )
         if self._differ:
             differ = (
                 f"{shown(code)} ({', '.join(self._differ[code])})" for code in sorted(self._differ)
@@ -121,9 +123,9 @@ class VisibilityPoller:
             parts.append(f"differ from what was written: {'; '.join(differ)}")
         if self._unreadable:
             which = _shown(self._unreadable)
-            parts.append(f"the answer is another patient, or cannot be read: {which}")
+            parts.append(f"the answer is another patient or cannot be read: {which}")
         if self.trouble:
-            parts.append(f"the last look was cut short: {self.trouble}")
+            parts.append(f"the last check was incomplete: {self.trouble}")
         return "; ".join(parts)
 
 

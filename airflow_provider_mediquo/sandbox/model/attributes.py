@@ -1,7 +1,7 @@
-"""One attribute of a patient: is it valid, and how will a GET write it?
+"""The attributes of a patient: which values are valid, and how mediQuo stores them.
 
-A reader takes a value that is not blank and returns it as mediQuo stores it; what the documents
-do not allow raises Refused.
+A reader takes a value that is not blank and returns the stored value. It raises Refused for values
+that the documentation does not allow.
 """
 
 import re
@@ -20,11 +20,11 @@ Reader = Callable[[Any], Any]
 
 
 class Refused(ValueError):
-    """Why, as a sentence of Laravel's with a place for the attribute's path."""
+    """A value is refused; the message is Laravel's, with a placeholder for the attribute's path."""
 
 
 def blank_to_none(value: Any) -> Any:
-    """Trim text as Laravel does before it validates; what remains empty is null."""
+    """Trim text, and turn empty text into null, as Laravel does before it validates."""
     return (value.strip() or None) if isinstance(value, str) else value
 
 

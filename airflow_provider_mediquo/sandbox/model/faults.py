@@ -1,4 +1,4 @@
-"""What goes wrong on purpose: scripted outcomes first, then random ones."""
+"""Simulated faults: scripted outcomes first, then random ones."""
 
 import re
 from collections import defaultdict, deque
@@ -11,28 +11,28 @@ ENDPOINTS = ("upsert", "get", "authenticate")
 
 OUTCOMES = {
     "ok": "no fault",
-    "lost_before": "the connection is cut; nothing was written",
+    "lost_before": "the connection is cut; nothing is written",
     "lost_after": "the connection is cut after the write was accepted",
-    "hang": "no answer until the client leaves; nothing was written",
-    "not_json": "200 with an HTML page; nothing was written",
-    "empty": "200 without a body; nothing was written",
-    "redirect": "302 to a path that does not exist here; nothing was written",
-    "slow_body": "the usual answer, byte by byte (setting drip); the write is accepted",
-    "huge": "200 with a body that never ends; nothing was written",
+    "hang": "no response until the client disconnects; nothing is written",
+    "not_json": "200 with an HTML page; nothing is written",
+    "empty": "200 without a body; nothing is written",
+    "redirect": "302 to a path that does not exist here; nothing is written",
+    "slow_body": "the usual response, byte by byte (see the setting drip); the write is accepted",
+    "huge": "200 with a body that never ends; nothing is written",
 }
 STATUS = re.compile(r"([45]\d\d)(?::(\d{1,9}))?")
 SERVER_ERRORS = ("500", "502", "503", "504")
 
 
 def check(endpoint: str, outcomes: Iterable[str]) -> None:
-    """Raise ValueError for a name that means nothing."""
+    """Raise ValueError for an unknown name."""
     if endpoint not in ENDPOINTS:
-        raise ValueError(f"No endpoint {endpoint!r}: choose from {', '.join(ENDPOINTS)}")
+        raise ValueError(f"Unknown endpoint {endpoint!r}: choose from {', '.join(ENDPOINTS)}")
     for outcome in outcomes:
         if outcome not in OUTCOMES and not STATUS.fullmatch(outcome):
             raise ValueError(
-                f"No outcome {outcome!r}: choose from {', '.join(OUTCOMES)}, a status from 400 "
-                "to 599, or one with its Retry-After in seconds as in '429:3'"
+                f"Unknown outcome {outcome!r}: choose from {', '.join(OUTCOMES)}, a status from 400 "
+                "to 599, or a status with a Retry-After in seconds as in '429:3'"
             )
 
 
@@ -46,7 +46,7 @@ class Faults:
         self._random = Random()
 
     def script(self, endpoint: str, *outcomes: str) -> None:
-        """Append to what the endpoint's next requests get, one each."""
+        """Append outcomes for the endpoint's next requests, one per request."""
         check(endpoint, outcomes)
         self._scripts[endpoint].extend(outcomes)
 
@@ -55,11 +55,11 @@ class Faults:
         return script.popleft() if script else self._draw()
 
     def latency(self) -> float:
-        """Seconds until the answer of this request."""
+        """Return the seconds until the response to a request."""
         return self._settings.latency + self._settings.jitter * self._rng().random()
 
     def scripted(self) -> dict[str, list[str]]:
-        """What is still to come."""
+        """Return the outcomes that are still to come."""
         return {endpoint: list(self._scripts[endpoint]) for endpoint in ENDPOINTS}
 
     def reset(self) -> None:
@@ -67,15 +67,15 @@ class Faults:
         self._random = Random(self._settings.seed)
 
     def _draw(self) -> str:
-        drawn = self._rng().random()
+        number = self._rng().random()
         for outcome, share in (
             ("lost_before", self._settings.lost_before_rate),
             ("lost_after", self._settings.lost_after_rate),
             ("error", self._settings.error_rate),
         ):
-            if drawn < share:
+            if number < share:
                 return outcome if outcome != "error" else self._rng().choice(SERVER_ERRORS)
-            drawn -= share
+            number -= share
         return "ok"
 
     def _rng(self) -> Random:

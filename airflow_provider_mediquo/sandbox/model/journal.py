@@ -1,4 +1,4 @@
-"""What happened: the latest requests and the totals, without any patient's value."""
+"""The latest requests and the totals, without patient data."""
 
 import threading
 import time
@@ -6,16 +6,19 @@ from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-KEPT = 10_000
+MAX_ENTRIES = 10_000
 NO_ANSWER = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One request: `at` in epoch seconds, `seconds` from its head to the end of its answer.
+    """One request.
 
-    `status` is None where no answer was given; `fault` names what was done to the request on
-    purpose, or is empty; `patients` is how many it carried.
+    :param at: its time, in seconds since 1970.
+    :param status: None if there was no response.
+    :param patients: how many it contained.
+    :param seconds: from its headers to the end of the response.
+    :param fault: the name of the simulated fault, empty if none.
     """
 
     at: float
@@ -32,8 +35,8 @@ class Entry:
 class Counters:
     """Totals since the start or the last reset.
 
-    `requests` is by endpoint and status: `requests["upsert"]["200"]`, and "none" where no answer
-    was given. `accepted` counts patients in accepted writes, each time anew.
+    `requests` is by endpoint and status: `requests["upsert"]["200"]`, with the status "none" if there
+    was no response. `accepted` counts the patients in all accepted writes, repeated ones too.
     """
 
     total: int = 0
@@ -55,15 +58,15 @@ class Counters:
 
 
 class Journal:
-    """Written by the server's thread, read by any."""
+    """Records requests; the server's thread writes it, any thread may read it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: deque[Entry] = deque(maxlen=KEPT)
+        self._entries: deque[Entry] = deque(maxlen=MAX_ENTRIES)
         self.counters = Counters()
 
     def entries(self) -> list[Entry]:
-        """The latest requests, oldest first."""
+        """Return the latest requests, oldest first."""
         with self._lock:
             return list(self._entries)
 
@@ -90,15 +93,15 @@ class Journal:
             return self.counters.as_dict()
 
     def reset(self) -> None:
-        """Forget everything but the requests that are still in flight."""
+        """Clear everything except the requests in flight."""
         with self._lock:
             self._entries.clear()
-            open_now = self.counters.in_flight
-            self.counters = Counters(in_flight=open_now, max_in_flight=open_now)
+            in_flight = self.counters.in_flight
+            self.counters = Counters(in_flight=in_flight, max_in_flight=in_flight)
 
 
 class Exchange:
-    """One request on its way: opened by its endpoint, closed once, before its last byte leaves."""
+    """A request in flight: opened by its endpoint, closed once, before its last byte is sent."""
 
     def __init__(self, journal: Journal, method: str) -> None:
         self._journal = journal
@@ -112,7 +115,7 @@ class Exchange:
         self.headers: dict[str, str] = {}
 
     def open(self, endpoint: str, path: str) -> None:
-        """Start to count it; what is never opened is no request to mediQuo."""
+        """Start counting it. Requests that are never opened are not requests to mediQuo."""
         self.endpoint, self.path, self._open = endpoint, path, True
         self._journal.opened()
 

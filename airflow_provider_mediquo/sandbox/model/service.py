@@ -1,4 +1,4 @@
-"""The server's state and its three operations, without HTTP."""
+"""The server's state and its three operations, independent of HTTP."""
 
 import base64
 import hmac
@@ -18,7 +18,7 @@ TOKEN_SECONDS = 24 * 60 * 60
 
 
 class Refusal(Exception):
-    """An operation's error: a status, and a body that starts with a message."""
+    """An error response of an operation: a status, and a body with a message."""
 
     def __init__(self, status: int, message: str, **more: Any) -> None:
         super().__init__(status)
@@ -27,7 +27,7 @@ class Refusal(Exception):
 
 
 class MediQuo:
-    """Everything that one sandbox knows."""
+    """The state of a sandbox."""
 
     def __init__(self, settings: Settings, api_key: str, secret_key: str) -> None:
         self.settings = settings
@@ -39,30 +39,30 @@ class MediQuo:
         self.journal = Journal()
 
     def now(self) -> float:
-        """Epoch seconds by the server's clock."""
+        """Return the server's time in seconds since 1970."""
         return time.time() + self.settings.clock_skew
 
     def reset(self) -> None:
-        """Forget patients, scripts, counters and rate limits; the settings stay."""
+        """Clear patients, scripts, counters and rate limits; keep the settings."""
         for part in (self.store, self.limits, self.faults, self.journal):
             part.reset()
 
     def restart(self) -> None:
-        """Forget what a server keeps in memory: accepted writes that wait, and the rate limits."""
+        """Clear what a server keeps in memory: writes that are not visible yet, and the rate limits."""
         for part in (self.store, self.limits):
             part.restart()
 
     def check_keys(self, api_key: str, secret_key: str) -> None:
-        """Refuse with 401 unless both are right, and take as long for any wrong one."""
-        right = [
+        """Refuse with 401 unless both are valid; takes as long for any wrong key."""
+        valid = [
             hmac.compare_digest(given.encode(), expected.encode())
             for given, expected in ((api_key, self.api_key), (secret_key, self.secret_key))
         ]
-        if not all(right):
+        if not all(valid):
             raise Refusal(401, "Unauthenticated.")
 
     def upsert(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Accept all patients of a body, or none."""
+        """Accept all patients in a body, or none."""
         checked = validation.check(body, self.settings)
         if checked.errors:
             raise self._unprocessable(checked.errors)
@@ -72,14 +72,14 @@ class MediQuo:
         return success if self.settings.success_body == "current" else {"data": [success]}
 
     def get(self, code: str) -> dict[str, Any]:
-        """A patient that is visible by now."""
+        """Return a patient that is visible."""
         try:
             return self.store[code]
         except KeyError:
             raise Refusal(404, "Patient not found.") from None
 
     def authenticate(self, body: dict[str, Any]) -> dict[str, Any]:
-        """A made-up token of a patient that is visible by now."""
+        """Return a made-up token for a patient that is visible."""
         code = body.get("code")
         if not isinstance(code, str) or not code.strip():
             raise self._unprocessable({"code": ["The code field is required."]})
@@ -100,7 +100,7 @@ class MediQuo:
 
 
 def _token(issued: int) -> str:
-    """Looks like a JSON Web Token, and is signed by nobody."""
+    """Return what looks like a JSON Web Token; its signature is random."""
     header = {"typ": "JWT", "alg": "HS256"}
     claims = {"iat": issued, "exp": issued + TOKEN_SECONDS, "jti": secrets.token_hex(8)}
     parts = [json.dumps(part).encode() for part in (header, claims)]

@@ -1,4 +1,4 @@
-"""The patients: writes are accepted at once and applied later, in the order of acceptance."""
+"""The patients: writes are accepted immediately and applied later, in the same order."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ DEFAULT_LOCALE = "es"
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """A stored patient; times are epoch seconds of the server's clock."""
+    """A stored patient; times are in seconds since 1970 by the server's clock."""
 
     code: str
     first_name: str
@@ -34,7 +34,7 @@ class Patient:
     unsubscribed_at: float | None = None
 
     def shown(self, time_format: str) -> dict[str, Any]:
-        """As a GET answers."""
+        """Return it as in the response to a GET."""
         fields = {name: getattr(self, name) for name in self.__slots__}
         for name in ("created_at", "updated_at", "unsubscribed_at"):
             fields[name] = _written(fields[name], time_format)
@@ -51,7 +51,7 @@ class Write:
 
 
 class Store(Mapping[str, dict[str, Any]]):
-    """Reads as a mapping from code to what GET would show now."""
+    """A mapping: code -> the patient that a GET returns now."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -61,7 +61,7 @@ class Store(Mapping[str, dict[str, Any]]):
         self._accepted: Counter[str] = Counter()
 
     def accept(self, patients: list[dict[str, Any]]) -> None:
-        """Take a write that will be visible after the lag."""
+        """Accept a write, which becomes visible after the lag."""
         lag = self._settings.lag
         at = time.time() + self._settings.clock_skew + lag
         with self._lock:
@@ -70,18 +70,18 @@ class Store(Mapping[str, dict[str, Any]]):
             self._apply_due()
 
     def accepted(self) -> Counter[str]:
-        """How many times a write of each code was accepted."""
+        """Return code -> how many writes were accepted."""
         with self._lock:
             return self._accepted.copy()
 
     def pending(self) -> int:
-        """Patients in accepted writes that no GET shows yet."""
+        """Return the number of patients in accepted writes that are not visible yet."""
         with self._lock:
             self._apply_due()
             return sum(len(write.patients) for write in self._pending)
 
     def restart(self) -> None:
-        """Forget the writes that are not applied yet."""
+        """Drop the writes that are not visible yet."""
         with self._lock:
             self._apply_due()
             self._pending.clear()
@@ -108,7 +108,7 @@ class Store(Mapping[str, dict[str, Any]]):
             return iter(list(self._visible))
 
     def _apply_due(self) -> None:
-        # Only ever from the head: a lag that was lowered must not let a write overtake another.
+        # From the oldest on: with a lowered lag, a later write must not overtake an earlier one.
         now = time.monotonic()
         while self._pending and self._pending[0].due <= now:
             write = self._pending.popleft()
@@ -124,7 +124,7 @@ class Store(Mapping[str, dict[str, Any]]):
 
 
 def _merge(before: Patient | None, fields: dict[str, Any], at: float) -> Patient:
-    """What was given replaces what was there; a plan that is not given is taken away."""
+    """Return the patient after a write: given fields replace stored ones, a missing plan is removed."""
     given = {**fields, "plan": fields.get("plan")}
     if given.get("locale", DEFAULT_LOCALE) is None:
         given["locale"] = DEFAULT_LOCALE

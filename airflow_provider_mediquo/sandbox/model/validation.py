@@ -1,4 +1,4 @@
-"""A request's body: is it acceptable as a whole?"""
+"""Validates the body of a request as a whole."""
 
 import json
 from dataclasses import dataclass, field
@@ -14,48 +14,48 @@ from airflow_provider_mediquo.sandbox.model.attributes import (
 from airflow_provider_mediquo.sandbox.settings import Settings
 
 Patient = dict[str, Any]
-QUOTED = 80
+MAX_QUOTED = 80
 
 
 class NotJson(ValueError):
-    """The body cannot be read at all."""
+    """The body is not JSON."""
 
 
 @dataclass(slots=True)
 class Checked:
-    """Patients as they would be stored, and complaints by the path of what they are about."""
+    """The patients as they will be stored, and the errors by attribute path."""
 
     patients: list[Patient] = field(default_factory=list)
     errors: dict[str, list[str]] = field(default_factory=dict)
 
-    def complain(self, path: str, sentence: str, *quoted: Any) -> None:
-        said = sentence.format(path)
+    def add_error(self, path: str, sentence: str, *quoted: Any) -> None:
+        text = sentence.format(path)
         if quoted:
-            said = f"{said.removesuffix('.')}: {json.dumps(quoted[0])[:QUOTED]} was given."
-        self.errors.setdefault(path, []).append(said)
+            text = f"{text.removesuffix('.')}: {json.dumps(quoted[0])[:MAX_QUOTED]} was given."
+        self.errors.setdefault(path, []).append(text)
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body; any other JSON value is taken for an empty one."""
+    """Return the JSON object in a body; any other JSON value counts as an empty object."""
     try:
-        found = json.loads(body.decode(), parse_constant=_refuse_constant)
-        # PHP refuses the half of a surrogate pair; Python reads it and fails to write it.
-        json.dumps(found, ensure_ascii=False).encode()
+        content = json.loads(body.decode(), parse_constant=_refuse_constant)
+        # PHP refuses half a surrogate pair; Python reads it, but cannot write it.
+        json.dumps(content, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise NotJson from None
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def check(body: dict[str, Any], settings: Settings) -> Checked:
-    """All complaints about an upsert's body; nothing may be stored if there is one."""
+    """Return the patients in the body of an upsert and all errors; with errors nothing is stored."""
     checked, listed = Checked(), body.get("patients")
     if listed in (None, []):
-        checked.complain("patients", "The {} field is required.")
+        checked.add_error("patients", "The {} field is required.")
     elif not isinstance(listed, list):
-        checked.complain("patients", "The {} field must be an array.")
+        checked.add_error("patients", "The {} field must be an array.")
     elif len(listed) > settings.max_patients:
         most = settings.max_patients
-        checked.complain("patients", f"The {{}} field must not have more than {most} items.")
+        checked.add_error("patients", f"The {{}} field must not have more than {most} items.")
     else:
         for index, given in enumerate(listed):
             _check_patient(checked, f"patients.{index}", given, settings)
@@ -65,7 +65,7 @@ def check(body: dict[str, Any], settings: Settings) -> Checked:
 
 def _check_patient(checked: Checked, path: str, given: Any, settings: Settings) -> None:
     if not isinstance(given, dict):
-        checked.complain(path, "The {} field must be an object.")
+        checked.add_error(path, "The {} field must be an object.")
         checked.patients.append({"code": None})
         return
     patient: Patient = {}
@@ -78,7 +78,7 @@ def _check_patient(checked: Checked, path: str, given: Any, settings: Settings) 
         except Refused as refused:
             patient[name] = None
             quoted = [value] if settings.quote_values and value is not None else []
-            checked.complain(f"{path}.{name}", str(refused), *quoted)
+            checked.add_error(f"{path}.{name}", str(refused), *quoted)
     checked.patients.append(patient)
 
 
@@ -97,7 +97,7 @@ def _check_distinct(checked: Checked) -> None:
     for index, patient in enumerate(checked.patients):
         code = patient["code"]
         if code in seen:
-            checked.complain(f"patients.{index}.code", "The {} field has a duplicate value.")
+            checked.add_error(f"patients.{index}.code", "The {} field has a duplicate value.")
         if code is not None:
             seen.add(code)
 

@@ -1,4 +1,4 @@
-"""The sandbox's own endpoints: look at it and change it while it runs; no keys needed."""
+"""The control API: inspects and changes the sandbox while it runs; needs no keys."""
 
 from typing import Annotated, Any
 
@@ -11,9 +11,9 @@ from airflow_provider_mediquo.sandbox.settings import Settings
 
 SCRIPT = "\n".join(
     [
-        "Append outcomes to an endpoint's script, and show what is still to come. Outcomes:\n",
+        "Append outcomes to an endpoint's script, and return all that are still to come. Outcomes:\n",
         *(f"- `{name}`: {meaning}" for name, meaning in faults.OUTCOMES.items()),
-        "- `400` to `599`, or with a Retry-After in seconds as in `429:3`: that error",
+        "- `400` to `599`: this error; with a Retry-After in seconds as in `429:3`",
     ]
 )
 Changes = Annotated[Settings, Body(examples=[{"lag": 0.5, "error_rate": 0.1}])]
@@ -22,26 +22,26 @@ router = APIRouter(prefix="/sandbox", tags=["Sandbox"])
 
 
 class Script(BaseModel):
-    """What the next requests to an endpoint get, one each, before any random fault."""
+    """Outcomes of the next requests to an endpoint, one per request; they precede random faults."""
 
     endpoint: str = Field(examples=["upsert"])
     outcomes: list[str] = Field(examples=[["503", "lost_after", "429:3", "ok"]])
 
 
 def mediquo_of(request: Request) -> MediQuo:
-    found: MediQuo = request.app.state.mediquo
-    return found
+    mediquo: MediQuo = request.app.state.mediquo
+    return mediquo
 
 
 @router.get("/settings")
 async def settings(request: Request) -> Settings:
-    """How the sandbox behaves."""
+    """Return the settings."""
     return mediquo_of(request).settings
 
 
 @router.patch("/settings")
 async def change_settings(request: Request, changes: Changes) -> Settings:
-    """Change what is given; the rest stays."""
+    """Change the given settings; the others stay."""
     current = mediquo_of(request).settings
     for name, value in changes.model_dump(exclude_unset=True).items():
         setattr(current, name, value)
@@ -50,15 +50,15 @@ async def change_settings(request: Request, changes: Changes) -> Settings:
 
 @router.get("/stats")
 async def stats(request: Request) -> dict[str, Any]:
-    """Totals since the start or the last reset."""
+    """Return the totals since the start or the last reset."""
     return totals(mediquo_of(request))
 
 
 @router.post("/script", description=SCRIPT)
-async def script(request: Request, wanted: Script) -> dict[str, list[str]]:
+async def script(request: Request, given: Script) -> dict[str, list[str]]:
     mediquo = mediquo_of(request)
     try:
-        mediquo.faults.script(wanted.endpoint, *wanted.outcomes)
+        mediquo.faults.script(given.endpoint, *given.outcomes)
     except ValueError as error:
         raise HTTPException(422, str(error)) from None
     return mediquo.faults.scripted()
@@ -66,7 +66,7 @@ async def script(request: Request, wanted: Script) -> dict[str, list[str]]:
 
 @router.post("/restart")
 async def restart(request: Request) -> dict[str, Any]:
-    """Cut all other connections, and forget accepted writes that are not visible and rate limits."""
+    """Cut all other connections, and lose the writes that are not visible yet, and the rate limits."""
     request.state.abort_others()
     mediquo_of(request).restart()
     return totals(mediquo_of(request))
@@ -74,7 +74,7 @@ async def restart(request: Request) -> dict[str, Any]:
 
 @router.post("/reset")
 async def reset(request: Request) -> dict[str, Any]:
-    """Forget patients, scripts, counters and rate limits; the settings stay."""
+    """Clear patients, scripts, counters and rate limits; keep the settings."""
     mediquo_of(request).reset()
     return totals(mediquo_of(request))
 

@@ -1,4 +1,4 @@
-"""The page at `/`: counters, settings and the latest requests, without any patient's value."""
+"""The dashboard at `/`: counters, settings and the latest requests, without patient data."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from airflow_provider_mediquo.sandbox.model.journal import Entry
 from airflow_provider_mediquo.sandbox.model.service import MediQuo
 from airflow_provider_mediquo.sandbox.settings import Settings
 
-SHOWN = 50
+MAX_REQUESTS = 50
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -45,7 +45,7 @@ def render(mediquo: MediQuo, base_url: str, totals: dict[str, Any]) -> str:
         counters=_table(("Counter", "Value"), _flat(totals)),
         requests=_table(
             ("Time (UTC)", "Method", "Path", "Status", "Patients", "Seconds", "Fault"),
-            map(_row, reversed(mediquo.journal.entries()[-SHOWN:])),
+            map(_row, reversed(mediquo.journal.entries()[-MAX_REQUESTS:])),
         ),
         settings=_table(("Setting", "Value", "Meaning"), _meanings(mediquo.settings)),
     )
@@ -73,7 +73,7 @@ def _row(entry: Entry) -> tuple[object, ...]:
         f"{datetime.fromtimestamp(entry.at, UTC):%H:%M:%S}",
         entry.method,
         entry.path,
-        entry.status or "no answer",
+        entry.status or "no response",
         entry.patients,
         f"{entry.seconds:.3f}",
         entry.fault,

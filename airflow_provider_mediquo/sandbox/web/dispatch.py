@@ -1,7 +1,7 @@
-"""One request to mediQuo: rate limit, then faults, then keys, then the operation.
+"""Handles a request to mediQuo: rate limit, then faults, then keys, then the operation.
 
-Every request counts towards the limit, one with wrong keys too; every answer carries the limit's
-headers, and the date of the server's clock.
+Every request counts towards the limit, also with wrong keys. Every response has the headers of the
+limit, and the server's date.
 """
 
 import math
@@ -26,26 +26,26 @@ from airflow_provider_mediquo.sandbox.web.responses import (
     Json,
     Lost,
     left,
-    page,
     phrase,
+    web_page,
 )
 
 Operation = Callable[["Call"], dict[str, Any]]
 ELSEWHERE = "/elsewhere"
 GATEWAY_STATUSES = (502, 504)
-# Outcomes in which the request never gets as far as its operation.
-UNHEARD: dict[str, Callable[[], Response]] = {
+# Outcomes that replace the operation.
+WITHOUT_OPERATION: dict[str, Callable[[], Response]] = {
     "lost_before": Lost,
     "hang": Hanging,
-    "not_json": lambda: page(200),
+    "not_json": lambda: web_page(200),
     "empty": Response,
-    "redirect": lambda: page(302, {"location": ELSEWHERE}),
+    "redirect": lambda: web_page(302, {"location": ELSEWHERE}),
     "huge": Huge,
 }
 
 
 class Observed:
-    """Keeps the journal, and adds to every answer the headers that all of them carry."""
+    """Records each request in the journal, and adds the common headers to each response."""
 
     def __init__(self, app: ASGIApp, mediquo: MediQuo) -> None:
         self._app = app
@@ -74,7 +74,7 @@ class Observed:
 
 
 class Call:
-    """A request whose body has arrived."""
+    """A request with its complete body."""
 
     def __init__(self, request: Request, body: bytes) -> None:
         self.mediquo: MediQuo = request.app.state.mediquo
@@ -85,13 +85,13 @@ class Call:
         self._exchange.patients = len(listed) if isinstance(listed, list) else 0
 
     def json(self) -> dict[str, Any]:
-        """The body, or a 400."""
+        """Return the body, or refuse with 400."""
         if self._json is None:
             raise Refusal(400, "The body is not JSON, or its Content-Type does not say so.")
         return self._json
 
     def answer(self, operation: Operation) -> Response:
-        """What the rate limit, the faults, the keys and the operation come to, in this order."""
+        """Return the response: rate limit, faults, keys and operation, in this order."""
         client = self._request.client
         endpoint = self._exchange.endpoint
         hit = self.mediquo.limits.hit(client.host if client else "", endpoint)
@@ -105,8 +105,8 @@ class Call:
         return self._outcome(outcome, operation)
 
     def _outcome(self, outcome: str, operation: Operation) -> Response:
-        if outcome in UNHEARD:
-            return UNHEARD[outcome]()
+        if outcome in WITHOUT_OPERATION:
+            return WITHOUT_OPERATION[outcome]()
         answer = self._operate(operation)
         if outcome == "lost_after":
             return Lost()
@@ -121,31 +121,31 @@ class Call:
             return Json(refusal.body, refusal.status)
 
     def _status(self, status: int, hit: Hit, retry_after: str | None = None) -> Response:
-        """An error that is not the operation's; a gateway's comes as a web page."""
+        """Return an error of the server; errors of a gateway are web pages."""
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             self._limit_headers(hit.limit, 0)
         if status == HTTPStatus.TOO_MANY_REQUESTS or retry_after:
             seconds = hit.free_in if retry_after is None else int(retry_after)
-            self._retry_after(seconds, told=retry_after is not None)
+            self._retry_after(seconds, is_scripted=retry_after is not None)
         if status in GATEWAY_STATUSES:
-            return page(status)
+            return web_page(status)
         return Json({"message": phrase(status)}, status)
 
     def _limit_headers(self, limit: int, remaining: int) -> None:
         self._exchange.headers["x-ratelimit-limit"] = str(limit)
         self._exchange.headers["x-ratelimit-remaining"] = str(remaining)
 
-    def _retry_after(self, seconds: float, *, told: bool) -> None:
+    def _retry_after(self, seconds: float, *, is_scripted: bool) -> None:
         form = self.mediquo.settings.retry_after
         if form == "date":
-            come_back = formatdate(math.ceil(self.mediquo.now() + seconds), usegmt=True)
-            self._exchange.headers["retry-after"] = come_back
-        elif form == "seconds" or told:
+            retry_at = formatdate(math.ceil(self.mediquo.now() + seconds), usegmt=True)
+            self._exchange.headers["retry-after"] = retry_at
+        elif form == "seconds" or is_scripted:
             self._exchange.headers["retry-after"] = str(math.ceil(seconds))
 
 
 async def perform(request: Request, endpoint: str, operation: Operation) -> Response:
-    """Answer a request to an endpoint, or don't, after the latency."""
+    """Respond to a request after the latency, or not at all."""
     exchange: Exchange = request.state.exchange
     exchange.open(endpoint, request.scope["route"].path_format)
     try:

@@ -1,4 +1,4 @@
-"""Answers, and the ways of not giving one."""
+"""Responses, and faults in place of one."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ HUGE_CHUNK = b"x" * 65536
 
 
 async def left(receive: Receive, within: float | None = None) -> bool:
-    """Wait for the client to leave, at most so many seconds, and tell whether it did."""
+    """Wait for the client to disconnect, and return whether it did within some seconds."""
     try:
         async with asyncio.timeout(within):
             while (await receive())["type"] != "http.disconnect":
@@ -25,7 +25,7 @@ async def left(receive: Receive, within: float | None = None) -> bool:
 
 
 class Json(Response):
-    """JSON with everything beyond ASCII escaped, as PHP writes it."""
+    """JSON with all non-ASCII characters escaped, as PHP writes it."""
 
     media_type = "application/json"
 
@@ -34,14 +34,14 @@ class Json(Response):
 
 
 class Hanging(Response):
-    """Says nothing until the client leaves, or to one that left."""
+    """No response; ends when the client disconnects."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await left(receive)
 
 
 class Lost(Response):
-    """Cuts the connection instead of an answer."""
+    """Cuts the connection without a response."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"]["exchange"].close()
@@ -50,7 +50,7 @@ class Lost(Response):
 
 
 class Dripping(Response):
-    """Gives another answer a byte at a time, so many seconds apart."""
+    """Sends another response byte by byte, with a pause before each."""
 
     def __init__(self, answer: Response, seconds: float) -> None:
         super().__init__(answer.body, answer.status_code, media_type=answer.media_type)
@@ -66,7 +66,7 @@ class Dripping(Response):
 
 
 class Huge(Response):
-    """Starts a JSON answer that never ends."""
+    """Sends JSON that never ends."""
 
     def __init__(self) -> None:
         super().__init__(media_type="application/json")
@@ -79,8 +79,8 @@ class Huge(Response):
             await _more(HUGE_CHUNK, send)
 
 
-def page(status: int, headers: Mapping[str, str] | None = None) -> HTMLResponse:
-    """An answer that is not mediQuo's but some web server's."""
+def web_page(status: int, headers: Mapping[str, str] | None = None) -> HTMLResponse:
+    """Return a web page, as a web server or a proxy sends it."""
     return HTMLResponse(HTML.format(f"{status} {phrase(status)}"), status, headers)
 
 

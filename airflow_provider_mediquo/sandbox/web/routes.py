@@ -1,4 +1,4 @@
-"""mediQuo's endpoints, as its page on patients describes them."""
+"""mediQuo's endpoints, as in its documentation of patients."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from airflow_provider_mediquo.sandbox.web.dispatch import perform
-from airflow_provider_mediquo.sandbox.web.responses import page
+from airflow_provider_mediquo.sandbox.web.responses import web_page
 
 BASE_PATH = "/v1"
 PATIENT: dict[str, Any] = {
@@ -27,14 +27,14 @@ PATIENT: dict[str, Any] = {
 
 
 class CodeConvertor(StringConvertor):
-    """Whatever is left of the path, slashes and line ends included."""
+    """The rest of the path, including slashes and line ends."""
 
     regex = "(?s:.+)"
 
 
 register_url_convertor("code", CodeConvertor())
 
-# Only declared here, for the docs: the keys are checked after the rate limit has counted.
+# Only declared here, for the API docs: the keys are checked after the rate limit.
 router = APIRouter(
     prefix=BASE_PATH,
     tags=["mediQuo"],
@@ -52,29 +52,29 @@ def example_body(example: dict[str, Any]) -> dict[str, Any]:
 
 @router.put("/patients", openapi_extra=example_body({"patients": [PATIENT]}))
 async def upsert(request: Request) -> Response:
-    """Create or update patients: all of them, or none; visible after the lag.
+    """Create or update patients: all or none; visible after the lag.
 
-    Left out is unchanged and null is cleared, but without a plan a patient is unsubscribed.
+    A missing field stays unchanged, a null clears it; a missing plan unsubscribes the patient.
     """
     return await perform(request, "upsert", lambda call: call.mediquo.upsert(call.json()))
 
 
 @router.get("/patients/{code:code}")
 async def get(request: Request, code: str) -> Response:
-    """A patient that is visible by now."""
+    """Return a patient that is visible."""
     return await perform(request, "get", lambda call: call.mediquo.get(code))
 
 
 @router.post("/patients/authenticate", openapi_extra=example_body({"code": PATIENT["code"]}))
 async def authenticate(request: Request) -> Response:
-    """A token for the widget; here it is made up."""
+    """Return a token for the widget, here a made-up one."""
     return await perform(
         request, "authenticate", lambda call: call.mediquo.authenticate(call.json())
     )
 
 
 async def not_found(request: Request, error: Exception) -> Response:
-    """A web page for whatever is no endpoint: a client takes it for a wrong Base URL."""
+    """Return a web page for any other path: to a client it means a wrong Base URL."""
     assert isinstance(error, HTTPException)
     request.state.exchange.open("unknown", "unknown")
-    return page(error.status_code, error.headers)
+    return web_page(error.status_code, error.headers)

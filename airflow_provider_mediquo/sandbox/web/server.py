@@ -1,4 +1,4 @@
-"""uvicorn in a thread: starts at once, stops at once, and can cut a connection."""
+"""uvicorn in a thread: starts and stops immediately, and can cut connections."""
 
 import asyncio
 import socket
@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-# As a usual web server's: shorter, and idle connections of a client would look like faults.
+# As usual for web servers. With less, idle connections of a client would look like faults.
 KEEP_ALIVE_SECONDS = 75
 
 
@@ -20,7 +20,7 @@ def abort(connections: Iterable[Any]) -> None:
 
 
 class Protocol(H11Protocol):
-    """Hands the application what cuts its connection, and the others; logs no path, which has a code."""
+    """Lets the application cut its own and other connections; logs no paths, which contain codes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -28,7 +28,7 @@ class Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # asyncio does so only for listeners that name their protocol; without it, an answer in two
+        # asyncio only sets it for listeners with an explicit protocol. Without it, a response in two
         # parts waits 40 ms for the client's delayed acknowledgement.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.app_state = {
@@ -39,7 +39,7 @@ class Protocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Serves from `start` to `stop`, which cuts whatever is still open."""
+    """Runs from `start` to `stop`, which cuts all open connections."""
 
     def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
         super().__init__(
@@ -58,18 +58,16 @@ class Server(uvicorn.Server):
         self._listener = listener
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(
-            target=self._run_and_tell, name="mediquo-sandbox", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name="mediquo-sandbox", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
         self._ready.wait()
         if self._loop is None:
-            raise RuntimeError("The sandbox did not start; its thread's error says why.")
+            raise RuntimeError("The sandbox did not start; see the error of its thread.")
 
     def cut(self, then: Callable[[], None]) -> None:
-        """Cut every open connection, and do something before anything else is heard."""
+        """Cut all open connections, and call a function before the next request is read."""
 
         async def cut() -> None:
             abort(self.server_state.connections)
@@ -83,21 +81,21 @@ class Server(uvicorn.Server):
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
 
-    def _run_and_tell(self) -> None:
+    def _run(self) -> None:
         try:
             self.run(sockets=[self._listener])
         finally:
             self._ready.set()
 
     async def main_loop(self) -> None:
-        # uvicorn's own looks ten times a second whether to stop.
+        # uvicorn's own polls ten times a second.
         self._stopping = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._ready.set()
         await self._stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # uvicorn's own waits for answers, and some of ours never come.
+        # uvicorn's own waits for all responses, and some of ours never end.
         for server in self.servers:
             server.close()
         while self.server_state.connections or self.server_state.tasks:

@@ -40,7 +40,7 @@ class QuotedRows:
     def read(self, first: Line) -> tuple[list[str] | Unreadable, list[Line]]:
         """Return the cells of a row that is certain, or why not, and the lines of which it is so."""
         attempt = _Attempt(first, self._lines, self.is_like_a_row)
-        if first.number > self._alone_until:  # so that no line is tried for ever
+        if first.number > self._alone_until:  # so that each line is tried once
             row = self._parser.first_row(attempt) or []
             taken = attempt.taken
             if self._is_certain(row, taken):
@@ -101,7 +101,7 @@ class QuotedRows:
     def _is_certain(self, row: Sequence[str], taken: Sequence[Line]) -> bool:
         first, *others = [line.text or "" for line in taken]
         broken = [at for at, cell in enumerate(row) if "\n" in cell or "\r" in cell]
-        is_last = broken[:1] == [self._width - 1]  # so that the first line is whole but for its end
+        is_last = broken[:1] == [self._width - 1]  # so that the first line lacks only its end
         return (
             len(row) == self._width
             and not any(map(self.is_like_a_row, others))

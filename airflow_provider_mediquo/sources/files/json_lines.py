@@ -47,7 +47,7 @@ class _Objects:
         self._is_lost = False  # in the middle of one that was rejected
 
     def add(self, piece: str, *, is_end: bool) -> Iterator[Any]:
-        """Yield each object that is whole now, and Unreadable once for what is none.
+        """Yield each object that is whole now, and Unreadable once for anything else.
 
         :param is_end: of a line, with which each object ends.
         """

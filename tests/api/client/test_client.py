@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_mediquo import __version__
-from airflow_provider_mediquo.api.client import client as client_module
-from airflow_provider_mediquo.api.client.rate_limit import WINDOW
+from airflow_provider_mediquo.api.client import http as http_module
+from airflow_provider_mediquo.api.client.rate_limit import WINDOW, RateLimiter, RateLimiters
+from airflow_provider_mediquo.api.client.retry import DEFAULT_RETRY
 from airflow_provider_mediquo.api.client.stats import RequestStats
 from airflow_provider_mediquo.api.errors import (
     AuthenticationError,
@@ -28,6 +29,7 @@ from airflow_provider_mediquo.api.patients.endpoints import (
     upsert,
 )
 from airflow_provider_mediquo.sandbox import Sandbox
+from tests.api.conftest import BriefLimiter
 
 ADA = upsert([encode_patient({"code": "m-1", "first_name": "Ada"})])
 SOON = 10.0
@@ -120,7 +122,7 @@ def test_a_fork_has_connections_of_its_own(serve, answer, connect, monkeypatch):
     wire = serve(answer())
     client = connect(wire)
     client.send(ADA)
-    monkeypatch.setattr(client_module.os, "getpid", lambda: -1)
+    monkeypatch.setattr(http_module.os, "getpid", lambda: -1)
     client.send(ADA)
     client.send(ADA)
     assert wire.connections == 2
@@ -221,10 +223,10 @@ def test_a_ca_file_that_is_none_is_a_wrong_setting(connect, serve, answer, autho
 )
 def test_what_may_heal_is_tried_again(box, client, failure):
     box.script("upsert", *[failure] * 4)
-    tally = RequestStats()
-    client.send(ADA, tally)
+    stats = RequestStats()
+    client.send(ADA, stats)
     assert list(box.patients) == ["m-1"]
-    assert (tally.requests, tally.retries) == (5, 4)
+    assert (stats.requests, stats.retries) == (5, 4)
 
 
 @pytest.mark.parametrize("failure", ["503", "lost_before"])
@@ -244,10 +246,10 @@ def test_a_time_out_is_tried_again(box, connect):
 def test_nobody_listening_is_tried_again(connect):
     with Sandbox() as gone:
         url = gone.url
-    tally = RequestStats()
-    error = raised_by(lambda: connect(url).send(ADA, tally), UnreachableError)
+    stats = RequestStats()
+    error = raised_by(lambda: connect(url).send(ADA, stats), UnreachableError)
     assert "127.0.0.1" in str(error)
-    assert (tally.requests, tally.retries) == (5, 4)
+    assert (stats.requests, stats.retries) == (5, 4)
 
 
 @pytest.mark.parametrize(
@@ -270,11 +272,11 @@ def test_a_verdict_is_never_asked_for_again(box, client, status, kind):
 
 def test_where_mediquo_has_answered_a_stray_answer_is_a_lost_one(box, client):
     """As of a load balancer while what is behind it is exchanged."""
-    tally = RequestStats()
+    stats = RequestStats()
     client.send(ADA)
     box.script("upsert", "404", "redirect", "405")
-    client.send(ADA, tally)
-    assert (tally.requests, tally.retries) == (4, 3)
+    client.send(ADA, stats)
+    assert (stats.requests, stats.retries) == (4, 3)
     box.script("get", *["405"] * 5)
     error = raised_by(lambda: client.send(get("m-1")), ServerError)
     assert error.status == 405
@@ -296,14 +298,10 @@ def test_keys_that_are_refused_in_between_are_refused(box, client, status):
     assert box.counters.total == 2
 
 
-# Read when this module is imported: the tests themselves run without backoff.
-REAL_BACKOFF = client_module.BACKOFF
-
-
 def test_the_backoff_is_exponential_with_jitter():
     def draws(attempt: int) -> list[float]:
         state: Any = type("State", (), {"attempt_number": attempt})
-        return [REAL_BACKOFF(state) for _ in range(200)]
+        return [DEFAULT_RETRY.backoff(state) for _ in range(200)]
 
     for attempt in range(1, 8):
         least = min(0.5 * 2 ** (attempt - 1), 30.0)
@@ -314,8 +312,8 @@ def test_the_backoff_is_exponential_with_jitter():
             assert max(found) - min(found) > 0.3, "two that failed together come back apart"
 
 
-def test_the_backoff_is_waited_for(box, client, monkeypatch):
-    monkeypatch.setattr(client_module, "BACKOFF", lambda state: 0.2 * state.attempt_number)
+def test_the_backoff_is_waited_for(box, connect):
+    client = connect(box, retry={"backoff": lambda state: 0.2 * state.attempt_number})
     box.script("upsert", "503", "503")
     client.send(ADA)
     first, second, third = (entry.at for entry in box.journal)
@@ -333,17 +331,19 @@ def test_a_503_is_tried_again_no_sooner_than_it_asks(box, client):
 # --- 429 ------------------------------------------------------------------------------------------
 
 
-def test_a_429_is_no_attempt(box, client, brief_pauses):
+def test_a_429_is_no_attempt(box, connect):
+    client = connect(box, limiters=RateLimiters(BriefLimiter))
     box.script("upsert", *["429:1"] * 8, "503", "429:1", "503", "503", "503")
-    tally = RequestStats()
-    client.send(ADA, tally)
-    assert tally.requests == box.counters.total == 14
-    assert tally.retries == 4, "five attempts; what was sent after a 429 is none"
-    assert tally.seconds_throttled() > 0
+    stats = RequestStats()
+    client.send(ADA, stats)
+    assert stats.requests == box.counters.total == 14
+    assert stats.retries == 4, "five attempts; what was sent after a 429 is none"
+    assert stats.throttled_seconds() > 0
 
 
 def test_a_429_pauses_every_client_of_the_process(box, connect, attempt):
-    one, other = connect(box), connect(box)
+    limiters = RateLimiters()
+    one, other = connect(box, limiters=limiters), connect(box, limiters=limiters)
     box.script("upsert", "429:1")
     error = raised_by(lambda: attempt(one, ADA), RateLimitedError)
     assert (error.retry_after, error.is_final, error.status) == (1.0, False, 429)
@@ -363,7 +363,7 @@ def test_a_429_that_does_not_say_how_long_means_a_minute(box, client, attempt):
     box.settings.retry_after = "none"
     box.script("upsert", "429")
     assert raised_by(lambda: attempt(client, ADA), RateLimitedError).retry_after == WINDOW
-    assert 0 < WINDOW - client.pace(ADA).take(1) < SOON
+    assert 0 < WINDOW - client.limiter(ADA).try_acquire(1) < SOON
 
 
 @pytest.mark.parametrize("skew", [-86_400.0, 0.0, 86_400.0])
@@ -398,8 +398,9 @@ def test_a_pause_longer_than_ten_minutes_ends_it_at_once(box, client):
 
 def test_the_next_exchange_of_the_process_does_not_wait_for_such_a_pause_either(box, connect):
     box.script("upsert", "429:601")
-    raised_by(lambda: connect(box).send(ADA), RateLimitedError)
-    client = connect(box)
+    limiters = RateLimiters()
+    raised_by(lambda: connect(box, limiters=limiters).send(ADA), RateLimitedError)
+    client = connect(box, limiters=limiters)
     later = threading.Timer(3.0, client.stop)
     later.start()
     try:
@@ -409,72 +410,78 @@ def test_the_next_exchange_of_the_process_does_not_wait_for_such_a_pause_either(
 
 
 class Clock:
-    """The clock of the pace: the real one, and ahead of it by as much as a test says."""
+    """The clock of the rate limiter: the real one, and ahead of it by as much as a test says."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return time.monotonic() + self.ahead
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr("airflow_provider_mediquo.api.client.rate_limit.time", clock)
-    return clock
+def clock():
+    return Clock()
 
 
-def test_ten_minutes_of_nothing_but_429_end_it(box, client, attempt, clock):
+@pytest.fixture
+def clocked(box, connect, clock):
+    """A client whose rate limiter goes by `clock`."""
+    return connect(box, limiters=RateLimiters(lambda: RateLimiter(clock=clock)))
+
+
+def test_ten_minutes_of_nothing_but_429_end_it(box, attempt, clocked, clock):
     for ahead, is_final in ((0, False), *((60 * n, False) for n in range(1, 10)), (601, True)):
         clock.ahead = ahead
         box.script("upsert", "429:5")
-        error = raised_by(lambda: attempt(client, ADA), RateLimitedError)
+        error = raised_by(lambda: attempt(clocked, ADA), RateLimitedError)
         assert error.is_final is is_final
     assert box.counters.total == 11
 
 
 @pytest.mark.parametrize(("asked", "is_final"), [(250, False), (400, True)])
 def test_a_pause_that_would_end_a_minute_after_them_is_not_waited_for(
-    box, client, attempt, clock, asked, is_final
+    box, attempt, clocked, clock, asked, is_final
 ):
     box.script("upsert", "429:300", f"429:{asked}")
-    assert not raised_by(lambda: attempt(client, ADA), RateLimitedError).is_final
+    assert not raised_by(lambda: attempt(clocked, ADA), RateLimitedError).is_final
     clock.ahead = 310
-    assert raised_by(lambda: attempt(client, ADA), RateLimitedError).is_final is is_final
+    assert raised_by(lambda: attempt(clocked, ADA), RateLimitedError).is_final is is_final
 
 
-def test_what_was_refused_long_before_is_another_runs(box, client, attempt, clock):
+def test_what_was_refused_long_before_is_another_runs(box, attempt, clocked, clock):
     for clock.ahead in (0, 3600):
         box.script("upsert", "429:5")
-        assert not raised_by(lambda: attempt(client, ADA), RateLimitedError).is_final
+        assert not raised_by(lambda: attempt(clocked, ADA), RateLimitedError).is_final
 
 
-def test_so_they_end_the_waiting_of_an_exchange(box, client, brief_pauses, monkeypatch):
-    monkeypatch.setattr(client_module, "MAX_THROTTLED_SECONDS", 1.1)
+def test_so_they_end_the_waiting_of_an_operation(box, connect):
+    retry, limiters = {"max_throttled_seconds": 1.1}, RateLimiters(BriefLimiter)
+    client = connect(box, retry=retry, limiters=limiters)
     box.script("upsert", *["429:1"] * 500)
     assert raised_by(lambda: client.send(ADA), RateLimitedError).is_final
     assert box.counters.total > 3
 
 
 @pytest.mark.parametrize("served", ["404", "422", "ok"])
-def test_an_answer_in_between_proves_that_mediquo_serves(box, client, brief_pauses, clock, served):
+def test_an_answer_in_between_proves_that_mediquo_serves(box, connect, clock, served):
     """A patient that is not there yet, or data that is refused, is an answer like any other."""
-    client.send(ADA)
+    clocked = connect(box, limiters=RateLimiters(lambda: BriefLimiter(clock=clock)))
+    clocked.send(ADA)
     box.script("get", "429:1", served, "429:1")
     with suppress(RejectedRequestError):
-        client.send(get("m-1"))
+        clocked.send(get("m-1"))
     clock.ahead += 1000
-    client.send(get("m-1"))
+    clocked.send(get("m-1"))
     assert sum(box.counters.requests["get"].values()) == 4
 
 
-def test_a_500_in_between_proves_nothing(box, client, attempt, clock):
+def test_a_500_in_between_proves_nothing(box, attempt, clocked, clock):
     run = [(60 * n, "429:5") for n in range(10)]
     for ahead, outcome in [*run, (570, "500"), (601, "429:5")]:
         clock.ahead = ahead
         box.script("upsert", outcome)
-        error = raised_by(lambda: attempt(client, ADA), MediquoError)
+        error = raised_by(lambda: attempt(clocked, ADA), MediquoError)
     assert isinstance(error, RateLimitedError)
     assert error.is_final
 
@@ -487,7 +494,7 @@ def test_a_lower_limit_that_mediquo_tells_is_kept_from_then_on(box, connect, att
     client = connect(box, requests_per_minute=600)
     for _ in range(3):
         attempt(client, ADA)
-    assert client.pace(ADA).take(600) > WINDOW - SOON
+    assert client.limiter(ADA).try_acquire(600) > WINDOW - SOON
     assert "429" not in box.counters.requests["upsert"]
 
 
@@ -496,16 +503,16 @@ def test_failures_count_towards_the_limit_too(box, connect, attempt):
     box.script("upsert", "503", "lost_before", "lost_after")
     for _ in range(3):
         raised_by(lambda: attempt(client, ADA))
-    assert client.pace(ADA).take(3) > WINDOW - SOON
+    assert client.limiter(ADA).try_acquire(3) > WINDOW - SOON
 
 
-def test_a_server_that_counts_strictly_never_refuses(connect, monkeypatch):
-    """With a minute of a second, here as there, whichever way the server counts."""
-    monkeypatch.setattr("airflow_provider_mediquo.api.client.rate_limit.WINDOW", 0.5)
+def test_a_server_that_counts_strictly_never_refuses(connect):
+    """With a minute of half a second, here as there, whichever way the server counts."""
     for window in ("fixed", "sliding"):
         settings = {"window": window, "requests_per_minute": 10, "minute": 0.5, "jitter": 0.05}
         with Sandbox(latency=0, lag=0, **settings) as box:
-            client = connect(box, requests_per_minute=10)
+            limiters = RateLimiters(lambda: RateLimiter(window=0.5))
+            client = connect(box, requests_per_minute=10, limiters=limiters)
             threads = [
                 threading.Thread(target=lambda: [client.send(ADA) for _ in range(8)])  # noqa: B023
                 for _ in range(4)
@@ -656,11 +663,11 @@ def test_a_stopped_client_sends_nothing(box, client):
     assert box.counters.total == 0
 
 
-@pytest.mark.parametrize("waiting_for", ["backoff", "pause", "pace"])
-def test_stopping_ends_a_wait_between_requests(box, connect, monkeypatch, eventually, waiting_for):
-    client = connect(box, requests_per_minute=1 if waiting_for == "pace" else 100)
+@pytest.mark.parametrize("waiting_for", ["backoff", "pause", "limit"])
+def test_stopping_ends_a_wait_between_requests(box, connect, eventually, waiting_for):
+    limit = 1 if waiting_for == "limit" else 100
+    client = connect(box, requests_per_minute=limit, retry={"backoff": lambda state: 300.0})
     if waiting_for == "backoff":
-        monkeypatch.setattr(client_module, "BACKOFF", lambda state: 300.0)
         box.script("upsert", "503")
     elif waiting_for == "pause":
         box.script("upsert", "429:300")
@@ -737,7 +744,7 @@ def test_the_time_of_the_first_attempt_counts_by_the_servers_clock(serve, answer
     assert connect(wire).send(ADA).sent_at in range(date - 9, date - 1)
 
 
-def test_a_429_moves_the_time_of_the_first_attempt(serve, answer, connect, brief_pauses):
+def test_a_429_moves_the_time_of_the_first_attempt(serve, answer, connect):
     date = 1_700_000_000
 
     def slow_429(wire: Any, connection: Any) -> None:
@@ -745,10 +752,12 @@ def test_a_429_moves_the_time_of_the_first_attempt(serve, answer, connect, brief
         wire.send(connection, answer(429, b"", Retry_After="1"))
 
     wire = serve(slow_429, answer(200, None, Date=formatdate(date, usegmt=True)))
-    assert connect(wire).send(ADA).sent_at in range(date - 2, date + 1)
+    assert connect(wire, limiters=RateLimiters(BriefLimiter)).send(ADA).sent_at in range(
+        date - 2, date + 1
+    )
 
 
-def test_a_429_of_a_later_attempt_does_not(serve, answer, connect, brief_pauses):
+def test_a_429_of_a_later_attempt_does_not(serve, answer, connect):
     """The first one may have been accepted, and only its answer lost."""
     date = 1_700_000_000
 
@@ -758,7 +767,9 @@ def test_a_429_of_a_later_attempt_does_not(serve, answer, connect, brief_pauses)
 
     refused, taken = answer(429, b"", Retry_After="1"), formatdate(date, usegmt=True)
     wire = serve(slow_503, refused, answer(200, None, Date=taken))
-    assert connect(wire).send(ADA).sent_at in range(date - 9, date - 1)
+    assert connect(wire, limiters=RateLimiters(BriefLimiter)).send(ADA).sent_at in range(
+        date - 9, date - 1
+    )
 
 
 def test_without_a_date_the_time_is_unknown(serve, answer, connect):

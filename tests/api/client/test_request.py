@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_mediquo.api.client.request import (
     RawResponse,
-    read_answer,
+    read_result,
     retry_after,
     sent_at,
 )
@@ -48,7 +48,7 @@ def received(status: int = 200, body: bytes = b"{}", **headers: str) -> RawRespo
 )
 def test_an_error_is_named_by_what_the_caller_can_do(status, kind):
     with pytest.raises(kind) as caught:
-        read_answer(upsert([]), received(status, b'{"message": "canary"}'))
+        read_result(upsert([]), received(status, b'{"message": "canary"}'))
     assert type(caught.value) is kind
     assert caught.value.status == status
     assert str(status) in str(caught.value)
@@ -60,7 +60,7 @@ def test_an_error_is_named_by_what_the_caller_can_do(status, kind):
 )
 def test_a_200_that_is_no_json_is_an_answer_that_was_lost(body):
     with pytest.raises(ServerError) as caught:
-        read_answer(get("m-1"), received(200, body))
+        read_result(get("m-1"), received(200, body))
     assert caught.value.status == 200
     assert caught.value.__context__ is None
 
@@ -68,20 +68,20 @@ def test_a_200_that_is_no_json_is_an_answer_that_was_lost(body):
 @pytest.mark.parametrize("status", [300, 302, 307, 399])
 def test_a_redirect_is_no_success_whatever_its_body_says(status):
     with pytest.raises(ConnectionSettingsError):
-        read_answer(upsert([]), received(status, b'{"message": "Success"}'))
+        read_result(upsert([]), received(status, b'{"message": "Success"}'))
 
 
 @pytest.mark.parametrize("status", [408, 500, 503])
 def test_a_failure_may_ask_for_a_minute_and_no_more(status):
     for asked, seconds in (("60", 60.0), ("61", 60.0), ("86400", 60.0)):
         with pytest.raises(ServerError) as caught:
-            read_answer(upsert([]), received(status, Retry_After=asked))
+            read_result(upsert([]), received(status, Retry_After=asked))
         assert caught.value.retry_after == seconds
 
 
 def test_a_204_is_no_documented_answer():
     with pytest.raises(ServerError):
-        read_answer(upsert([]), received(204, b""))
+        read_result(upsert([]), received(204, b""))
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def content(request, exchange):
 
 
 def told_by(error):
-    """What an error tells of the canaries, its variables included but for those of the test."""
+    """What an error shows of the canaries, in its variables too, except those of the test."""
     told = [*texts_of(error), *(told for told in locals_of(error) if __file__ not in told[0])]
     return [each for each in told if "canary" in str(each).lower()]
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mediquo.api.client import client as client_module
 from airflow_provider_mediquo.api.client import request as exchange
 from airflow_provider_mediquo.api.client import transport
-from airflow_provider_mediquo.api.client.request import RawResponse, read_answer
+from airflow_provider_mediquo.api.client.request import RawResponse, read_result
 from airflow_provider_mediquo.api.errors import (
     AuthenticationError,
     MediquoError,
@@ -109,10 +108,9 @@ def test_a_request_that_nobody_reads_has_a_bound_in_seconds(serve, connect, auth
         url = f"http{'s' * secure}://127.0.0.1:{listener.getsockname()[1]}/v1"
         client = connect(url, timeout=0.5, verify=authorities[0].file)
         large = upsert([b'"' + b"x" * (1 << 20) + b'"'] * 20)
-        client.pace(large).take(1)
         try:
             with pytest.raises(UnreachableError):
-                client.send_once(large)
+                client.try_send(large)
         finally:
             over.set()
             client.close()
@@ -128,7 +126,7 @@ def nested(levels: int, inner: str = "1") -> str:
 
 def read(asked: Any, body: Any, status: int = 200, **headers: str) -> Any:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_answer(asked, RawResponse(status, headers, content))
+    return read_result(asked, RawResponse(status, headers, content))
 
 
 @pytest.mark.parametrize("interim", [b"HTTP/1.1 103 Early Hints", b"HTTP/1.1 199 Whatever"])
@@ -152,7 +150,7 @@ def test_what_a_server_writes_into_its_headers_is_not_logged(serve, connect, cap
     header = b"HTTP/1.1 200 OK\r\n" + line + b"\r\nContent-Length: 2\r\n\r\n{}"
     client = connect(serve(header), timeout=2)
     with pytest.raises(MediquoError):
-        client.send_once(get("m-1"))
+        client.try_send(get("m-1"))
     assert "PUT" in caplog.text or "GET" in caplog.text
     assert "canary" not in caplog.text
 
@@ -176,7 +174,7 @@ def test_a_refusal_that_comes_too_soon_is_one_and_says_nothing_of_the_next(serve
     with pytest.raises(RejectedRequestError):
         client.send(upsert([b'{"code": "' + b"x" * MUCH + b'"}']))
     wire._read, wire.answers = read_whole, [answer()]
-    client.send_once(ADA)
+    client.try_send(ADA)
 
 
 def slowly(wire, connection):
@@ -193,20 +191,18 @@ def slowly(wire, connection):
 def test_a_slow_line_has_as_long_as_an_answer(
     serve, answer, connect, authorities, monkeypatch, secure
 ):
-    monkeypatch.setattr(client_module, "_CONNECT_TIMEOUT", 0.5)
     monkeypatch.setattr(transport, "_POLL_SECONDS", 0.005)  # which is over while it waits, often
     authority = authorities[0]
     wire = serve(answer(Connection="close"), tls=authority.server if secure else None)
     wire._read = lambda connection: slowly(wire, connection)
-    client = connect(wire.url, timeout=LONG, verify=authority.file if secure else True)
-    client.send_once(upsert([b'{"code": "' + b"x" * MUCH + b'"}']))
+    verify = authority.file if secure else True
+    client = connect(wire.url, timeout=LONG, verify=verify, retry={"connect_timeout": 0.5})
+    client.try_send(upsert([b'{"code": "' + b"x" * MUCH + b'"}']))
 
 
 def test_what_comes_after_a_proxy_has_led_on_has_as_long_as_a_connection(
     serve, connect, attempt, monkeypatch
 ):
-    monkeypatch.setattr(client_module, "_CONNECT_TIMEOUT", 0.3)
-
     def lead_to_nobody(wire, connection):
         wire.send(connection, b"HTTP/1.1 200 Connection established\r\n\r\n")
         wire.stopped.wait(LONG)
@@ -214,7 +210,8 @@ def test_what_comes_after_a_proxy_has_led_on_has_as_long_as_a_connection(
     proxy = serve(lead_to_nobody)
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
     monkeypatch.setenv("NO_PROXY", "")
-    client = connect("https://mediquo.example.com/v1", timeout=LONG)
+    retry = {"connect_timeout": 0.3}
+    client = connect("https://mediquo.example.com/v1", timeout=LONG, retry=retry)
     started = time.monotonic()
     with pytest.raises(UnreachableError):
         attempt(client, ADA)
@@ -231,7 +228,7 @@ def test_what_is_being_sent_ends_when_it_is_aborted(serve, answer, connect):
     killer.start()
     started = time.monotonic()
     with pytest.raises(StoppedError):
-        client.send_once(upsert([b'{"code": "' + b"x" * MUCH + b'"}']))
+        client.try_send(upsert([b'{"code": "' + b"x" * MUCH + b'"}']))
     killer.join()
     assert time.monotonic() - started < LONG / 2
 
@@ -380,7 +377,7 @@ def test_a_pause_lasts_an_hour_at_most_whatever_is_asked_for(
     with pytest.raises(RateLimitedError) as caught:
         attempt(client, ADA)
     assert caught.value.retry_after == 3600
-    assert 3500 < client.pace(ADA).take(1) <= 3600
+    assert 3500 < client.limiter(ADA).try_acquire(1) <= 3600
 
 
 @pytest.mark.parametrize("asked", ["-5", "nan", "inf", "1e9", "", "soon", "\xff", "0x10"])
@@ -398,7 +395,7 @@ def test_a_limit_that_cannot_be_one_changes_nothing(serve, answer, connect, atte
     client = connect(serve(answer(200, None, x_ratelimit_limit=limit)))
     for _ in range(3):
         attempt(client, ADA)
-    assert client.pace(ADA).take(600) == 0.0
+    assert client.limiter(ADA).try_acquire(600) == 0.0
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "9" * 60_000, "Fri, 31 Dec 9999 23:59:59 GMT"])

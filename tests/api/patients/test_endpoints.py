@@ -12,8 +12,9 @@ from airflow_provider_mediquo.api.errors import (
     PatientNotFoundError,
     ServerError,
 )
-from airflow_provider_mediquo.api.patients import endpoints as patients
 from airflow_provider_mediquo.api.patients.endpoints import (
+    _parse_invalid_records,
+    authenticate,
     authenticate_patient,
     check_code,
     encode_patient,
@@ -62,33 +63,33 @@ def test_both_documented_bodies_of_success_are_read(box, client, body):
         [{"message": "Success"}],
     ],
 )
-def test_any_other_body_of_a_200_is_no_success(serve, answer, connect, body):
+def test_a_200_with_another_body_is_a_server_error(serve, answer, connect, body):
     wire = serve(answer(200, json.dumps(body).encode()))
     with pytest.raises(ServerError) as caught:
         put(connect(wire), ADA)
     assert caught.value.status == 200
 
 
-def test_a_get_gives_the_patient(client):
+def test_get_returns_the_patient(client):
     put(client, ADA)
     patient = client.send(get("m-1")).value
     assert patient["first_name"] == "Ada"
     assert patient["updated_at"].timezone_name == "UTC"
 
 
-def test_a_get_of_nobody_gives_none(client):
+def test_get_of_an_unknown_patient_returns_none(client):
     assert client.send(get("nobody")).value is None
 
 
-def test_a_404_that_is_no_json_is_a_wrong_base_url(serve, answer, connect, attempt):
+def test_a_404_that_is_not_json_means_a_wrong_base_url(serve, answer, connect, attempt):
     wire = serve(answer(404, b"<html>Not Found</html>"))
-    for exchange in (get("m-1"), patients.authenticate("m-1"), upsert([])):
+    for operation in (get("m-1"), authenticate("m-1"), upsert([])):
         with pytest.raises(ConnectionSettingsError, match="Base URL") as caught:
-            attempt(connect(wire), exchange)
+            attempt(connect(wire), operation)
         assert caught.value.status == 404
 
 
-def test_an_upsert_that_is_not_found_is_a_wrong_base_url_even_as_json(serve, answer, connect):
+def test_a_404_for_an_upsert_means_a_wrong_base_url_even_as_json(serve, answer, connect):
     wire = serve(answer(404, {"message": "Not Found"}))
     with pytest.raises(ConnectionSettingsError, match="Base URL"):
         put(connect(wire), ADA)
@@ -122,8 +123,8 @@ def test_any_code_that_passes_the_schema_finds_its_patient(box, client, code):
 
 
 @pytest.mark.parametrize("code", ["", " ", None, ".", "..", " ..", "a\nb", "a\x00", 1.5, b"x", []])
-def test_what_cannot_be_a_code_is_never_sent_nor_shown(box, client, code):
-    for ask in (get, patients.authenticate, lambda code: authenticate_patient(client, code)):
+def test_an_invalid_code_is_neither_sent_nor_shown(box, client, code):
+    for ask in (get, authenticate, lambda code: authenticate_patient(client, code)):
         with pytest.raises(InvalidPatientsError) as caught:
             ask(code)
         assert caught.value.__context__ is None
@@ -139,7 +140,7 @@ def test_a_code_is_trimmed_and_may_be_a_number():
     assert get(17).path == "/patients/17"
 
 
-def test_a_patient_that_is_known_gets_a_token(client):
+def test_a_known_patient_gets_a_token(client):
     put(client, ADA)
     token = authenticate_patient(client, "m-1")
     assert token.token_type == "Bearer"
@@ -148,21 +149,21 @@ def test_a_patient_that_is_known_gets_a_token(client):
 
 
 @pytest.mark.parametrize("status", [404, 401])
-def test_a_patient_that_is_unknown_is_not_found_however_mediquo_says_so(box, client, status):
+def test_an_unknown_patient_is_not_found_with_404_or_401(box, client, status):
     box.settings.unknown_patient_status = status
     with pytest.raises(PatientNotFoundError, match="'nobody'") as caught:
         authenticate_patient(client, "nobody")
     assert caught.value.status == 404
 
 
-def test_wrong_keys_are_not_taken_for_an_unknown_patient(box, connect):
+def test_wrong_keys_are_not_mistaken_for_an_unknown_patient(box, connect):
     box.settings.unknown_patient_status = 401
     with pytest.raises(AuthenticationError) as caught:
         authenticate_patient(connect(box, secret_key="wrong"), "nobody")
     assert caught.value.status == 401
 
 
-def test_keys_that_may_only_read_are_not_taken_for_an_unknown_patient(box, client):
+def test_keys_that_may_only_read_are_not_mistaken_for_an_unknown_patient(box, client):
     put(client, ADA)
     box.script("authenticate", "401")
     with pytest.raises(AuthenticationError) as caught:
@@ -170,7 +171,7 @@ def test_keys_that_may_only_read_are_not_taken_for_an_unknown_patient(box, clien
     assert caught.value.status == 401
 
 
-def test_a_403_from_authenticate_is_about_the_keys_alone(box, client):
+def test_a_403_from_authenticate_is_an_authentication_error(box, client):
     box.script("authenticate", "403")
     with pytest.raises(AuthenticationError) as caught:
         authenticate_patient(client, "nobody")
@@ -182,15 +183,15 @@ def test_a_403_from_authenticate_is_about_the_keys_alone(box, client):
     "body",
     [{}, [], {"access_token": "x"}, {"access_token": "", "token_type": "Bearer"}]
     + [{"access_token": 7, "token_type": "Bearer"}, {"access_token": "x", "token_type": None}]
-    # What is shown of it must not be the token.
+    # A token type is displayed, so it must not be a token.
     + [{"access_token": "x", "token_type": kind} for kind in ("Bearer ey.J0", "ey.J0", "x" * 21)],
 )
-def test_an_answer_without_a_token_is_no_token(serve, answer, connect, body):
+def test_an_answer_without_a_token_is_a_server_error(serve, answer, connect, body):
     with pytest.raises(ServerError):
         authenticate_patient(connect(serve(answer(200, body))), "m-1")
 
 
-def test_what_is_sent_is_json_as_documented(serve, answer, connect):
+def test_the_request_body_is_json_as_documented(serve, answer, connect):
     wire = serve(answer())
     record = ADA | {"first_name": "Jos\u00e9 \U0001f600", "meta": {"a": [1, None]}, "email": None}
     put(connect(wire), record, ADA)
@@ -199,9 +200,9 @@ def test_what_is_sent_is_json_as_documented(serve, answer, connect):
     assert wire.requests[0].headers["content-type"] == "application/json"
 
 
-def test_each_exchange_is_counted_under_its_own_endpoint():
-    exchanges = get("m-1"), get("m-2"), patients.authenticate("m-1"), upsert([])
-    assert len({exchange.endpoint for exchange in exchanges}) == 3
+def test_each_operation_has_its_own_endpoint():
+    operations = get("m-1"), get("m-2"), authenticate("m-1"), upsert([])
+    assert len({operation.endpoint for operation in operations}) == 3
 
 
 @pytest.mark.parametrize(
@@ -215,12 +216,12 @@ def test_each_exchange_is_counted_under_its_own_endpoint():
         {"message": "patients.37.email and patients.37.shoe_size"},
     ],
 )
-def test_a_refusal_may_name_a_record_anywhere(answer):
-    assert patients._read_blame(answer) == {37: {"email"}}
+def test_an_invalid_record_is_found_anywhere_in_an_answer(answer):
+    assert _parse_invalid_records(answer) == {37: {"email"}}
 
 
 @pytest.mark.parametrize(
     "answer", [None, [], "patients", {}, {"message": None}, {"message": "patients.1234567.email"}]
 )
-def test_a_refusal_may_name_nobody(answer):
-    assert patients._read_blame(answer) == {}
+def test_an_answer_may_name_no_invalid_record(answer):
+    assert _parse_invalid_records(answer) == {}

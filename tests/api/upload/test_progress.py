@@ -6,11 +6,11 @@ from upath import UPath
 
 from airflow_provider_mediquo.api.client.stats import RequestStats
 from airflow_provider_mediquo.api.report import UploadReport
-from airflow_provider_mediquo.api.upload import runner as upload_module
 from airflow_provider_mediquo.api.upload.options import UploadOptions
-from airflow_provider_mediquo.api.upload.progress import BEAT, Progress, every
+from airflow_provider_mediquo.api.upload.progress import BEAT, Progress, run_periodically
 from airflow_provider_mediquo.api.upload.reject_files import StoredParts
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
+from airflow_provider_mediquo.api.upload.runner import Upload
 
 
 def test_something_is_done_again_and_again_and_then_no_more():
@@ -21,7 +21,7 @@ def test_something_is_done_again_and_again_and_then_no_more():
         if len(beats) == 3:
             enough.set()
 
-    with every(0.01, beat):
+    with run_periodically(0.01, beat):
         assert enough.wait(10)
     count = len(beats)
     time.sleep(0.05)
@@ -42,7 +42,7 @@ def test_it_has_ended_once_it_is_left():
         begun.set()
         threading.Event().wait(0.3)
 
-    with every(0.001, act):
+    with run_periodically(0.001, act):
         assert begun.wait(10)
     assert "mediquo-beat" not in {thread.name for thread in threading.enumerate()}
 
@@ -63,28 +63,25 @@ def test_it_says_how_long_it_will_take_where_the_total_is_known():
 
 
 def test_a_pause_counts_while_it_lasts():
-    tally = RequestStats()
-    with tally.waiting():
-        tally._since -= 7
-        assert 7 <= tally.seconds_throttled() < 60
-    assert 7 <= tally.seconds_throttled() < 60
+    stats = RequestStats()
+    with stats.waiting():
+        stats._since -= 7
+        assert 7 <= stats.throttled_seconds() < 60
+    assert 7 <= stats.throttled_seconds() < 60
 
 
 def test_a_pause_that_several_wait_for_counts_once_and_from_its_beginning():
-    tally = RequestStats()
-    with tally.waiting():
-        tally._since -= 7
-        with tally.waiting():
-            assert 7 <= tally.seconds_throttled() < 14
-    assert 7 <= tally.seconds_throttled() < 14
+    stats = RequestStats()
+    with stats.waiting():
+        stats._since -= 7
+        with stats.waiting():
+            assert 7 <= stats.throttled_seconds() < 14
+    assert 7 <= stats.throttled_seconds() < 14
 
 
-def test_an_upload_tells_of_its_progress_every_30_seconds(
-    box, client, upload, people, monkeypatch, caplog
-):
+def test_an_upload_tells_of_its_progress_every_30_seconds(box, client, upload, people, caplog):
     assert BEAT == 30
     caplog.set_level("INFO")
-    monkeypatch.setattr(upload_module, "BEAT", 0.05)
     told = threading.Event()
 
     def until_told(records):
@@ -94,7 +91,7 @@ def test_an_upload_tells_of_its_progress_every_30_seconds(
                 time.sleep(0.01)
             told.set()
 
-    run = upload(client, until_told(people(300)))
+    run = upload(client, until_told(people(300)), beat=0.05)
     assert run.error is None
     (first, *_) = [line for line in caplog.messages if "a second" in line]
     assert first.startswith("1 read (")
@@ -111,17 +108,15 @@ def test_the_end_is_a_block_that_can_be_read(box, client, upload, people, caplog
     assert "sample" not in block
 
 
-def test_a_list_knows_how_long_it_will_take(box, client, people, monkeypatch, caplog):
+def test_a_list_knows_how_long_it_will_take(box, client, people, caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr(upload_module, "BEAT", 0.02)
     box.settings.latency = 0.1
     options = UploadOptions(max_in_flight=1)
-    upload_module.Upload(client, options, RejectLog()).run(people(1500))
+    Upload(client, options, RejectLog(), beat=0.02).run(people(1500))
     assert any(re.search(r"about \d+ s left", line) for line in caplog.messages)
 
 
-def test_what_was_rejected_reaches_a_store_while_the_upload_goes_on(client, people, monkeypatch):
-    monkeypatch.setattr(upload_module, "BEAT", 0.05)
+def test_what_was_rejected_reaches_a_store_while_the_upload_goes_on(client, people):
     folder = UPath("memory://progress/rejects.jsonl")
 
     def source():
@@ -133,7 +128,7 @@ def test_what_was_rejected_reaches_a_store_while_the_upload_goes_on(client, peop
         yield from people(1)
 
     rejects = RejectLog(StoredParts(folder))
-    report = upload_module.Upload(client, UploadOptions(max_rejects=1), rejects).run(source())
+    report = Upload(client, UploadOptions(max_rejects=1), rejects, beat=0.05).run(source())
     assert report.rejects_path == str(folder)
     folder.fs.store.clear()
 
@@ -143,5 +138,5 @@ def test_rejects_that_could_not_be_written_have_no_path(client, people, monkeypa
     rejects = RejectLog(StoredParts(folder))
     monkeypatch.setattr(type(folder.fs), "_open", lambda *args, **options: 1 / 0)
     records = [*people(1), {"code": "bad"}]
-    report = upload_module.Upload(client, UploadOptions(max_rejects=1), rejects).run(records)
+    report = Upload(client, UploadOptions(max_rejects=1), rejects).run(records)
     assert (report.rejected, report.rejects_path) == (1, None)

@@ -93,14 +93,14 @@ def test_what_a_full_disk_does_not_take_is_logged_all_of_it(caplog):
         rejects.add(rejection(31))
     rows = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Rejected")]
     assert len(rows) == 31
-    assert "/dev/full cannot be written (OSError)" in caplog.text
+    assert "Cannot write /dev/full (OSError)" in caplog.text
     assert rejects.written_to is None
 
 
 def test_a_folder_that_cannot_be_is_an_error_before_anything_is_read(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MediquoError, match="`rejects_path`"):
-        RejectLog(LocalFile(tmp_path / "file" / "x.jsonl")).__enter__()
+        RejectLog(LocalFile(tmp_path / "file" / "x.jsonl")).check()
 
 
 def test_without_rejects_there_is_no_folder_either(tmp_path):
@@ -162,7 +162,7 @@ def test_what_a_store_does_not_take_is_logged_all_of_it(store, caplog, monkeypat
         rejects.add(rejection(31))
     rows = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Rejected")]
     assert len(rows) == 31
-    assert "cannot be written (ZeroDivisionError)" in caplog.text
+    assert "(ZeroDivisionError): rejects are logged instead" in caplog.text
     assert rejects.written_to is None
 
 
@@ -178,9 +178,9 @@ def test_a_store_that_does_not_answer_is_an_error_before_anything_is_read(
     monkeypatch.setattr(type(store), "exists", fail)
     if is_fatal:
         with pytest.raises(MediquoError, match=r"`rejects_path`.*no such host"):
-            RejectLog(StoredParts(store)).__enter__()
+            RejectLog(StoredParts(store)).check()
     else:
-        RejectLog(StoredParts(store)).__enter__()
+        RejectLog(StoredParts(store)).check()
 
 
 def test_a_line_has_its_place():
@@ -249,7 +249,7 @@ def test_a_store_that_hangs_holds_up_none_that_adds_and_no_kill(caplog):
     assert time.monotonic() - started < 20
     file.answers.set()
     rejects.flush()
-    assert "cannot be written (TimeoutError)" in caplog.text
+    assert "(TimeoutError): rejects are logged instead" in caplog.text
     assert '"m-1"' in caplog.text
     assert '"m-2"' in caplog.text
 
@@ -269,7 +269,7 @@ def test_so_does_a_file_of_the_workers_own(stuck, caplog, monkeypatch):
     with RejectLog(LocalFile(stuck)) as rejects:
         rejects.add(rejection(1))
         rejects.add(rejection(2))
-    assert "cannot be written (TimeoutError)" in caplog.text
+    assert "(TimeoutError): rejects are logged instead" in caplog.text
     assert '"m-1"' in caplog.text
     assert '"m-2"' in caplog.text
 
@@ -278,8 +278,8 @@ def test_a_folder_that_does_not_answer_is_known_before_anything_is_sent(tmp_path
     monkeypatch.setattr(reject_files, "_STORE_TIMEOUT", 0.3)
     over = threading.Event()
     monkeypatch.setattr(LocalFile, "_look", lambda file: over.wait(30))
-    with pytest.raises(MediquoError, match=r"nothing can be written in .* \(no answer\)"):
-        RejectLog(LocalFile(tmp_path / "rejects.jsonl")).__enter__()
+    with pytest.raises(MediquoError, match=r"cannot write to .* \(no answer\)"):
+        RejectLog(LocalFile(tmp_path / "rejects.jsonl")).check()
     over.set()
 
 

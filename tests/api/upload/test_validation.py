@@ -4,15 +4,17 @@ from typing import Any
 import pytest
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError
-from airflow_provider_mediquo.api.report import UploadReport
-from airflow_provider_mediquo.api.upload import validation as intake_module
+from airflow_provider_mediquo.api.upload import validation
+from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.upload.validation import RecordValidator, iterate_records
+from airflow_provider_mediquo.api.visibility.sample import Sample
 
 
-def intake(**options: Any) -> RecordValidator:
-    return RecordValidator(UploadOptions(**options), RejectLog(), UploadReport())
+def validator(**options: Any) -> tuple[RecordValidator, Ledger]:
+    ledger = Ledger(RejectLog(), Sample("secret"))
+    return RecordValidator(UploadOptions(**options), ledger), ledger
 
 
 @pytest.mark.parametrize("patients", ["m-1", b"m-1", {"code": "m-1"}, 7, None, object()])
@@ -23,8 +25,8 @@ def test_what_cannot_be_a_list_of_patients_is_refused(patients):
 
 def test_a_code_costs_at_most_100_bytes_whatever_its_length(monkeypatch):
     # Checking so many under tracemalloc takes half a minute, and keeps nothing.
-    monkeypatch.setattr(intake_module, "check_patient", lambda record: (record, {}))
-    taken = intake()
+    monkeypatch.setattr(validation, "check_patient", lambda record: (record, {}))
+    checked, ledger = validator()
     looks = 60_000, 80_000  # the set of the codes grows in between
 
     def source() -> Any:
@@ -34,8 +36,8 @@ def test_a_code_costs_at_most_100_bytes_whatever_its_length(monkeypatch):
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        for number, item in enumerate(taken.good(source()), 1):
-            del taken.unsettled[item.row]  # as its answer would
+        for number, item in enumerate(checked.accept(source()), 1):
+            del ledger._unsettled[item.row]  # as its answer would
             if number in looks:
                 after, _ = tracemalloc.get_traced_memory()
                 assert after - before < 100 * number
@@ -45,10 +47,10 @@ def test_a_code_costs_at_most_100_bytes_whatever_its_length(monkeypatch):
 
 
 def test_what_may_be_sent_is_known_as_unsettled_until_it_is_answered():
-    taken = intake()
+    checked, ledger = validator()
     records = [{"code": 1, "first_name": "Ada"}, {"code": 2}, {"code": "3", "first_name": "Bo"}]
-    assert [item.row for item in taken.good(records)] == [1, 3]
-    assert {row: item.code for row, item in taken.unsettled.items()} == {1: "1", 3: "3"}
+    assert [item.row for item in checked.accept(records)] == [1, 3]
+    assert (ledger.report.unsettled, ledger.report.invalid) == (2, 1)
 
 
 def test_codes_whose_hashes_share_32_bits_are_no_duplicates():
@@ -60,4 +62,4 @@ def test_codes_whose_hashes_share_32_bits_are_no_duplicates():
         if (other := first.setdefault(hash(code) & 0xFFFFFFFF, code)) is not code:
             alike |= {code, other}
     records = [{"code": code, "first_name": "Ada"} for code in alike]
-    assert {item.code for item in intake().good(records)} == alike
+    assert {item.code for item in validator()[0].accept(records)} == alike

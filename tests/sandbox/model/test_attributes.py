@@ -19,7 +19,7 @@ import pytest
         ("plan", " premium ", "premium"),
     ],
 )
-def test_get_writes_a_value_in_its_own_way(client, patient, field, given, shown):
+def test_get_returns_the_stored_form_of_a_value(client, patient, field, given, shown):
     client.put({**patient, field: given})
     assert client.get().json()[field] == shown
 
@@ -29,6 +29,6 @@ def test_a_code_is_trimmed(client, patient):
     assert list(client.box.patients) == ["m-1"]
 
 
-def test_an_answer_escapes_what_is_not_ascii(client, patient):
+def test_a_response_escapes_non_ascii_characters(client, patient):
     client.put({**patient, "first_name": "Zoë"})
     assert rb'"Zo\u00eb"' in client.get().content

@@ -2,12 +2,12 @@ import time
 
 import pytest
 
-from airflow_provider_mediquo.sandbox.model.journal import KEPT, Entry, Journal
+from airflow_provider_mediquo.sandbox.model.journal import MAX_ENTRIES, Entry, Journal
 
 
 @pytest.fixture
 def hanging(open_get):
-    """Open a connection whose request gets no answer."""
+    """Send requests that get no response."""
 
     def start(box):
         box.script("get", "hang")
@@ -16,7 +16,7 @@ def hanging(open_get):
     return start
 
 
-def test_an_entry_tells_what_happened(connect, patient):
+def test_an_entry_describes_its_request(connect, patient):
     client = connect(latency=0.1)
     client.put(patient, {**patient, "code": "m-2"})
     (entry,) = client.box.journal
@@ -26,7 +26,7 @@ def test_an_entry_tells_what_happened(connect, patient):
     assert abs(time.time() - entry.at) < 5
 
 
-def test_an_entry_has_no_value_of_a_patient(client, patient):
+def test_an_entry_has_no_patient_data(client, patient):
     client.put(patient)
     client.get("secret-code")
     client.get("secret-code/x")
@@ -39,7 +39,7 @@ def test_an_entry_has_no_value_of_a_patient(client, patient):
     }
 
 
-def test_patients_of_a_request_that_failed_are_counted(client, patient):
+def test_patients_in_a_failed_request_are_counted(client, patient):
     client.box.script("upsert", "503", "not_json")
     client.put(patient)
     client.put(patient)
@@ -47,7 +47,7 @@ def test_patients_of_a_request_that_failed_are_counted(client, patient):
     assert client.box.counters.accepted == 0
 
 
-def test_counters_are_complete_when_an_answer_has_arrived(client, patient):
+def test_counters_are_complete_when_the_response_arrives(client, patient):
     for count in range(1, 51):
         client.put(patient)
         assert client.box.counters.requests["upsert"]["200"] == count
@@ -63,7 +63,7 @@ def test_faults_are_counted_by_name(client, patient):
     assert client.box.counters.faults == {"503": 2, "not_json": 1}
 
 
-def test_the_most_requests_at_once_are_counted(client, hanging, eventually):
+def test_the_maximum_of_requests_in_flight_is_recorded(client, hanging, eventually):
     connections = [hanging(client.box) for _ in range(5)]
     eventually(lambda: client.box.counters.in_flight == 5)
     for connection in connections:
@@ -72,7 +72,7 @@ def test_the_most_requests_at_once_are_counted(client, hanging, eventually):
     assert client.box.counters.max_in_flight == 5
 
 
-def test_the_tools_own_pages_are_no_requests(client):
+def test_the_sandboxs_own_pages_are_not_counted(client):
     for path in ("/", "/docs", "/openapi.json", "/sandbox/stats"):
         assert client.control("GET", path).status_code == 200
     assert client.box.counters.total == 0
@@ -81,14 +81,14 @@ def test_the_tools_own_pages_are_no_requests(client):
 
 def test_only_the_latest_entries_are_kept():
     journal = Journal()
-    for number in range(KEPT + 5):
+    for number in range(MAX_ENTRIES + 5):
         journal.opened()
         journal.closed(Entry(number, "GET", "", "get", 200, 0, 0, ""))
-    assert [journal.entries()[0].at, len(journal.entries())] == [5, KEPT]
-    assert journal.counters.requests["get"]["200"] == KEPT + 5
+    assert [journal.entries()[0].at, len(journal.entries())] == [5, MAX_ENTRIES]
+    assert journal.counters.requests["get"]["200"] == MAX_ENTRIES + 5
 
 
-def test_a_reset_leaves_what_is_still_in_flight(client, hanging, eventually):
+def test_a_reset_keeps_requests_in_flight(client, hanging, eventually):
     connection = hanging(client.box)
     eventually(lambda: client.box.counters.in_flight)
     client.box.reset()

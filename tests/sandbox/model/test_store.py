@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 
-def test_an_accepted_write_is_not_visible_at_once(connect, patient):
+def test_an_accepted_write_is_not_visible_immediately(connect, patient):
     client = connect(lag=60)
     client.put(patient)
     assert client.get().status_code == 404
@@ -41,7 +41,7 @@ def pending(client):
     return client.control("GET", "/sandbox/stats").json()["pending"]
 
 
-def test_what_is_left_out_stays_and_what_is_null_is_cleared(client, patient):
+def test_a_missing_field_stays_and_a_null_clears_it(client, patient):
     client.put({**patient, "last_name": "Byron", "tax_id": "1", "meta": {"a": 1}, "locale": "en"})
     client.put({**patient, "tax_id": None})
     shown = client.get().json()
@@ -49,7 +49,7 @@ def test_what_is_left_out_stays_and_what_is_null_is_cleared(client, patient):
     assert (shown["meta"], shown["locale"]) == ({"a": 1}, "en")
 
 
-def test_a_locale_that_is_cleared_is_the_default(client, patient):
+def test_a_cleared_locale_becomes_the_default(client, patient):
     client.put({**patient, "locale": "en"})
     client.put({**patient, "locale": None})
     assert client.get().json()["locale"] == "es"
@@ -89,7 +89,7 @@ def test_an_unsubscribed_patient_sent_again_stays_as_it_was(client):
     assert client.get().json() == before
 
 
-def test_the_same_data_again_can_move_updated_at(connect, patient):
+def test_the_same_data_again_can_update_updated_at(connect, patient):
     client = connect(touch_unchanged=True)
     client.put(patient)
     before = client.get().json()
@@ -100,7 +100,7 @@ def test_the_same_data_again_can_move_updated_at(connect, patient):
     assert after["updated_at"] > before["updated_at"]
 
 
-def test_a_change_moves_updated_at_and_not_created_at(client, patient):
+def test_a_change_updates_updated_at_but_not_created_at(client, patient):
     client.put(patient)
     before = client.get().json()
     client.box.settings.clock_skew = 3600
@@ -117,7 +117,7 @@ def test_a_change_moves_updated_at_and_not_created_at(client, patient):
         ("iso", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"),
     ],
 )
-def test_times_are_written_as_set(connect, form, pattern):
+def test_times_have_the_configured_format(connect, form, pattern):
     client = connect(timestamp_format=form)
     client.put({"code": "m-1", "first_name": "Ada"})
     shown = client.get().json()
@@ -141,14 +141,14 @@ def test_the_clock_can_be_ahead(connect, patient):
     assert (written - datetime.now(UTC)).total_seconds() > 86000
 
 
-def test_what_waits_is_counted_until_it_is_visible(connect, patient):
+def test_writes_that_are_not_visible_yet_are_counted_as_pending(connect, patient):
     client = connect(lag=60)
     client.put(patient, {**patient, "code": "m-2"})
     stats = client.control("GET", "/sandbox/stats").json()
     assert (stats["visible"], stats["pending"]) == (0, 2)
 
 
-def test_what_is_visible_does_not_wait(client, patient):
+def test_visible_writes_are_not_pending(client, patient):
     client.put(patient, {**patient, "code": "m-2"})
     stats = client.control("GET", "/sandbox/stats").json()
     assert (stats["visible"], stats["pending"]) == (2, 0)

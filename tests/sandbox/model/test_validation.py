@@ -33,14 +33,14 @@ def test_the_limit_can_be_changed(connect):
     assert client.put(*patients(1000)).status_code == 422
 
 
-def test_one_bad_patient_makes_the_other_99_fail(client):
-    answer = client.put(*patients(99), {"code": "bad", "first_name": "Ada", "email": "nowhere"})
+def test_one_invalid_patient_makes_the_other_99_fail(client):
+    answer = client.put(*patients(99), {"code": "invalid", "first_name": "Ada", "email": "nowhere"})
     assert answer.status_code == 422
     assert not client.box.patients
     assert not client.box.accepted
 
 
-def complaint(client, patient, **fields):
+def error_path(client, patient, **fields):
     answer = client.put({**patient, **fields})
     assert answer.status_code == 422, answer.text
     (path,) = answer.json()["errors"]
@@ -82,14 +82,14 @@ def complaint(client, patient, **fields):
         ("meta", [1]),
     ],
 )
-def test_a_value_that_the_documents_do_not_allow_is_refused(client, patient, field, value):
-    assert complaint(client, patient, **{field: value}) == field
+def test_a_value_that_the_documentation_does_not_allow_is_refused(client, patient, field, value):
+    assert error_path(client, patient, **{field: value}) == field
 
 
 @pytest.mark.parametrize("field", ["code", "first_name"])
-def test_what_is_required_cannot_be_left_out(client, patient, field):
+def test_a_required_field_cannot_be_left_out(client, patient, field):
     del patient[field]
-    assert complaint(client, patient) == field
+    assert error_path(client, patient) == field
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,12 @@ def test_what_is_required_cannot_be_left_out(client, patient, field):
         {"gender": "", "email": " "},
     ],
 )
-def test_what_the_documents_allow_is_accepted(client, patient, fields):
+def test_values_that_the_documentation_allows_are_accepted(client, patient, fields):
     answer = client.put({**patient, **fields})
     assert answer.status_code == 200, answer.text
 
 
-def test_a_code_may_come_once_in_a_request(client, patient):
+def test_a_code_given_twice_in_a_request_is_refused(client, patient):
     answer = client.put(patient, {**patient, "code": " m-1 "})
     assert answer.json()["errors"] == {
         "patients.1.code": ["The patients.1.code field has a duplicate value."]
@@ -141,18 +141,18 @@ def test_patients_must_be_an_array(client, listed):
     "body",
     [b"", b"{", b"\xff", b'{"patients": NaN}', b'"\\ud800"', b"[" * 100_000, b"9" * 10_000],
 )
-def test_what_is_not_json_is_a_400(client, body):
+def test_invalid_json_is_a_400(client, body):
     headers = {**client.box.headers, "Content-Type": "application/json"}
     answer = client.send("PUT", "/patients", data=body, headers=headers)
     assert (answer.status_code, list(answer.json())) == (400, ["message"])
 
 
-def test_json_that_is_not_called_json_is_a_400(client):
+def test_json_without_its_content_type_is_a_400(client):
     body = '{"patients": [{"code": "m-1", "first_name": "Ada"}]}'
     assert client.send("PUT", "/patients", data=body).status_code == 400
 
 
-def test_errors_are_told_as_laravel_does(client, patient):
+def test_errors_are_reported_as_by_laravel(client, patient):
     broken = {"code": "m-2", "first_name": "Ada", "email": "nowhere", "locale": "fr"}
     assert client.put(patient, broken).json() == {
         "message": 'The patients.1.email field must be a valid email address: "nowhere" was given.'
@@ -171,30 +171,30 @@ def test_more_errors_are_counted(client, patient):
     assert answer.json()["message"].endswith(" (and 2 more errors)")
 
 
-def test_a_message_can_leave_out_the_value(connect, patient):
+def test_a_message_without_the_value_can_be_configured(connect, patient):
     answer = connect(quote_values=False).put({**patient, "email": "nowhere"})
     assert answer.json()["message"] == ("The patients.0.email field must be a valid email address.")
 
 
-def test_a_422_can_be_a_message_only(connect, patient):
+def test_a_422_with_only_a_message_can_be_configured(connect, patient):
     answer = connect(validation_detail="message").put({**patient, "email": "nowhere"})
     assert list(answer.json()) == ["message"]
     assert "patients.0.email" in answer.json()["message"]
 
 
-def test_a_422_can_tell_nothing(connect, patient):
+def test_a_422_without_details_can_be_configured(connect, patient):
     answer = connect(validation_detail="none").put({**patient, "email": "nowhere"})
     assert (answer.status_code, answer.json()) == (422, {"message": "Unprocessable"})
 
 
-def test_a_tax_id_can_be_refused_that_the_documents_allow(connect, patient):
+def test_a_valid_tax_id_can_be_refused(connect, patient):
     client = connect(refuse_tax_id="X1")
-    assert complaint(client, patient, tax_id=" X1 ") == "tax_id"
+    assert error_path(client, patient, tax_id=" X1 ") == "tax_id"
     assert client.put({**patient, "tax_id": "X2"}).status_code == 200
 
 
 @given(JSON | st.lists(JSON | st.dictionaries(st.sampled_from(sorted(READERS)), JSON)))
-def test_whatever_is_sent_is_either_refused_with_a_reason_or_complete(listed):
+def test_any_body_is_refused_with_a_reason_or_complete(listed):
     checked = check({"patients": listed}, Settings())
     if checked.errors:
         assert all(sentence for sentences in checked.errors.values() for sentence in sentences)

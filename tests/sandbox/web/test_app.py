@@ -1,7 +1,7 @@
-def test_the_docs_are_there(client):
+def test_the_api_docs_are_available(client):
     answer = client.control("GET", "/docs")
     assert answer.status_code == 200
-    assert "swagger" in answer.text.lower()
+    assert "SwaggerUIBundle" in answer.text
 
 
 def test_the_docs_let_a_user_enter_both_keys(client):
@@ -30,7 +30,7 @@ def test_the_docs_describe_every_setting_and_outcome(client):
     assert "`lost_after`" in described["paths"]["/sandbox/script"]["post"]["description"]
 
 
-def test_the_page_shows_the_base_url_counters_requests_and_settings(client, patient):
+def test_the_dashboard_shows_the_base_url_counters_requests_and_settings(client, patient):
     client.put(patient)
     client.box.script("get", "503")
     client.get()
@@ -42,7 +42,7 @@ def test_the_page_shows_the_base_url_counters_requests_and_settings(client, pati
     assert page.index("{code}</td>") < page.index("<td>/v1/patients</td>"), "latest first"
 
 
-def test_the_page_has_no_value_of_a_patient_and_runs_no_script(client, patient):
+def test_the_dashboard_has_no_patient_data_and_no_script(client, patient):
     client.put({**patient, "first_name": "Adalovelace"})
     client.get("m-1")
     page = client.control("GET", "/").text
@@ -51,7 +51,15 @@ def test_the_page_has_no_value_of_a_patient_and_runs_no_script(client, patient):
     assert "<script" not in page
 
 
-def test_the_page_shows_a_limited_number_of_requests(client):
+def test_the_dashboard_shows_a_limited_number_of_requests(client):
     for _ in range(60):
         client.get()
     assert client.control("GET", "/").text.count("{code}</td>") == 50
+
+
+def test_the_dashboard_escapes_what_it_shows(client):
+    client.box.settings.refuse_tax_id = '<script>&"1"</script>'
+    page = client.control("GET", "/", headers={"Host": "a&b'c"}).text
+    assert "<td>&lt;script&gt;&amp;&quot;1&quot;&lt;/script&gt;</td>" in page
+    assert "<code>http://a&amp;b&#x27;c/v1</code>" in page
+    assert "<script" not in page

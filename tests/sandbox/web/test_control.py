@@ -8,7 +8,7 @@ def test_settings_are_shown(client):
     assert shown == {**Settings().model_dump(), "lag": 0, "latency": 0}
 
 
-def test_settings_are_changed_while_it_runs_and_the_rest_stays(client, patient):
+def test_given_settings_are_changed_and_the_others_stay(client, patient):
     before = client.control("GET", "/sandbox/settings").json()
     after = client.control("PATCH", "/sandbox/settings", json={"success_body": "earlier"}).json()
     assert after == {**before, "success_body": "earlier"}
@@ -20,7 +20,7 @@ def test_settings_are_changed_while_it_runs_and_the_rest_stays(client, patient):
     "changes",
     [{"lag": -1}, {"lag": 0.5, "latency": "long"}, {"unheard_of": 1}, {"error_rate": 1.5}, []],
 )
-def test_a_change_that_means_nothing_changes_nothing(client, changes):
+def test_an_invalid_change_changes_nothing(client, changes):
     before = client.control("GET", "/sandbox/settings").json()
     assert client.control("PATCH", "/sandbox/settings", json=changes).status_code == 422
     assert client.control("GET", "/sandbox/settings").json() == before
@@ -41,24 +41,28 @@ def test_stats_are_the_counters(client, patient):
     }
 
 
-def test_a_script_can_be_posted_and_shows_what_is_to_come(client, patient):
-    wanted = {"endpoint": "upsert", "outcomes": ["503", "ok"]}
-    answer = client.control("POST", "/sandbox/script", json=wanted)
+def test_a_posted_script_returns_the_outcomes_to_come(client, patient):
+    script = {"endpoint": "upsert", "outcomes": ["503", "ok"]}
+    answer = client.control("POST", "/sandbox/script", json=script)
     assert answer.json() == {"upsert": ["503", "ok"], "get": [], "authenticate": []}
     assert [client.put(patient).status_code for _ in range(2)] == [503, 200]
 
 
 @pytest.mark.parametrize(
-    "wanted",
-    [{"endpoint": "upsert", "outcomes": ["nonsense"]}, {"endpoint": "x", "outcomes": []}, {}],
+    ("script", "reason"),
+    [
+        ({"endpoint": "upsert", "outcomes": ["nonsense"]}, "Unknown outcome 'nonsense'"),
+        ({"endpoint": "x", "outcomes": []}, "Unknown endpoint 'x'"),
+        ({}, "Field required"),
+    ],
 )
-def test_a_script_that_means_nothing_is_refused_with_a_reason(client, wanted):
-    answer = client.control("POST", "/sandbox/script", json=wanted)
+def test_an_invalid_script_is_refused_with_a_reason(client, script, reason):
+    answer = client.control("POST", "/sandbox/script", json=script)
     assert answer.status_code == 422
-    assert answer.json()["detail"]
+    assert reason in str(answer.json()["detail"])
 
 
-def test_a_reset_forgets_all_but_the_settings(client, patient):
+def test_a_reset_clears_all_except_the_settings(client, patient):
     client.box.settings.latency = 0.01
     client.put(patient)
     client.box.script("upsert", "503")

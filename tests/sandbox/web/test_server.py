@@ -9,31 +9,33 @@ import requests
 
 from airflow_provider_mediquo.sandbox import Sandbox
 
+SOON = 20  # seconds, on a busy machine; without the cut it would take 60 or more
 
-def test_it_stops_at_once_with_an_idle_connection_open(open_get):
+
+def test_it_stops_immediately_with_an_idle_connection(open_get):
     with Sandbox(latency=0) as box:
         connection = open_get(box)
         connection.getresponse().read()
         start = time.monotonic()
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < SOON
     connection.close()
 
 
 @pytest.mark.parametrize("outcome", ["ok", "hang", "slow_body", "huge"])
-def test_it_stops_at_once_with_an_answer_pending(outcome, open_get, eventually, capfd):
-    latency = 30 if outcome == "ok" else 0
-    with Sandbox(latency=latency, drip=30) as box:
+def test_it_stops_immediately_with_a_response_pending(outcome, open_get, eventually, capfd):
+    latency = 60 if outcome == "ok" else 0
+    with Sandbox(latency=latency, drip=60) as box:
         box.script("get", outcome)
         connection = open_get(box)
         eventually(lambda: box.counters.in_flight)
         start = time.monotonic()
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < SOON
     assert not [thread for thread in threading.enumerate() if "sandbox" in thread.name]
     connection.close()
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_was_recorded_can_be_read_after_the_stop(patient):
+def test_patients_and_counters_can_be_read_after_the_stop(patient):
     with Sandbox(lag=0, latency=0) as box:
         requests.put(
             f"{box.url}/patients", json={"patients": [patient]}, headers=box.headers, timeout=10
@@ -44,7 +46,7 @@ def test_what_was_recorded_can_be_read_after_the_stop(patient):
         requests.get(box.url, timeout=10)
 
 
-def test_a_connection_serves_many_requests(client):
+def test_a_connection_is_reused(client):
     where = urlsplit(client.box.url)
     connection = http.client.HTTPConnection(where.hostname, where.port, timeout=10)
     for _ in range(5):
@@ -55,7 +57,7 @@ def test_a_connection_serves_many_requests(client):
     connection.close()
 
 
-def test_no_path_and_no_body_is_logged(client, patient, caplog, capfd):
+def test_neither_path_nor_body_is_logged(client, patient, caplog, capfd):
     caplog.set_level(0)
     client.put({**patient, "code": "secret-code", "email": "secret-mail"})
     client.get("secret-code")
@@ -64,14 +66,14 @@ def test_no_path_and_no_body_is_logged(client, patient, caplog, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_two_run_side_by_side(connect, patient):
+def test_two_sandboxes_are_independent(connect, patient):
     one, other = connect(), connect()
     one.put(patient)
     assert one.box.url != other.box.url
     assert other.get().status_code == 404
 
 
-def test_what_is_not_http_harms_nobody(client):
+def test_other_protocols_do_no_harm(client):
     where = urlsplit(client.box.url)
     with socket.create_connection((where.hostname, where.port), timeout=10) as connection:
         connection.sendall(b"\x16\x03\x01 this is TLS\r\n\r\n")
@@ -79,12 +81,12 @@ def test_what_is_not_http_harms_nobody(client):
     assert client.get().status_code == 404
 
 
-def test_an_answer_does_not_wait_for_the_clients_delayed_acknowledgement(client):
+def test_a_response_does_not_wait_for_the_clients_delayed_acknowledgement(client):
     seconds = []
     for _ in range(31):
         start = time.monotonic()
         client.get()
         seconds.append(time.monotonic() - start)
-    # It takes 40 ms, and the first of a connection go without: how fast the best of the others is
-    # tells, whatever else the machine does.
+    # The acknowledgement takes 40 ms, except at the beginning of a connection. The fastest of the
+    # other responses shows it even on a busy machine.
     assert min(seconds[16:]) < 0.03

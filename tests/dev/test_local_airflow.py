@@ -1,4 +1,4 @@
-"""What starts an Airflow for demo, playground and system tests, tried without an Airflow."""
+"""The code that starts an Airflow for demo, playground and system tests, tested without Airflow."""
 
 import signal
 import socket
@@ -8,8 +8,8 @@ import sys
 import psutil
 import pytest
 
-from scripts import local_airflow
-from scripts.local_airflow import PIDS, Airflow, Failed, end_leftovers, free_port
+from dev import local_airflow
+from dev.local_airflow import PIDS, Airflow, Failed, end_leftovers, free_port
 
 STUBBORN = """
 import signal, subprocess, sys, time
@@ -22,8 +22,8 @@ time.sleep(600)
 
 @pytest.fixture
 def airflow(tmp_path, monkeypatch, eventually):
-    """One whose only process, and what that has started, heed no Ctrl-C."""
-    monkeypatch.setattr(local_airflow, "STOP", 0.2)
+    """An Airflow whose only process, and its child, ignore Ctrl-C."""
+    monkeypatch.setattr(local_airflow, "STOP_SECONDS", 0.2)
     popen = subprocess.Popen
 
     def stubborn(command, **options):
@@ -33,7 +33,7 @@ def airflow(tmp_path, monkeypatch, eventually):
     monkeypatch.setattr(local_airflow.subprocess, "Popen", stubborn)
     airflow.start("standalone")
     monkeypatch.undo()
-    monkeypatch.setattr(local_airflow, "STOP", 0.2)
+    monkeypatch.setattr(local_airflow, "STOP_SECONDS", 0.2)
     eventually(lambda: "ready" in (tmp_path / "standalone.log").read_text())
     yield airflow
     airflow.stop()
@@ -48,7 +48,7 @@ def are_gone(processes):
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
 
 
-def test_nothing_of_the_users_own_airflow_gets_in(tmp_path, monkeypatch):
+def test_the_users_own_airflow_settings_are_left_out(tmp_path, monkeypatch):
     names = ["AIRFLOW_CONN_MEDIQUO_DEFAULT", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
     names += ["AIRFLOW__SECRETS__BACKEND", "AIRFLOW_CONFIG", "_AIRFLOW_PROCESS_CONTEXT"]
     for name in [*names, "MEDIQUO_REJECTS"]:
@@ -58,23 +58,23 @@ def test_nothing_of_the_users_own_airflow_gets_in(tmp_path, monkeypatch):
     assert env["MEDIQUO_REJECTS"] == "ours"
 
 
-def test_what_heeds_no_ctrl_c_is_killed_with_all_below_it(airflow, eventually):
+def test_a_process_that_ignores_ctrl_c_is_killed_with_its_children(airflow, eventually):
     processes = family(airflow)
     assert len(processes) == 2
     airflow.stop()
     assert eventually(lambda: are_gone(processes))
 
 
-def test_what_a_process_that_died_has_left_is_killed(airflow, eventually):
+def test_the_children_of_a_process_that_died_are_killed(airflow, eventually):
     processes = family(airflow)
     with pytest.raises(Failed):
-        # It is noticed while something is waited for.
-        airflow.wait_for("its end", lambda: processes[0].kill())
+        # Waiting for something notices it.
+        airflow.wait_for("the process to end", lambda: processes[0].kill())
     airflow.stop()
     assert eventually(lambda: are_gone(processes))
 
 
-def test_what_was_left_by_one_that_was_killed_is_ended_and_nobody_else(
+def test_processes_that_a_killed_airflow_left_behind_are_killed_and_no_others(
     airflow, tmp_path, eventually
 ):
     stranger = subprocess.Popen([sys.executable, "-c", STUBBORN], cwd=tmp_path)
@@ -92,9 +92,9 @@ def test_what_was_left_by_one_that_was_killed_is_ended_and_nobody_else(
         stranger.wait()
 
 
-def test_a_port_that_another_program_has_taken_is_named(airflow):
+def test_the_error_names_a_port_that_another_program_has_taken(airflow):
     with (
         socket.create_server(("127.0.0.1", airflow.port)),
-        pytest.raises(Failed, match=f"has taken the port {airflow.port}"),
+        pytest.raises(Failed, match=f"has taken port {airflow.port}"),
     ):
         airflow.wait_until_ready()

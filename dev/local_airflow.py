@@ -1,4 +1,7 @@
-"""An Airflow on this machine: started, used through its REST API, and ended with all it started."""
+"""Starts an Airflow on this machine, uses its REST API, and stops it with all its children.
+
+The demo, the playground and the tests use it.
+"""
 
 from __future__ import annotations
 
@@ -20,26 +23,26 @@ from typing import Any
 import psutil  # Airflow brings it
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "example_dags"
-MAX_THROTTLED_SECONDS = 600  # seconds for anything, on a slow machine
-STOP = 20  # seconds, before what does not end is killed
-PIDS = "pids"  # the file that remembers what was started
-LOOK = 0.5  # seconds
-ENDS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+MAX_WAIT = 600  # seconds for anything, on a slow machine
+STOP_SECONDS = 20  # to end; what is still running then is killed
+PIDS = "pids"  # the file that lists the processes that were started
+_POLL_SECONDS = 0.5
+STOP_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
-# Not through a proxy that the environment may name.
+# Ignores proxies that the environment names.
 _DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Failed(Exception):
-    """It did not start, or did not do what was waited for."""
+    """Airflow did not start, or did not get as far as expected."""
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Heed none of them: whoever is impatient shall not cut the end short."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDS}
+def ignoring_stop_signals() -> Iterator[None]:
+    """Ignore further signals, so that a second Ctrl-C does not leave processes behind."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
     try:
         yield
     finally:
@@ -57,7 +60,7 @@ class Airflow:
         self.home = home
         self.port = port
         self.page = f"http://127.0.0.1:{port}"
-        # Of whoever starts it nothing: neither their database nor their connection to mediQuo.
+        # Without the caller's own Airflow: neither its database nor its connection to mediQuo.
         own = {
             name: value
             for name, value in os.environ.items()
@@ -65,7 +68,7 @@ class Airflow:
         }
         self.env = {**own, **local_settings(home, port), **settings}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._seen: set[psutil.Process] = set()
+        self._known: set[psutil.Process] = set()
 
     def start(self, name: str, *arguments: str) -> None:
         """Start `airflow NAME ARGUMENTS` as a process group of its own."""
@@ -83,35 +86,35 @@ class Airflow:
             print(started.pid, psutil.Process(started.pid).create_time(), file=pids)
 
     def kill(self, name: str) -> None:
-        """End a process and all it has started as a power cut would."""
+        """Kill a process and all its children, as a power cut would."""
         process = self.processes.pop(name)
         _kill(_family(process.pid))
         process.wait()
 
-    @undisturbed()
+    @ignoring_stop_signals()
     def stop(self) -> None:
-        """End all that was started, as Ctrl-C would, and kill what does not end."""
-        self._look()
+        """Stop everything as Ctrl-C would, and kill what does not stop in time."""
+        self._note_children()
         for process in self.processes.values():
-            # On SIGTERM `standalone` would leave its children behind.
+            # SIGTERM would make `standalone` leave its children behind.
             process.send_signal(signal.SIGINT)
-        patience = time.monotonic() + STOP
+        deadline = time.monotonic() + STOP_SECONDS
         for process in self.processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.1, patience - time.monotonic()))
-        self._look()
-        _kill(self._seen)
+                process.wait(max(0.1, deadline - time.monotonic()))
+        self._note_children()
+        _kill(self._known)
         for process in self.processes.values():
             process.wait()
 
-    def _look(self) -> None:
-        """Note who is there: of a process that has ended, nobody can tell any more what it left."""
+    def _note_children(self) -> None:
+        """Remember all children: once a process has ended, its children cannot be found any more."""
         for process in self.processes.values():
             if process.poll() is None:
-                self._seen |= _family(process.pid)
+                self._known |= _family(process.pid)
 
     def _listens(self) -> bool:
-        for process in self._seen:
+        for process in self._known:
             with contextlib.suppress(psutil.Error):
                 for connection in process.net_connections("tcp"):
                     if connection.status == "LISTEN" and connection.laddr.port == self.port:
@@ -126,7 +129,7 @@ class Airflow:
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=MAX_THROTTLED_SECONDS,
+            timeout=MAX_WAIT,
             check=False,
         )
         if done.returncode:
@@ -134,7 +137,7 @@ class Airflow:
         return done.stdout
 
     def wait_until_ready(self, *dag_ids: str) -> None:
-        """Return when every component is healthy and the DAGs are there."""
+        """Wait until every component is healthy and the DAGs are parsed."""
         self.wait_for("Airflow's components", self._is_healthy)
         for dag_id in dag_ids:
             self.wait_for(f"the DAG {dag_id}", functools.partial(self.ask, f"dags/{dag_id}"))
@@ -145,31 +148,29 @@ class Airflow:
         return DagRun(self, dag_id, str(started["dag_run_id"]))
 
     def ask(self, path: str, body: Any = None, method: str | None = None) -> Any:
-        """Send a request to the REST API and return the JSON of its answer."""
+        """Send a request to the REST API and return the JSON of its response."""
         return ask(f"{self.page}/api/v2/{path}", body, method)
 
-    def wait_for(
-        self, what: str, condition: Callable[[], Any], patience: float = MAX_THROTTLED_SECONDS
-    ) -> Any:
-        """Return what is true of it at last; an answer that does not come is asked for again."""
-        deadline = time.monotonic() + patience
+    def wait_for(self, what: str, condition: Callable[[], Any], timeout: float = MAX_WAIT) -> Any:
+        """Poll a condition until it is true, and return its value; failed requests are repeated."""
+        deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            self._look()
+            self._note_children()
             for name, process in self.processes.items():
                 if process.poll() is not None:
                     raise Failed(f"Airflow's {name} ended; see {self.home / name}.log")
             with contextlib.suppress(OSError, ValueError):
                 if found := condition():
                     return found
-            time.sleep(LOOK)
-        raise Failed(f"Waited {patience:.0f} s for {what}; see the logs in {self.home}")
+            time.sleep(_POLL_SECONDS)
+        raise Failed(f"Waited {timeout:.0f} s for {what}; see the logs in {self.home}")
 
     def _is_healthy(self) -> bool:
         with socket.socket() as probe:
             answers = probe.connect_ex(("127.0.0.1", self.port)) == 0
-        self._look()
+        self._note_children()
         if answers and not self._listens():
-            raise Failed(f"Another program has taken the port {self.port}: start again.")
+            raise Failed(f"Another program has taken port {self.port}: start again.")
         parts = self.ask("monitor/health")
         return all((parts.get(name) or {}).get("status") == "healthy" for name in COMPONENTS)
 
@@ -187,14 +188,14 @@ class DagRun:
     def tasks(self, task_id: str | None = None) -> list[dict[str, Any]]:
         """Return the task instances as they are now."""
         found = self._airflow.ask(f"{self._path}/taskInstances")["task_instances"]
-        return [each for each in found if task_id in (None, each["task_id"])]
+        return [task for task in found if task_id in (None, task["task_id"])]
 
     def state(self) -> str:
         """Return the run's own state."""
         return str(self._airflow.ask(self._path)["state"])
 
     def progress(self) -> str:
-        """Say how far each task is."""
+        """Return the state of each task, as one line."""
         counts: dict[str, int] = {}
         for task in self.tasks():
             state = f"{task['task_id']}: {task['state'] or 'waiting'}"
@@ -204,7 +205,7 @@ class DagRun:
         )
 
     def wait_for(self, what: str, condition: Callable[[], Any]) -> Any:
-        """Return what is true of it at last; fail if the run does so before."""
+        """Poll a condition until it is true; fail early if the run fails."""
 
         def holds() -> Any:
             if found := condition():
@@ -215,15 +216,13 @@ class DagRun:
 
         return self._airflow.wait_for(what, holds)
 
-    def follow(
-        self, beside: Callable[[], str] = str, say: Callable[[str], Any] | None = None
-    ) -> str:
-        """Say what the tasks do until the run has ended; return its state."""
+    def follow(self, more: Callable[[], str] = str, say: Callable[[str], Any] | None = None) -> str:
+        """Print the progress of the tasks until the run has ended, and return its state."""
         shown = ""
 
         def has_ended() -> str | None:
             nonlocal shown
-            if (line := f"   {self.progress()}{beside()}") != shown:
+            if (line := f"   {self.progress()}{more()}") != shown:
                 shown = line
                 (say or _print)(line)
             return state if (state := self.state()) in ("success", "failed") else None
@@ -256,7 +255,7 @@ def running_standalone(
 
 
 def local_settings(home: Path, port: int) -> dict[str, str]:
-    """Return the environment of an Airflow with the example DAGs, for whoever is on this machine."""
+    """Return the environment of an Airflow with the example DAGs, which anybody on this machine may use."""
     url = f"http://127.0.0.1:{port}"
     return {
         "AIRFLOW_HOME": str(home / "airflow"),
@@ -271,22 +270,22 @@ def local_settings(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        # Where scheduler and triggerer show their logs: others may run on this machine.
+        # Free ports, because other Airflows may run on this machine.
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
-        # A DAG shall run when it is told to, and not because it is past two in the morning.
+        # A DAG runs only when it is triggered, not by its schedule.
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-        # Its parts ask each other; a proxy has nothing to do with it.
+        # Its components call each other, never through a proxy.
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
-        # Airflow finds itself on the PATH.
+        # Airflow starts itself from the PATH.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
 
 
 def _family(pid: int) -> set[psutil.Process]:
-    """Return a process and all below it: tasks and triggers are process groups of their own."""
+    """Return a process and all its descendants: tasks and triggers have process groups of their own."""
     with contextlib.suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
         return {root, *root.children(recursive=True)}
@@ -300,7 +299,7 @@ def _kill(processes: Iterable[psutil.Process]) -> None:
 
 
 def end_leftovers(home: Path) -> None:
-    """Kill what an earlier one has left in a folder: it was killed before it could."""
+    """Kill the processes that an earlier Airflow in this folder left behind when it was killed."""
     with contextlib.suppress(FileNotFoundError):
         for line in (home / PIDS).read_text().splitlines():
             pid, created = line.split()
@@ -310,14 +309,14 @@ def end_leftovers(home: Path) -> None:
                     _kill(family)
 
 
-def end_in_order() -> None:
-    """Take being told to end, and the terminal's end, for Ctrl-C: what was started is stopped."""
-    for number in ENDS:
+def stop_cleanly_on_signals() -> None:
+    """Treat SIGTERM and a closed terminal like Ctrl-C, so that everything is stopped."""
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)
 
 
 def ask(url: str, body: Any = None, method: str | None = None) -> Any:
-    """Send a request and return the JSON of its answer; None where there is none."""
+    """Send a request and return the JSON of its response; None if it has no body."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     with _DIRECTLY.open(request, timeout=30) as answer:
@@ -325,12 +324,12 @@ def ask(url: str, body: Any = None, method: str | None = None) -> Any:
     return json.loads(text) if text else None
 
 
-def free_port(wanted: int = 0) -> int:
-    """Return a port that nobody listens on: the wanted one, if it is free."""
+def free_port(preferred: int = 0) -> int:
+    """Return a free port: the preferred one if possible."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wanted))
+            probe.bind(("127.0.0.1", preferred))
         except OSError:
             return free_port()
         return int(probe.getsockname()[1])

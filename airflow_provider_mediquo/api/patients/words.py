@@ -1,0 +1,50 @@
+"""Text that is not a value: words for a missing value, and what spreadsheets turn values into."""
+
+from __future__ import annotations
+
+import re
+
+# Rejected, and not read as blank: a blank clears a field or unsubscribes, and that must not depend
+# on a guess about the program that wrote the file.
+_NEVER_VALUES = re.compile(
+    r"\\N"  # MySQL, PostgreSQL, Hive
+    r"|[<(\[](?:null|none|na|nan|nil)[>)\]]"  # database tools, pandas
+    r"|\#(?:N/?[ADV]|\#\#+|GETTING_DATA)"  # spreadsheets in English, Spanish, German
+    r"|\#[¡¿]?[A-ZÀ-Þ]{3}[A-ZÀ-Þ/0_]*[!?]"  # #REF!, #NAME?, #DIV/0! in any language
+    r"|Err:5[0-9]{2}",  # LibreOffice
+    re.IGNORECASE,
+)
+_FORMULA = re.compile(r'="[^"]*"')
+SUSPECT = frozenset("\\#<([=Ee")
+"""The first characters of what is never a value; any other text needs no closer look."""
+
+_NULL_WORDS = frozenset(("null", "none", "nan", "nat", "n/a", "undefined"))
+_CHANGED_NUMBER = re.compile(r"-?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{2,3}|'[0-9+=-].*")
+
+# Unicode's Default_Ignorable_Code_Point and the blank of Braille.
+_INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff"
+)
+INVISIBLE = re.compile(f"[{_INVISIBLE}]")
+_NOTHING_VISIBLE = re.compile(rf"[\s{_INVISIBLE}]*")
+
+
+def is_invisible(text: str) -> bool:
+    """Return whether a text has no visible character."""
+    return not text.isascii() and bool(_NOTHING_VISIBLE.fullmatch(text))
+
+
+def broken_rule(text: str) -> str | None:
+    """Return the rule that a text breaks in any field; it begins with one of SUSPECT."""
+    if _NEVER_VALUES.fullmatch(text):
+        return "null"
+    return "spreadsheet" if _FORMULA.fullmatch(text) else None
+
+
+def broken_identifier_rule(text: str) -> str | None:
+    """Return the rule that an identifier breaks; a name may be Null or Nan, a code may not."""
+    if text[0] in "NnUu" and text.lower() in _NULL_WORDS:
+        return "null"
+    may_be_changed = "E+" in text or "e+" in text or text[0] == "'"
+    return "spreadsheet" if may_be_changed and _CHANGED_NUMBER.fullmatch(text) else None

@@ -1,0 +1,160 @@
+"""What becomes of each record: the one place that counts, safe between threads.
+
+Validation, sender and runner tell the ledger what happened; none of them reaches into another.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from airflow_provider_mediquo.api.client.stats import RequestStats
+from airflow_provider_mediquo.api.records import SourceLocation, ValidRecord
+from airflow_provider_mediquo.api.report import Rejection, UploadReport
+from airflow_provider_mediquo.api.upload.reject_log import RejectLog
+from airflow_provider_mediquo.api.visibility.sample import Sample
+
+_SHOWN_LOST_PLANS = 20
+_COUNTED_AS = {"schema": "invalid", "duplicate": "duplicate", "mediquo": "refused"}
+
+
+class Ledger:
+    """Owns the counts, the records that are not settled yet, the reject log and the sample."""
+
+    def __init__(self, rejects: RejectLog, sample: Sample) -> None:
+        self.report = UploadReport()
+        self.stats = RequestStats()
+        self.lost_plans: list[Rejection] = []
+        """Records with a plan whose code was sent without one: the first few."""
+        self.lost_plan_count = 0
+        self._rejects = rejects
+        self._sample = sample
+        self._unsettled: dict[int, ValidRecord] = {}  # by row
+        self._lock = threading.Lock()
+
+    @property
+    def problems(self) -> Counter[str]:
+        """How often each field and rule, or each status, was found."""
+        return self._rejects.kinds
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether the log is the only place that names the rejects."""
+        return not self._rejects.has_file
+
+    def next_row(self) -> int:
+        """Count a record of the source; return its row, from 1."""
+        with self._lock:
+            self.report.read += 1
+            return self.report.read
+
+    def open(self, record: ValidRecord) -> None:
+        """Take a record that may be sent: it is unsettled until something else is known."""
+        with self._lock:
+            self._unsettled[record.row] = record
+
+    def reject(
+        self,
+        row: int,
+        code: str | None,
+        refused_by: str,
+        problems: Mapping[str, str],
+        location: SourceLocation | None,
+    ) -> Rejection:
+        """Write down a record that may not be sent."""
+        rejection = Rejection(row, code, refused_by, problems, place=location)
+        self._count(rejection)
+        self._rejects.add(rejection)
+        return rejection
+
+    def skip(self) -> None:
+        """Count a record that `transform` left out."""
+        with self._lock:
+            self.report.skipped += 1
+
+    def omit(
+        self,
+        row: int,
+        patient: Mapping[str, Any],
+        problems: Mapping[str, str],
+        location: SourceLocation | None,
+    ) -> None:
+        """Write down the fields that a record is sent without."""
+        with self._lock:
+            self.report.omitted += 1
+        self._rejects.add(Rejection(row, patient["code"], "omitted", problems, place=location))
+
+    def lose_plan(self, rejection: Rejection) -> None:
+        """Note a record with a plan whose code was sent without one."""
+        with self._lock:
+            self.lost_plan_count += 1
+            if len(self.lost_plans) < _SHOWN_LOST_PLANS:
+                self.lost_plans.append(rejection)
+
+    def accept(self, records: Sequence[ValidRecord], sent_at: int | None) -> None:
+        """Settle records that mediQuo accepted.
+
+        :param sent_at: the server's clock when their first attempt left.
+        """
+        with self._lock:
+            for record in records:
+                self.report.upserted += 1
+                self.report.without_plan += not record.has_plan
+                self._sample.consider(record, sent_at)
+                del self._unsettled[record.row]
+
+    def refuse(self, record: ValidRecord, status: int | None, fields: Iterable[str]) -> None:
+        """Settle a record that mediQuo refused when it was sent alone."""
+        problems = dict.fromkeys(fields, "refused")
+        self._settle(_rejection(record, "mediquo", status, problems))
+
+    def give_up(self, records: Iterable[ValidRecord], status: int | None = None) -> None:
+        """Write down records that got no final answer, or were not sent: they stay unsettled."""
+        self._settle(*(_rejection(record, "unsettled", status) for record in records))
+
+    def unsettled_of(self, records: Iterable[ValidRecord]) -> list[ValidRecord]:
+        """Return those of some records of which nothing final is known."""
+        with self._lock:
+            return [record for record in records if record.row in self._unsettled]
+
+    def close(self, seconds: float, stopped_because: str | None = None) -> UploadReport:
+        """Complete the report: what is left is unsettled.
+
+        :param stopped_because: why the run ended early.
+        """
+        with self._lock:
+            left = [*self._unsettled.values()]
+        self.give_up(left)
+        self._rejects.flush()
+        report, stats = self.report, self.stats
+        report.seconds = seconds
+        report.stopped_because = stopped_because
+        report.throttled_seconds = stats.throttled_seconds()
+        report.requests, report.retries = stats.requests, stats.retries
+        report.rejects_path = self._rejects.written_to
+        report.sample = self._sample.as_dict()
+        return report
+
+    def _settle(self, *rejections: Rejection) -> None:
+        self._rejects.add(*rejections)
+        for rejection in rejections:
+            self._count(rejection)
+        with self._lock:
+            for rejection in rejections:
+                del self._unsettled[rejection.row]
+
+    def _count(self, rejection: Rejection) -> None:
+        if name := _COUNTED_AS.get(rejection.refused_by):
+            with self._lock:
+                setattr(self.report, name, getattr(self.report, name) + 1)
+
+
+def _rejection(
+    record: ValidRecord,
+    refused_by: str,
+    status: int | None,
+    problems: Mapping[str, str] | None = None,
+) -> Rejection:
+    return Rejection(record.row, record.code, refused_by, problems or {}, status, record.place)

@@ -1,0 +1,189 @@
+"""What the operators share: the connection, and the options of an upsert."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Unpack
+from urllib.parse import urlsplit
+
+from airflow.providers.common.compat.sdk import AirflowFailException, Asset, BaseOperator
+from airflow.sdk.definitions.asset import AssetRef
+
+from airflow_provider_mediquo.api.client.stop_flag import StopFlag
+from airflow_provider_mediquo.hooks.mediquo import MediquoHook, fail_without_retry
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    from airflow_provider_mediquo.api.upload.options import UploadOptions
+    from airflow_provider_mediquo.arguments import MediquoArguments, TaskArguments
+
+_LIMITS = ("max_rejects", "max_without_plan", "chunk_size", "max_in_flight", "min_records")
+
+
+class MediquoOperator(BaseOperator):
+    """Base of all mediQuo operators: holds the connection and stops when the task is killed."""
+
+    template_fields: Sequence[str] = ("mediquo_conn_id",)
+    ui_color = "#d9f2ec"
+
+    def __init__(
+        self,
+        *,
+        mediquo_conn_id: str = MediquoHook.default_conn_name,
+        **kwargs: Unpack[TaskArguments],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.mediquo_conn_id = mediquo_conn_id
+        self._killed = StopFlag()
+
+    def on_kill(self) -> None:
+        """Stop all requests; the ledger in the log says what was sent.
+
+        A signal handler calls it, also while the hook is being made.
+        """
+        self._killed.set()
+        if hook := self.__dict__.get("_hook"):
+            hook.stop()
+
+    @cached_property
+    def _hook(self) -> MediquoHook:
+        hook = MediquoHook(self.mediquo_conn_id)
+        hook.killed = self._killed
+        return hook
+
+
+class MediquoUpsertBaseOperator(MediquoOperator, ABC):
+    """Base of all upserts: sends the patients that `read_patients` returns.
+
+    The limits (numbers) can be templates, such as `"{{ params.max_rejects }}"`.
+
+    :param mediquo_conn_id: ID of a connection of type `mediquo`.
+    :param max_rejects: how many rejected records are tolerated: a count (`10`) or a fraction of
+        the records read (`0.01`). Valid records are always sent.
+    :param rejects_path: a folder for the reject report, on any storage that ObjectStoragePath
+        supports. The report is `<dag>/<run>/<task>-<map index>-<try>.jsonl`; in an object store
+        it is a folder of parts. Default: the first 20 rejects are logged.
+    :param max_without_plan: how many patients may be sent without a plan, which unsubscribes
+        them: a count, a fraction, or None for no limit. Default: half of the records. The task
+        stops before its first request if more than half of the first 1,000 have no plan, later
+        before the request that would exceed half. A source of fewer than 100 is not checked.
+    :param columns: renames columns: `{"member_id": "code"}`; None drops a column.
+    :param chunk_size: patients per request, 1 to 100.
+    :param max_in_flight: concurrent requests, 1 to 64.
+    :param transform: a function, record -> record, called before `columns` is applied. None leaves
+        the record out; an exception rejects this record alone.
+    :param omit_invalid: send a record without an optional field that breaks a rule.
+    :param phone_region: a country code such as `ES`: phone numbers are read as people there write
+        them, and sent as E.164. Needs the extra `[phone]`.
+    :param min_records: the task fails if the source has fewer records.
+    """
+
+    template_fields: Sequence[str] = (*MediquoOperator.template_fields, "rejects_path", *_LIMITS)
+
+    def __init__(
+        self,
+        *,
+        max_rejects: float | str = 0,
+        rejects_path: str | None = None,
+        max_without_plan: float | str | None = "half",
+        columns: Mapping[str, str | None] | None = None,
+        chunk_size: int | str = 100,
+        max_in_flight: int | str = 10,
+        transform: Callable[[Any], Any] | None = None,
+        omit_invalid: bool = False,
+        phone_region: str | None = None,
+        min_records: int | str = 0,
+        **kwargs: Unpack[MediquoArguments],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.max_rejects = max_rejects
+        self.rejects_path = rejects_path
+        self.max_without_plan = max_without_plan
+        self.columns = columns
+        self.chunk_size = chunk_size
+        self.max_in_flight = max_in_flight
+        self.transform = transform
+        self.omit_invalid = omit_invalid
+        self.phone_region = phone_region
+        self.min_records = min_records
+
+    @abstractmethod
+    def read_patients(self, context: Context) -> Iterable[Any]:
+        """Return the patients, if possible as a stream."""
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Send the patients and return the ledger: counts and a sample of codes, no patient data.
+
+        The counts also become the `extra` of the event of each asset in `outlets`.
+        """
+        options = self._options()
+        with fail_without_retry():
+            report = self._hook.upload(
+                self.read_patients(context), options, rejects_name=_rejects_name(context)
+            )
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset | AssetRef):
+                context["outlet_events"][outlet].extra.update(report.counts())
+        return report.as_dict()
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any] | None:
+        """Return the names of the source and of mediQuo's endpoint for OpenLineage."""
+        try:
+            from airflow.providers.common.compat.openlineage.facet import Dataset
+            from airflow.providers.openlineage.extractors import OperatorLineage
+        except ImportError:
+            return None
+        url = urlsplit(self._hook.settings.base_url)
+        mediquo = Dataset(f"{url.scheme}://{url.netloc}", f"{url.path}/patients")
+        return OperatorLineage(inputs=self.lineage_inputs(), outputs=[mediquo])
+
+    def lineage_inputs(self) -> list[Dataset]:
+        """Return the source's names for OpenLineage."""
+        return []
+
+    def _options(self) -> UploadOptions:
+        from airflow_provider_mediquo.api.upload.options import UploadOptions
+
+        options: Any = {
+            "rejects_path": none_if_rendered(self.rejects_path),
+            "columns": self.columns,
+            "transform": self.transform,
+            "omit_invalid": self.omit_invalid,
+            "phone_region": self.phone_region,
+            **{name: _rendered_number(getattr(self, name)) for name in _LIMITS},
+        }
+        try:
+            return UploadOptions(**options)
+        except ValueError as error:
+            problem = str(error)
+        raise AirflowFailException(problem)
+
+
+def none_if_rendered(value: Any) -> Any:
+    """Return None for the text that a template makes of None, else the value."""
+    return None if isinstance(value, str) and value.strip() == "None" else value
+
+
+def _rendered_number(value: Any) -> Any:
+    """Return the number that a template rendered to; UploadOptions checks everything else."""
+    value = none_if_rendered(value)
+    if isinstance(value, str):
+        for kind in (int, float):
+            with suppress(ValueError):
+                return kind(value)
+    return value
+
+
+def _rejects_name(context: Context) -> str:
+    from airflow_provider_mediquo.api.upload.reject_files import as_name
+
+    ti = context["ti"]
+    map_index = -1 if ti.map_index is None else ti.map_index
+    dag, run, task = map(as_name, (ti.dag_id, ti.run_id, ti.task_id))
+    return f"{dag}/{run}/{task}-{map_index}-{ti.try_number}.jsonl"

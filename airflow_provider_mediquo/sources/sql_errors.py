@@ -1,0 +1,57 @@
+"""What a database driver's error means, without its message: that may quote a row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_NO_COLUMN = "no such column"
+_MEANINGS: Mapping[Any, str] = {
+    "42601": "a syntax error",
+    "42703": _NO_COLUMN,
+    "42P01": "no such table",
+    "42501": "this user may not read it",
+    "42000": "a syntax error, or this user may not read it",
+    "42S02": "no such table",
+    "42S22": _NO_COLUMN,
+    "SQLITE_ERROR": "a syntax error, or no such table or column",
+    1054: _NO_COLUMN,
+    1064: "a syntax error",
+    1142: "this user may not read it",
+    1146: "no such table",
+}
+_MAX_CODE = 1 << 16  # a larger number in an error may be a value
+_COLUMN = re.compile(
+    r'column "?([\w.]+)"? does not exist|Unknown column \'([\w.]+)\' in|^no such column: ([\w.]+)$'
+)
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`|--.*|/\*.*?\*/""", re.DOTALL | re.MULTILINE)
+_NAME = re.compile(r"[A-Za-z_]\w*")
+
+
+def describe(error: Exception) -> str:
+    """Return the class and code of an error, and what the code means."""
+    kind, code = type(error), _code_of(error)
+    text = f"{kind.__module__}.{kind.__qualname__} {code}".strip()
+    return f"{text}, {_MEANINGS[code]}" if code in _MEANINGS else text
+
+
+def missing_column(error: Exception, sql: str) -> str | None:
+    """Return the column that a statement names and the database lacks; empty if it may be a value.
+
+    None if the error means anything else.
+    """
+    found = _COLUMN.search(str(error)) if _code_of(error) in _MEANINGS else None
+    if not found:
+        return "" if _MEANINGS.get(_code_of(error)) == _NO_COLUMN else None
+    name = str(found[found.lastindex or 0])
+    # Only what the statement names outside of quotes cannot be a value of a row.
+    named = {word.lower() for word in _NAME.findall(_QUOTED.sub(" ", sql))}
+    return name if {*name.lower().split(".")} <= named else ""
+
+
+def _code_of(error: Exception) -> Any:
+    for name in ("sqlstate", "pgcode", "sqlite_errorname"):
+        if code := getattr(error, name, None):
+            return code
+    return next((n for n in error.args if isinstance(n, int) and n < _MAX_CODE), "")

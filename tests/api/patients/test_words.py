@@ -1,0 +1,75 @@
+"""Words for a missing value, and what spreadsheets turn values into."""
+
+import pytest
+
+TEXTS = ["code", "first_name", "last_name", "tax_id", "plan", "gender", "locale", "email", "phone"]
+IDENTIFIERS = ["code", "plan", "tax_id", "phone"]
+NAMES = ["first_name", "last_name"]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize(
+    "word",
+    [r"\N", " \\N ", "#N/A", "#n/a", "#N/D", "#NV", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!"]
+    + ["#NULL!", "#NUM!", "#¡REF!", "#¿NOMBRE?", "#¡DIV/0!", "#ÜBERLAUF!", "####", "Err:502"]
+    + ["(null)", "[NULL]", "<NA>", "<null>"],
+)
+def test_a_word_for_a_missing_value_is_never_sent(rule, name, word):
+    assert rule(name, word) == "null"
+
+
+@pytest.mark.parametrize("word", ["NULL", "null", "Null", "None", "nan", "NaN", "NaT", "n/a"])
+@pytest.mark.parametrize("name", IDENTIFIERS)
+def test_null_is_no_identifier(rule, name, word):
+    assert rule(name, word) == "null"
+
+
+@pytest.mark.parametrize("word", ["Null", "NULL", "Nan", "None", "Na", "Nunez", "Undefined"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_member_may_be_called_null_or_nan(sent, name, word):
+    assert sent(name, word) == word
+
+
+@pytest.mark.parametrize("word", ["#", "#1", "\\", "<3", "(1)", "[a]", "=", "N", "NA", "Nan-1"])
+@pytest.mark.parametrize("name", ["code", "plan", "tax_id"])
+def test_other_words_are_values(sent, name, word):
+    assert sent(name, word) == word
+
+
+@pytest.mark.parametrize("value", ['="00123"', '=""'])
+@pytest.mark.parametrize("name", [*IDENTIFIERS, *NAMES])
+def test_a_formula_that_keeps_a_number_as_text_is_no_value(rule, name, value):
+    assert rule(name, value) == "spreadsheet"
+
+
+@pytest.mark.parametrize(
+    "value", ["1.23457E+11", "1,23457E+11", "1.23457e+11", "4E+10", "-1.2E+100", "'00124", "'+4477"]
+)
+@pytest.mark.parametrize("name", IDENTIFIERS)
+def test_a_number_that_a_spreadsheet_has_changed_is_no_identifier(rule, name, value):
+    assert rule(name, value) == "spreadsheet"
+
+
+@pytest.mark.parametrize("value", ["1E5", "12.5E+11", "E+11", "'t Hooft", "1.23457E-11", "A1E+11"])
+def test_other_codes_with_an_e_or_an_apostrophe_are_codes(sent, value):
+    assert sent("code", value) == value
+
+
+def test_a_name_may_begin_with_an_apostrophe(sent):
+    assert sent("last_name", "'t Hooft") == "'t Hooft"
+
+
+@pytest.mark.parametrize(
+    "text", ["\u200b", " \u200b\u00a0", "\u2800", "\ufeff", "\u00ad\u2060", "\u3164", "\ufe0f"]
+)
+def test_text_without_a_visible_character_is_blank(rule, sent, text):
+    assert rule("first_name", text) == "required"
+    assert rule("code", text) == "required"
+    assert sent("last_name", text) is None
+    assert sent("plan", text) is None
+    assert sent("birth_date", text) is None
+
+
+@pytest.mark.parametrize("text", ["A\u200bda", "\u200bAda", "Ada\u2800"])
+def test_text_with_a_visible_character_is_sent_as_given(sent, text):
+    assert sent("last_name", text) == text

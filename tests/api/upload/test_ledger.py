@@ -1,0 +1,115 @@
+"""Every record is counted once, under its own name, and written down where it was found."""
+
+import threading
+
+import pytest
+
+from airflow_provider_mediquo.api.records import LocatedRecord, SourceLocation, ValidRecord
+from airflow_provider_mediquo.api.upload.ledger import Ledger
+from airflow_provider_mediquo.api.upload.reject_log import RejectLog
+from airflow_provider_mediquo.api.visibility.sample import Sample
+
+
+@pytest.fixture
+def ledger():
+    return Ledger(RejectLog(), Sample("secret"))
+
+
+def opened(ledger, count, *, has_plan=True):
+    records = []
+    for _ in range(count):
+        row = ledger.next_row()
+        record = ValidRecord(row, f"m-{row}", has_plan, b'{"code":"x"}')
+        ledger.open(record)
+        records.append(record)
+    return records
+
+
+def test_each_outcome_has_a_count_of_its_own(ledger):
+    """Different numbers of each, so that no two can be swapped."""
+    opened(ledger, 6)
+    for _ in range(12):
+        ledger.next_row()
+        ledger.skip()
+    for _ in range(13):
+        ledger.omit(1, {"code": "m-1"}, {"email": "email"}, None)
+    ledger.accept(opened(ledger, 1) + opened(ledger, 2, has_plan=False), None)
+    for record in opened(ledger, 4):
+        ledger.refuse(record, 422, {"email"})
+    for refused_by, count in (("schema", 7), ("duplicate", 8)):
+        for _ in range(count):
+            ledger.reject(ledger.next_row(), "m-0", refused_by, {"code": "duplicate"}, None)
+    ledger.give_up(opened(ledger, 5), 503)
+    for _ in range(9):
+        ledger.stats.add_request()
+    for _ in range(10):
+        ledger.stats.add_retry()
+    report = ledger.close(11.0)
+    assert {name: report.as_dict()[name] for name in report.counts()} == {
+        "read": 45,
+        "upserted": 3,
+        "skipped": 12,
+        "rejected": 19,
+        "unsettled": 11,
+        "invalid": 7,
+        "duplicate": 8,
+        "refused": 4,
+        "without_plan": 2,
+        "omitted": 13,
+        "requests": 9,
+        "retries": 10,
+        "throttled_seconds": 0.0,
+        "seconds": 11.0,
+    }
+
+
+def test_threads_may_tell_it_at_once(ledger):
+    def send():
+        for _ in range(300):
+            ledger.accept(opened(ledger, 2), None)
+            (record,) = opened(ledger, 1)
+            ledger.refuse(record, 400, ())
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    report = ledger.close(1.0)
+    assert (report.read, report.upserted, report.refused) == (7200, 4800, 2400)
+    assert report.unsettled == 0
+
+
+@pytest.mark.parametrize("script", [["422"], ["503"] * 9], ids=["refused", "unsettled"])
+def test_a_record_that_was_not_accepted_is_written_down_with_its_file_and_line(
+    box, client, upload, people, script
+):
+    box.script("upsert", *script)
+    place = SourceLocation("members.csv", 7)
+    run = upload(client, [LocatedRecord(person, place) for person in people(1)], chunk_size=1)
+    (line,) = run.lines
+    assert (line["file"], line["line"]) == ("members.csv", 7)
+
+
+def test_a_green_run_with_rejects_warns_once_with_the_counts(client, upload, people, caplog):
+    records = people(5) + people(2, start=10, email="x") + people(1, start=20, gender="x")
+    run = upload(client, records, max_rejects=3)
+    assert run.error is None
+    (warning,) = [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelname == "WARNING" and "rejected: " in record.getMessage()
+    ]
+    assert warning.startswith("3 rejected: email ")
+    assert "(2); gender " in warning
+
+
+def test_retries_and_pauses_leave_a_line_without_a_value(box, connect, upload, people, caplog):
+    box.script("upsert", "503", "429:1")
+    run = upload(connect(box), people(1, first_name="canary-of-a-name"))
+    assert run.error is None
+    lines = [record.getMessage() for record in caplog.records]
+    assert "PUT patients: attempt 1 failed (503), next in 0.0 s." in lines
+    pause = "PUT patients: mediQuo answered 429, pausing for 1 s. Answers with 429 so far: 1."
+    assert pause in lines
+    assert "canary" not in caplog.text

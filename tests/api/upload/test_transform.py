@@ -1,0 +1,126 @@
+"""Records as people have them: transformed, with phone numbers of a country, without what is invalid."""
+
+import json
+
+import pytest
+
+from airflow_provider_mediquo.api.errors import SourceError, TooManyRejectsError
+from airflow_provider_mediquo.api.upload.options import UploadOptions
+
+
+def test_a_transformed_record_is_sent(box, client, upload):
+    def transform(row):
+        return {"code": row["ID"], "first_name": row["NOMBRE"].title(), "plan": "premium"}
+
+    run = upload(client, [{"ID": 7, "NOMBRE": "ADA"}], transform=transform)
+    assert run.error is None
+    assert box.patients["7"]["first_name"] == "Ada"
+
+
+def test_it_comes_before_columns(box, client, upload):
+    def transform(row):
+        return row | {"name": row["name"].strip("*")}
+
+    columns = {"name": "first_name"}
+    upload(client, [{"code": "m-1", "name": "*Ada*"}], transform=transform, columns=columns)
+    assert box.patients["m-1"]["first_name"] == "Ada"
+
+
+def test_none_leaves_a_record_out(box, client, upload, people):
+    run = upload(client, people(5), transform=lambda row: None if row["code"] == "m-3" else row)
+    assert run.error is None
+    assert {*box.patients} == {"m-1", "m-2", "m-4", "m-5"}
+    ledger = run.report.as_dict()
+    assert (ledger["read"], ledger["upserted"], ledger["skipped"]) == (5, 4, 1)
+
+
+def test_an_exception_rejects_its_record_alone_and_is_not_shown(
+    box, client, upload, people, caplog
+):
+    def transform(row):
+        if row["code"] == "m-2":
+            raise ValueError("canary-of-a-value")
+        return row
+
+    run = upload(client, people(3), transform=transform)
+    assert isinstance(run.error, TooManyRejectsError)
+    (line,) = run.lines
+    assert (line["row"], line["problems"]) == (2, {"record": "transform"})
+    assert {*box.patients} == {"m-1", "m-3"}
+    assert "canary" not in f"{run.error} {caplog.text} {json.dumps(run.lines)}"
+
+
+def test_an_invalid_optional_field_is_left_out_on_request(box, client, upload, people):
+    records = people(1, email="x", gender="H", phone="+44 7700 900123")
+    run = upload(client, records, omit_invalid=True)
+    assert run.error is None
+    assert "email" not in box.patients["m-1"] or box.patients["m-1"]["email"] is None
+    assert "7700" in box.patients["m-1"]["phone"]
+    (line,) = run.lines
+    assert line["refused_by"] == "omitted"
+    assert {*line["problems"]} == {"email", "gender"}
+    ledger = run.report.as_dict()
+    assert (ledger["upserted"], ledger["omitted"], ledger["rejected"]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("fields", [{"plan": 7}, {"first_name": ""}, {"code": "."}, {"x": "y"}])
+def test_what_is_required_and_the_plan_are_never_left_out(box, client, upload, people, fields):
+    (person,) = people(1)
+    run = upload(client, [person | fields, *people(1, start=9)], omit_invalid=True)
+    assert isinstance(run.error, TooManyRejectsError)
+    assert {*box.patients} == {"m-9"}
+
+
+def test_an_omitted_duplicate_is_a_duplicate(client, upload, people):
+    run = upload(client, people(1) + people(1, email="x"), omit_invalid=True)
+    assert (run.report.duplicate, run.report.omitted) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("region", "written", "sent"),
+    [
+        ("GB", "07700 900123", "+447700900123"),
+        ("GB", "(020) 7946 0123", "+442079460123"),
+        ("GB", "+34 600 123 456", "+34600123456"),
+        ("ES", "600123456", "+34600123456"),
+        ("ES", "0034 600 123 456", "+34600123456"),
+        ("US", "(212) 555-0123", "+12125550123"),
+    ],
+)
+def test_a_phone_number_is_read_as_people_of_its_region_write_it(
+    box, client, upload, people, region, written, sent
+):
+    run = upload(client, people(1, phone=written), phone_region=region)
+    assert run.error is None
+    assert box.patients["m-1"]["phone"] == sent
+
+
+@pytest.mark.parametrize("written", ["12345", "not a number", "600123456 ext. 7", "99999999999"])
+def test_what_is_no_number_there_is_rejected(client, upload, people, written):
+    run = upload(client, people(1, phone=written), phone_region="ES")
+    assert {*run.lines[0]["problems"]} == {"phone"}
+
+
+@pytest.mark.parametrize("region", ["es", "Spain", "ZZ", ""])
+def test_a_region_is_a_country_code(region):
+    with pytest.raises(ValueError, match="`phone_region` must be a country code"):
+        UploadOptions(phone_region=region)
+
+
+def test_a_source_of_too_few_records_sends_nothing(box, client, connect, upload, people):
+    run = upload(client, people(99), min_records=100)
+    assert isinstance(run.error, SourceError)
+    assert "99 records, fewer than `min_records` (100)" in str(run.error)
+    assert box.counters.total == 0
+    assert upload(connect(box), people(100), min_records=100).error is None
+
+
+def test_a_larger_one_fails_at_its_end(box, client, upload, people):
+    run = upload(client, people(1500), min_records=2000)
+    assert isinstance(run.error, SourceError)
+    assert len(box.patients) == 1500
+
+
+def test_an_empty_source_warns(client, upload, caplog):
+    assert upload(client, []).error is None
+    assert "The source has no records." in caplog.messages
