@@ -38,7 +38,7 @@ def read_layout(
 ) -> Layout | None:
     """Read the header; None where there is nothing at all.
 
-    Raises InvalidPatientsError for a header that is none.
+    Raises InvalidPatientsError for a header that cannot be read or does not fit.
     """
     first = next(filled(lines, name), None)
     if first and (said := _SEP.fullmatch(_text(first))):

@@ -40,7 +40,7 @@ class QuotedRows:
     def read(self, first: Line) -> tuple[list[str] | Unreadable, list[Line]]:
         """Return the cells of a row that is certain, or why not, and the lines of which it is so."""
         attempt = _Attempt(first, self._lines, self.is_like_a_row)
-        if first.number > self._alone_until:  # so that no line is tried for ever
+        if first.number > self._alone_until:  # so that each line is tried once
             row = self._parser.first_row(attempt) or []
             taken = attempt.taken
             if self._is_certain(row, taken):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -9,8 +10,16 @@ from typing import Any, NamedTuple
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
 from airflow_provider_mediquo.api.text import escaped
+from airflow_provider_mediquo.sources.files.tables import refuse_log, refuse_tables
+
+log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20  # bytes that a store is asked for beyond those that are read; s3fs takes 50 MiB
+_NEIGHBOUR = re.compile(
+    r"^~\$|^(md5|sha(1|256|512))sums?(\.txt)?$|^thumbs\.db$|^desktop\.ini$"
+    r"|\.(md5|sha1|sha256|sha512|crc|crc32|sfv|metadata|asc|sig|manifest)$",
+    re.IGNORECASE,
+)
 
 
 class StoredFile(NamedTuple):
@@ -61,7 +70,15 @@ def _find(path: str, conn_id: str | None) -> list[StoredFile]:
         path = os.path.abspath(path)  # Airflow 3.1 takes a relative path for one below `/`
     # Airflow 3.1 takes a None for a connection, before the one of the URL.
     given = ObjectStoragePath(path, **({"conn_id": conn_id} if conn_id else {}))
-    return [StoredFile(given.fs, key) for key in sorted({*_Search(given.fs).keys(given.path)})]
+    keys = sorted({*_Search(given.fs).keys(given.path)})
+    # Those below a folder that is read were looked at while it was.
+    refuse_tables(given.fs, keys if is_glob(given.path) else [given.path])
+    return [StoredFile(given.fs, key) for key in keys]
+
+
+def is_glob(path: str) -> bool:
+    """Whether it has characters of a glob."""
+    return not {*path}.isdisjoint("*?[")
 
 
 class _Search:
@@ -81,13 +98,15 @@ class _Search:
             yield from self._within(path, info)
 
     def _matching(self, pattern: str) -> Iterator[str]:
-        if not {*"*?["} & {*pattern}:
+        if not is_glob(pattern):
             return
         # Characters before those of a glob.
         known = len(re.split(r"[*?\[]", pattern)[0].rpartition("/")[0])
         shows = any(map(_is_hidden, pattern[known:].split("/")))
         for key, info in self._storage.glob(pattern, detail=True).items():
-            if shows or not any(map(_is_hidden, key[known:].split("/"))):
+            if _is_of_another(key) and not _is_of_another(pattern):
+                log.info("%s is passed over: it holds no records.", escaped(key))
+            elif shows or not any(map(_is_hidden, key[known:].split("/"))):
                 yield from self._within(key, info)
 
     def _within(self, key: str, info: dict[str, Any]) -> Iterator[str]:
@@ -108,10 +127,18 @@ class _Search:
         # Not `find` or `walk`, which leave out what may not be listed without a word.
         for info in self._storage.ls(folder, detail=True):
             key = info["name"]
-            if not _is_hidden(key) and key.rstrip("/") != folder.rstrip("/"):
+            refuse_log(key)
+            if _is_of_another(key):
+                log.info("%s is passed over: it holds no records.", escaped(key))
+            elif not _is_hidden(key) and key.rstrip("/") != folder.rstrip("/"):
                 yield from self._within(key, info)
 
 
 def _is_hidden(path: str) -> bool:
     """Whether it is no data: a `_SUCCESS` or a `.crc` of Spark, say."""
     return path.rstrip("/").rpartition("/")[2].startswith(("_", "."))
+
+
+def _is_of_another(path: str) -> bool:
+    """Whether it only belongs to a file: a checksum, say, or the lock of an editor."""
+    return bool(_NEIGHBOUR.search(path.rstrip("/").rpartition("/")[2]))

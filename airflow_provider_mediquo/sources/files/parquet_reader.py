@@ -7,11 +7,12 @@ from importlib import import_module
 from itertools import chain, islice
 from typing import Any
 
-from airflow_provider_mediquo.api.errors import SourceError
+from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
 from airflow_provider_mediquo.api.patients.limits import MAX_RECORD_BYTES
 from airflow_provider_mediquo.api.records import LocatedRecord, SourceLocation, Unreadable
 from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.files.bounded_gzip import FREE, MOST
+from airflow_provider_mediquo.sources.files.parquet_footer import encrypted_columns
 
 MAGIC = b"PAR1"
 
@@ -32,26 +33,40 @@ def read_parquet(raw: Any, name: str, header: ColumnMapping) -> Iterator[Located
         names = file.schema_arrow.names
         header.check(names, name)
         wanted = [name for name, field in zip(names, header.fields(names), strict=True) if field]
+        _check_encryption(raw, file, wanted, name)
         rows = chain.from_iterable(map(_rows, _batches(raw, file, wanted, name)))
         for number, row in enumerate(rows, 1):
             yield LocatedRecord(row, SourceLocation(name, number))
 
 
 def _batches(raw: Any, file: Any, wanted: Sequence[str], name: str) -> Iterator[Any]:
-    texts = [file.schema.column(at).path for at in range(len(file.schema))]
-    with _open(raw, name, read_dictionary=texts) as dictionaries:
+    paths = _paths(file)
+    with _open(raw, name, read_dictionary=paths) as dictionaries:
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)
-            chunks = [group.column(at) for at in range(group.num_columns)]
-            chunks = [chunk for chunk in chunks if _is_of(chunk, wanted)]
+            # Of those that are wanted alone: the others may be encrypted.
+            chunks = [group.column(at) for at, path in enumerate(paths) if _is_of(path, wanted)]
             _check_sizes(chunks, group.num_rows, name)
             longest = _longest(dictionaries, number, chunks) + sum(map(_unknown, chunks))
             at_once = min(max(MAX_UNPACKED_BYTES // max(longest, 1), 1), _AT_ONCE)
             yield from file.iter_batches(at_once, [number], wanted, use_threads=False)
 
 
-def _is_of(chunk: Any, wanted: Sequence[str]) -> bool:
-    return any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in wanted)
+def _paths(file: Any) -> list[str]:
+    return [file.schema.column(at).path for at in range(len(file.schema))]
+
+
+def _is_of(path: str, wanted: Sequence[str]) -> bool:
+    return any(f"{path}.".startswith(f"{name}.") for name in wanted)
+
+
+def _check_encryption(raw: Any, file: Any, wanted: Sequence[str], name: str) -> None:
+    encrypted = encrypted_columns(raw)
+    if any(at in encrypted and _is_of(path, wanted) for at, path in enumerate(_paths(file))):
+        raise InvalidPatientsError(
+            f"{name} has encrypted columns, which cannot be read. Export it without encryption, or "
+            "drop them with None in `columns`."
+        )
 
 
 def _check_sizes(chunks: Sequence[Any], rows: int, name: str) -> None:
@@ -76,9 +91,13 @@ def _longest(dictionaries: Any, group: int, chunks: Iterable[Any]) -> int:
     Of a dictionary's value there is one, however many rows have it: 5 KB of file can be 10 GB.
     Which columns have one, a file need not say.
     """
-    paths = [chunk.path_in_schema for chunk in chunks if not _unknown(chunk)]
+    paths = [chunk.path_in_schema for chunk in chunks if _may_have_dictionary(chunk)]
     batches = dictionaries.iter_batches(1, [group], paths, use_threads=False) if paths else iter(())
     return sum(sum(map(_longest_of, batch.columns)) for batch in islice(batches, 1))
+
+
+def _may_have_dictionary(chunk: Any) -> bool:
+    return not _unknown(chunk) and "DELTA_LENGTH_BYTE_ARRAY" not in chunk.encodings
 
 
 def _longest_of(array: Any) -> int:
@@ -96,12 +115,18 @@ def _longest_of(array: Any) -> int:
 
 
 def _unknown(chunk: Any) -> int:
-    """Return the bytes that a value may have which begins as the one before it."""
-    return int(chunk.total_uncompressed_size) if "DELTA_BYTE_ARRAY" in chunk.encodings else 0
+    """Return the bytes that a value may have which is not written as a whole.
+
+    It begins as the one before it, or pyarrow cannot look into the dictionary of its column.
+    """
+    encodings = {*chunk.encodings}
+    has_both = "DELTA_LENGTH_BYTE_ARRAY" in encodings and any("DICTIONARY" in e for e in encodings)
+    is_unknown = has_both or "DELTA_BYTE_ARRAY" in encodings
+    return int(chunk.total_uncompressed_size) if is_unknown else 0
 
 
 def _rows(batch: Any) -> list[Any]:
-    plain = _without_nanoseconds(batch)
+    plain = _with_texts(_without_nanoseconds(batch))
     try:
         return _values(plain)
     except Exception:  # noqa: BLE001  # text that is none, a day after the year 9999: of one row
@@ -132,6 +157,21 @@ def _without_nanoseconds(batch: Any) -> Any:
     return batch
 
 
+def _with_texts(batch: Any) -> Any:
+    """Take bytes for text, as which Impala and others write it; what is no text fails later."""
+    arrow = import_module("pyarrow")
+    types = arrow.types
+    for at, field in enumerate(batch.schema):
+        column = batch.column(at)
+        if types.is_dictionary(field.type) and types.is_binary(field.type.value_type):
+            column = column.dictionary_decode()
+        if types.is_binary(column.type):
+            batch = batch.set_column(at, field.name, column.view(arrow.string()))
+        elif types.is_large_binary(column.type):
+            batch = batch.set_column(at, field.name, column.view(arrow.large_string()))
+    return batch
+
+
 def _open(raw: Any, name: str, **options: Any) -> Any:
     try:
         parquet = import_module("pyarrow.parquet")
@@ -144,6 +184,7 @@ def _open(raw: Any, name: str, **options: Any) -> Any:
         raw,
         buffer_size=_BUFFER,
         pre_buffer=False,
+        page_checksum_verification=True,
         coerce_int96_timestamp_unit="us",  # Spark's times: nanoseconds end in the year 2262
         **options,
     )

@@ -6,32 +6,31 @@ import codecs
 import io
 import logging
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
-from airflow_provider_mediquo.api.records import LocatedRecord
+from airflow_provider_mediquo.api.records import LocatedRecord, Unreadable
+from airflow_provider_mediquo.api.text import escaped
 from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.files.bounded_gzip import Unpacked
 from airflow_provider_mediquo.sources.files.csv_reader import read_csv
-from airflow_provider_mediquo.sources.files.discovery import StoredFile, find_files
+from airflow_provider_mediquo.sources.files.discovery import StoredFile, find_files, is_glob
+from airflow_provider_mediquo.sources.files.formats import is_markup, unreadable_format
 from airflow_provider_mediquo.sources.files.json_lines import read_json_lines
 from airflow_provider_mediquo.sources.files.parquet_reader import MAGIC as PARQUET
 from airflow_provider_mediquo.sources.files.parquet_reader import read_parquet
+from airflow_provider_mediquo.sources.files.tables import FolderColumns, folder_values
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 1 << 16  # bytes
 _HEAD = 4096  # bytes
 _GZIP = b"\x1f\x8b"
-_REFUSED = {
-    b"PK\x03\x04": "a ZIP archive or an Excel workbook",
-    b"\xd0\xcf\x11\xe0": "an Excel workbook",
-    b"BZh": "compressed with bzip2",
-    b"\xfd7zXZ": "compressed with xz",
-    b"\x28\xb5\x2f\xfd": "compressed with Zstandard",
-}
 _MARKS = {
     # Before UTF-16, whose mark this one begins with.
     codecs.BOM_UTF32_LE: "utf-32",
@@ -40,6 +39,7 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
     codecs.BOM_UTF8: "utf-8-sig",
 }
+_WIDE = ("utf-16", "utf-32")
 _JSON_ARRAY = re.compile(r"\[\s*[{\]]")
 
 
@@ -69,27 +69,59 @@ class FileReadOptions:
 
 def read_files(path: str, conn_id: str | None, reading: FileReadOptions) -> Iterator[LocatedRecord]:
     """Yield the records of the files that a path means, one file after the other."""
-    for file in find_files(path, conn_id):
+    files = find_files(path, conn_id)
+    for file in files:
         log.info("Reading %s", file.name)
-        yield from read_file(file, reading)
+        problem = ""
+        try:
+            yield from read_file(file, reading)
+        except InvalidPatientsError as error:
+            problem = f"{error}{_advice(file, files, path)}"
+        if problem:
+            raise InvalidPatientsError(problem)
+
+
+def _advice(file: StoredFile, files: Sequence[StoredFile], path: str) -> str:
+    """Say how a file is left out, where its name ends otherwise than those of the others."""
+    own = PurePosixPath(file.name).suffix
+    others = Counter(PurePosixPath(each.name).suffix for each in files)
+    best = next((suffix for suffix, _ in others.most_common() if suffix not in ("", own)), "")
+    if not best:
+        return ""
+    before = re.split(r"[*?\[]", path)[0].rpartition("/")[0]
+    folder = before if is_glob(path) else path.rstrip("/")
+    return f" If it is no data, leave it out with a glob: {escaped(folder)}/**/*{best}"
 
 
 def read_file(file: StoredFile, reading: FileReadOptions) -> Iterator[LocatedRecord]:
-    """Yield the records of a file.
+    """Yield the records of a file, with the values that are in the names of its folders.
 
     Raises InvalidPatientsError for a file that holds no records of patients, SourceError for one
     that cannot be read to its end.
     """
     failure = ""
+    values = folder_values(file.name)
+    if values:
+        reading = replace(reading, header=FolderColumns(reading.header, values))
     try:
         with file.open() as raw:
-            yield from _records(raw, file.name, reading)
+            records = _records(raw, file.name, reading)
+            yield from map(partial(_with_values, values), records) if values else records
     except MediquoError:
         raise
     except Exception as error:  # noqa: BLE001  # each storage has errors of its own
         failure = type(error).__name__
     if failure:  # out here, because such an error may hold what was read
         raise SourceError(f"{file.name} cannot be read (any further): {failure}.")
+
+
+def _with_values(values: Mapping[str, str | None], located: LocatedRecord) -> LocatedRecord:
+    record, place = located
+    if not isinstance(record, dict):
+        return located
+    both = {**values, **record}
+    is_clear = all(both[name] == value for name, value in values.items())
+    return LocatedRecord(both if is_clear else Unreadable("record"), place)
 
 
 def _records(raw: Any, name: str, reading: FileReadOptions) -> Iterator[LocatedRecord]:
@@ -107,9 +139,8 @@ def _plain_records(
     stream: io.BufferedReader[Any], raw: Any, name: str, reading: FileReadOptions
 ) -> Iterator[LocatedRecord]:
     head = _head(stream)
-    for magic, what in _REFUSED.items():
-        if head.startswith(magic):
-            raise _no_records(name, what)
+    if what := unreadable_format(head):
+        raise _no_records(name, what)
     if not head:
         log.warning("%s is empty.", name)
     elif head.startswith(PARQUET):
@@ -124,12 +155,17 @@ def _text_records(
     marked = (encoding for mark, encoding in _MARKS.items() if head.startswith(mark))
     encoding = next(marked, reading.encoding)
     begin = head.decode(encoding, "replace").lstrip()
+    if is_markup(begin):
+        raise _no_records(name, "HTML or XML")
     if _JSON_ARRAY.match(begin):
         raise _no_records(name, "a JSON array. Write one object a line instead: JSON lines")
     is_json = begin.startswith("{")
     newline = "\n" if is_json else ""  # csv wants to see what ends a line
     # Bytes that are not of this encoding make their record fail, and no other.
-    with io.TextIOWrapper(stream, encoding, "surrogateescape", newline) as text:
+    errors = (
+        "surrogatepass" if codecs.lookup(encoding).name.startswith(_WIDE) else "surrogateescape"
+    )
+    with io.TextIOWrapper(stream, encoding, errors, newline) as text:
         if is_json:
             yield from read_json_lines(text, name)
         else:

@@ -1,0 +1,92 @@
+"""Files that are more than they hold: those of a table with a log, and folders that name a value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from typing import Any
+from urllib.parse import unquote
+
+from airflow_provider_mediquo.api.errors import InvalidPatientsError
+from airflow_provider_mediquo.api.text import escaped
+from airflow_provider_mediquo.sources.columns import ColumnMapping
+
+_LOGS = {
+    "_delta_log": "Delta",
+    ".hoodie": "Hudi",
+    "metadata/*.metadata.json": "Iceberg",
+}
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+_VALUE = re.compile(r"([^=]+)=(.*)")
+
+
+def refuse_log(key: str) -> None:
+    """Raise InvalidPatientsError where a folder's entry says which of its files count."""
+    for log, kind in _LOGS.items():
+        folder, found, rest = f"/{key.rstrip('/')}".partition(f"/{log.partition('*')[0]}")
+        if found and fnmatchcase(f"{found[1:]}{rest}", log):
+            raise _table(folder[1:], kind)
+
+
+def refuse_tables(storage: Any, keys: Sequence[str]) -> None:
+    """Raise InvalidPatientsError where files are in a table that says which of them count.
+
+    :param storage: an fsspec file system.
+    """
+    protocols = (
+        storage.protocol if isinstance(storage.protocol, tuple | list) else (storage.protocol,)
+    )
+    if {*protocols} & {"http", "https"}:  # which have no folders to look into
+        return
+    for folder in sorted({folder for key in keys for folder in _folders(key)}):
+        for log, kind in _LOGS.items():
+            if _has(storage, f"{folder}/{log}"):
+                raise _table(folder, kind)
+
+
+def _table(folder: str, kind: str) -> InvalidPatientsError:
+    return InvalidPatientsError(
+        f"{escaped(folder)} is a table in {kind} format: its files also hold rows that were deleted or "
+        "changed. Read it with SQL, or export it into a folder of its own."
+    )
+
+
+def _folders(key: str) -> Iterator[str]:
+    folder = key.rpartition("/")[0]
+    while folder.strip("/"):
+        yield folder
+        folder = folder.rpartition("/")[0]
+
+
+def _has(storage: Any, path: str) -> bool:
+    with suppress(Exception):  # what may not be looked at there is none of this folder
+        return bool(storage.glob(path) if "*" in path else storage.exists(path))
+    return False
+
+
+def folder_values(name: str) -> dict[str, str | None]:
+    """Return the columns whose values are in names of folders, as `plan=gold`.
+
+    :param name: of a file, with its folders.
+    """
+    found = map(_VALUE.fullmatch, name.split("/")[:-1])
+    pairs = ((each[1], unquote(each[2])) for each in found if each)
+    return {unquote(name): None if value == _NULL else value for name, value in pairs}
+
+
+class FolderColumns(ColumnMapping):
+    """The columns of a file, and those that the names of its folders are.
+
+    :param header: checks both.
+    """
+
+    def __init__(self, header: ColumnMapping, values: Mapping[str, str | None]) -> None:
+        super().__init__(header.columns)
+        self._header = header
+        self._values = values
+
+    def check(self, names: Sequence[str], source: str) -> None:
+        """Raise InvalidPatientsError where records of all these columns cannot be patients."""
+        self._header.check([*names, *self._values], source)

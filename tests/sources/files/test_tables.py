@@ -1,0 +1,151 @@
+"""Files that are more than they hold: tables with a log, values in the names of folders."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
+from airflow_provider_mediquo.api.records import Unreadable
+from airflow_provider_mediquo.sources.columns import ColumnMapping
+from airflow_provider_mediquo.sources.files.discovery import find_files
+from airflow_provider_mediquo.sources.files.reader import FileReadOptions, read_files
+
+CASES = Path(__file__).parent / "data" / "tables"
+CSV = "code,first_name\n1,Ada\n"
+
+
+def read(path, columns=None):
+    return [
+        record for record, _ in read_files(str(path), None, FileReadOptions(ColumnMapping(columns)))
+    ]
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Make a file with a patient below `tmp_path`."""
+
+    def make(name, content=CSV):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+
+    return make
+
+
+@pytest.mark.parametrize("path", ["", "/", "/*.parquet", "/part-0.parquet", "/**"])
+def test_a_table_with_a_log_is_refused_by_name(path):
+    with pytest.raises(InvalidPatientsError) as caught:
+        find_files(f"{CASES}/delta{path}")
+    assert str(caught.value).startswith(f"{CASES}/delta is a table in Delta format")
+    assert "Read it with SQL" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("log", "kind"),
+    [
+        ("_delta_log/0.json", "Delta"),
+        (".hoodie/hoodie.properties", "Hudi"),
+        ("metadata/00000-a.metadata.json", "Iceberg"),
+        ("metadata/v1.metadata.json", "Iceberg"),
+    ],
+)
+@pytest.mark.parametrize(
+    "path", ["", "t", "t/data", "t/data/day=1", "t/data/day=1/a.csv", "t/*/*/*.csv"]
+)
+def test_also_where_the_path_is_above_or_below_it(make, tmp_path, log, kind, path):
+    make("t/data/day=1/a.csv")
+    make(f"t/{log}", "{}")
+    with pytest.raises(InvalidPatientsError, match=f"/t is a table in {kind} format"):
+        find_files(f"{tmp_path}/{path}")
+
+
+def test_other_folders_of_such_names_are_none(make, tmp_path):
+    make("in/metadata/a.csv")
+    make("other/_delta_log/0.json")
+    assert len(find_files(f"{tmp_path}/in")) == 1
+
+
+def test_a_table_in_a_store_is_refused(s3_bucket, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_CLINIC_FILES", s3_bucket.json())
+    client = s3_bucket.client()
+    for key in ("t/data/a.csv", "t/metadata/v1.metadata.json", "plain/a.csv"):
+        client.put_object(Bucket=s3_bucket.bucket, Key=key, Body=b"")
+    client.close()
+    for path in ("t", "t/data", "t/data/*.csv", ""):
+        with pytest.raises(InvalidPatientsError, match="in Iceberg format"):
+            find_files(f"s3://{s3_bucket.bucket}/{path}", "clinic_files")
+    assert len(find_files(f"s3://{s3_bucket.bucket}/plain", "clinic_files")) == 1
+
+
+# --- values in the names of folders ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["hive", "hive/plan=gold/p.csv", "hive/*/*.csv"])
+def test_a_value_in_a_folders_name_is_a_column(path):
+    assert read(CASES / path) == [{"code": "1", "first_name": "Ada", "plan": "gold"}]
+
+
+def test_it_is_mapped_and_dropped_as_others_are(make, tmp_path):
+    make("Tarif=oro%20y%20m%C3%A1s/dt=2026-11-22/a.csv")
+    columns = {"Tarif": "plan", "dt": None}
+    (record,) = read(tmp_path, columns)
+    assert record == {"code": "1", "first_name": "Ada", "Tarif": "oro y más", "dt": "2026-11-22"}
+    with pytest.raises(InvalidPatientsError, match="unknown columns: Tarif, dt"):
+        read(tmp_path)
+
+
+def test_the_null_of_hive_is_none(make, tmp_path):
+    make("plan=__HIVE_DEFAULT_PARTITION__/a.csv")
+    assert read(tmp_path) == [{"code": "1", "first_name": "Ada", "plan": None}]
+
+
+def test_one_that_is_in_the_file_too_is_an_error(make, tmp_path):
+    make("plan=gold/a.csv", "code,first_name,plan\n1,Ada,\n")
+    with pytest.raises(InvalidPatientsError, match="more than one column for plan"):
+        read(tmp_path)
+
+
+def test_json_lines_have_it_too(make, tmp_path):
+    same, other = {"code": "1", "plan": "gold"}, {"code": "2", "plan": ""}
+    make("plan=gold/a.jsonl", f'{{"code": "0"}}\n{json.dumps(same)}\n{json.dumps(other)}\n3\n')
+    found = read(tmp_path)
+    assert found == [{"code": "0", "plan": "gold"}, same, *[Unreadable("record")] * 2]
+
+
+def test_a_plan_in_some_folders_names_alone_is_an_error(make, tmp_path):
+    make("a.csv")
+    make("plan=gold/b.csv")
+    with pytest.raises(InvalidPatientsError, match="a plan column, unlike the files before"):
+        read(tmp_path)
+
+
+# --- neighbours -----------------------------------------------------------------------------------
+
+
+def test_what_never_holds_data_is_passed_over_with_a_line_in_the_log(make, tmp_path, caplog):
+    caplog.set_level("INFO")
+    names = ["m.csv.md5", "m.csv.metadata", "m.csv.SHA256", "SHA256SUMS", "m.csv.asc", "Thumbs.db"]
+    for name in ["m.csv", "~$m.xlsx", *names]:
+        make(name)
+    for path in (tmp_path, f"{tmp_path}/*"):
+        assert len(find_files(str(path))) == 1
+    assert f"{tmp_path}/~$m.xlsx is passed over: it holds no records." in caplog.messages
+    assert len([line for line in caplog.messages if "is passed over" in line]) == 2 * 7
+
+
+def test_but_not_where_it_is_asked_for(make, tmp_path):
+    make("m.csv.md5")
+    assert len(find_files(f"{tmp_path}/m.csv.md5")) == len(find_files(f"{tmp_path}/*.md5")) == 1
+    with pytest.raises(SourceError, match="There is no file"):
+        find_files(str(tmp_path))
+
+
+@pytest.mark.parametrize("path", ["", "/*", "/README*"])
+def test_of_others_the_error_names_the_file_and_a_glob_without_it(path):
+    with pytest.raises(InvalidPatientsError) as caught:
+        read(f"{CASES}/neighbours{path}")
+    assert str(caught.value).startswith(f"{CASES}/neighbours/README.md has ")
+    glob = f"{CASES}/neighbours/**/*.csv"
+    if path != "/README*":
+        assert str(caught.value).endswith(f" If it is no data, leave it out with a glob: {glob}")
+        assert len(read(glob)) == 1
