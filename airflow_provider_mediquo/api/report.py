@@ -49,7 +49,7 @@ class UploadReport:
     :param duplicate: records whose code came before in this run.
     :param refused: records that mediQuo refused.
     :param without_plan: upserted records without a plan, whose patients are unsubscribed now.
-    :param omitted: upserted records that were sent without an invalid field.
+    :param omitted: valid records without an invalid field that was left out.
     :param requests: requests sent, including retries.
     :param retries: attempts that repeat one without an answer; a 429 is not an attempt.
     :param throttled_seconds: how long nothing could be sent because of the rate limit.

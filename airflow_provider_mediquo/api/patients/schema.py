@@ -20,7 +20,6 @@ from airflow_provider_mediquo.api.patients.fields import (
     Plan,
     Text,
     Timestamp,
-    is_blank,
 )
 
 GENDERS = frozenset({"male", "female"})
@@ -101,11 +100,6 @@ def check_patient(record: Any) -> tuple[dict[str, Any], dict[str, str]]:
         messages, valid = error.messages_dict, error.valid_data
     may_name = fields.keys() >= REQUIRED
     return dict(valid or {}), _problems(messages, may_name=may_name) | problems
-
-
-def is_blank_record(record: Any) -> bool:
-    """Return whether all fields of a record are blank, as in the deleted rows of a spreadsheet."""
-    return isinstance(record, Mapping) and all(map(is_blank, record.values()))
 
 
 def _read_valid(record: Mapping[Any, Any]) -> dict[str, Any] | None:

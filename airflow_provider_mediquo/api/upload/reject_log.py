@@ -91,8 +91,8 @@ class RejectLog:
         return True
 
     def _count(self, rejection: Rejection) -> None:
-        if rejection.refused_by == "unsettled":
-            return
+        if rejection.refused_by in ("unsettled", "omitted"):
+            return  # these are no rejects
         kinds = [f"{name} {RULES[rule]}" for name, rule in rejection.problems.items()]
         status = f" {rejection.status}" if rejection.status else ""
         for kind in kinds or [f"{rejection.refused_by}{status}"]:

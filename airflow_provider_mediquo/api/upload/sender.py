@@ -38,10 +38,12 @@ class _ChunkResult:
     """What became of a chunk that was not accepted as a whole.
 
     :param refused: records that mediQuo refused.
+    :param status: with which it refused the last of them.
     :param failure: of the records that got no final answer, if there are any.
     """
 
     refused: int = 0
+    status: int | None = None
     failure: MediquoError | None = None
 
 
@@ -76,7 +78,7 @@ class Sender:
         result = _ChunkResult()
         self._resolve(chunk, result)
         if result.refused == len(chunk):
-            self._count_refused(number, len(chunk))
+            self._count_refused(number, len(chunk), result.status)
         if result.failure:
             is_up = self.unanswered.answers > answers
             if down := self.unanswered.add(result.failure, is_up=is_up):
@@ -116,9 +118,7 @@ class Sender:
                 self._give_up(chunk, failure, result)
                 return
         for part in failed:
-            before = self.unanswered.answers
-            self._isolate(part, (), result, _SEARCH_ATTEMPTS)
-            if self.unanswered.answers == before:  # it has gone down meanwhile
+            if not self._isolate(part, (), result, _SEARCH_ATTEMPTS):  # it has gone down meanwhile
                 self._give_up(self._ledger.unsettled_of(chunk), failure, result)
                 break
 
@@ -128,7 +128,8 @@ class Sender:
         named: Collection[int],
         result: _ChunkResult,
         attempts: int | None = None,
-    ) -> None:
+    ) -> bool:
+        """Send the records in groups, each that fails at last alone; return whether all were tried."""
         log.info("A request of %d records failed: looking for the cause.", len(chunk))
         silent = 0
         with ExitStack() as doubt:
@@ -146,8 +147,9 @@ class Sender:
                 is_gone = isinstance(failure, UnreachableError) and silent >= _MAX_UNREACHABLE
                 if failure and (is_gone or silent >= _MAX_SILENT):
                     self._give_up(self._ledger.unsettled_of(chunk), failure, result)
-                    break
+                    return False
                 group = _next(search, failure)
+        return True
 
     def _send_group(
         self, records: list[ValidRecord], attempts: int | None = None
@@ -187,6 +189,7 @@ class Sender:
         fields = {name for names in named.values() for name in names}
         self._ledger.refuse(record, failure.status, fields)
         result.refused += 1
+        result.status = failure.status
 
     def _give_up(
         self, records: list[ValidRecord], failure: MediquoError, result: _ChunkResult
@@ -195,11 +198,10 @@ class Sender:
         self._ledger.give_up(records, failure.status)
         result.failure = failure
 
-    def _count_refused(self, number: int, size: int) -> None:
+    def _count_refused(self, number: int, size: int, status: int | None) -> None:
         with self._lock:
             count = self._refused.add(number, size)
         if count:
-            status = self._ledger.stats.last_bad_status
             what = (
                 f"mediQuo refused {count:,} consecutive records, each of them also when sent "
                 f"alone, with status {status}. Has a column changed its meaning, or is a quota of "

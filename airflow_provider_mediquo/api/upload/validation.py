@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
 from airflow_provider_mediquo.api.patients.endpoints import encode_patient
@@ -30,6 +31,20 @@ _SKIPPED: dict[str, str] = {}
 _JOINED = {"record": "lines"}  # a lost quote joins any number of rows; the next may be valid
 
 
+class _Checked(NamedTuple):
+    """A record as it is sent.
+
+    :param problems: the rules that it breaks.
+    :param encoded: its JSON, if it breaks none.
+    :param omitted: the rules that the fields break that it is sent without.
+    """
+
+    patient: Mapping[str, Any]
+    problems: Mapping[str, str]
+    encoded: bytes = b""
+    omitted: Mapping[str, str] = MappingProxyType({})
+
+
 class RecordValidator:
     """Reads records and tells the ledger about those that may not be sent."""
 
@@ -48,14 +63,10 @@ class RecordValidator:
         for given in records:
             row = self._ledger.next_row()
             record, location = given if isinstance(given, LocatedRecord) else (given, None)
-            patient, problems, encoded = self._check(record)
-            omitted: Mapping[str, str] = {}
+            patient, problems, encoded, omitted = self._check(record)
             if problems is _SKIPPED:
                 self._ledger.skip()
                 continue
-            if self._options.omit_invalid and problems and is_optional(problems):
-                patient = {name: patient[name] for name in patient.keys() - problems.keys()}
-                omitted, problems, encoded = problems, {}, encode_patient(patient)
             if problems:
                 self._reject_invalid(row, patient, problems, location)
                 if problems != _JOINED:
@@ -90,30 +101,37 @@ class RecordValidator:
                 "Has a column been renamed, or was the wrong file delivered?"
             )
 
-    def _check(self, record: Any) -> tuple[dict[str, Any], dict[str, str], bytes]:
-        """Return a record as it is sent, the rules that it breaks, and its JSON if it breaks none."""
+    def _check(self, record: Any) -> _Checked:
+        """Return a record as it is sent, and the rules that it breaks."""
         if isinstance(record, Unreadable):
-            return {}, {"record": record.rule}, b""
+            return _Checked({}, {"record": record.rule})
         if self._options.transform:
             try:
                 record = self._options.transform(record)
             except Exception:  # noqa: BLE001  # the user's function; nothing of the error is shown
-                return {}, {"record": "transform"}, b""
+                return _Checked({}, {"record": "transform"})
             if record is None:
-                return {}, _SKIPPED, b""
+                return _Checked({}, _SKIPPED)
         try:
-            renamed, twice = self._options.rename(record)
-            if self._options.phone_region and isinstance(renamed, Mapping) and "phone" in renamed:
-                phone = to_e164(renamed["phone"], self._options.phone_region)
-                renamed = {**renamed, "phone": phone}
-            patient, broken = check_patient(renamed)
-            problems = broken | twice
-            encoded = b"" if problems else encode_patient(patient)
+            return self._encoded(record)
         except Exception:  # noqa: BLE001  # an object of the source's own may raise anything
-            return {}, {"record": "record"}, b""
+            return _Checked({}, {"record": "record"})
+
+    def _encoded(self, record: Any) -> _Checked:
+        renamed, twice = self._options.rename(record)
+        if self._options.phone_region and isinstance(renamed, Mapping) and "phone" in renamed:
+            renamed = {**renamed, "phone": to_e164(renamed["phone"], self._options.phone_region)}
+        patient, broken = check_patient(renamed)
+        problems, omitted = broken | twice, {}
+        if problems and self._options.omit_invalid and is_optional(problems):
+            patient = {name: value for name, value in patient.items() if name not in problems}
+            problems, omitted = {}, problems
+        if problems:
+            return _Checked(patient, problems)
+        encoded = encode_patient(patient)
         if len(encoded) > MAX_RECORD_BYTES:
-            return patient, {"record": "size"}, b""
-        return patient, problems, encoded
+            return _Checked(patient, {"record": "size"})
+        return _Checked(patient, {}, encoded, omitted)
 
     def _is_new(
         self, row: int, patient: Mapping[str, Any], location: SourceLocation | None

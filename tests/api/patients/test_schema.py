@@ -23,7 +23,6 @@ from airflow_provider_mediquo.api.patients.schema import (
     PatientAnswerSchema,
     PatientSchema,
     check_patient,
-    is_blank_record,
 )
 
 QUICK = settings(deadline=None, database=None, derandomize=True, max_examples=200)
@@ -520,17 +519,3 @@ def test_an_integer_of_numpy_is_a_code_as_pythons_are():
     assert checked(code=LikeNumpys(7))["code"] == "7"
     assert rule("code", LikeNumpys(10**100)) == "code"
     assert rule("phone", LikeNumpys(34600000000)) == "number"
-
-
-@pytest.mark.parametrize(
-    "record", [{}, {"code": ""}, {"code": None, "plan": " \u200b", "meta": float("nan")}]
-)
-def test_a_record_whose_fields_are_all_blank_is_blank(record):
-    assert is_blank_record(record)
-
-
-@pytest.mark.parametrize(
-    "record", [None, [], "", {"code": 0}, {"note": "x"}, {"code": "", "x": {}}]
-)
-def test_a_record_with_a_value_is_not_blank_and_neither_is_a_missing_one(record):
-    assert not is_blank_record(record)

@@ -124,3 +124,17 @@ def test_a_larger_one_fails_at_its_end(box, client, upload, people):
 def test_an_empty_source_warns(client, upload, caplog):
     assert upload(client, []).error is None
     assert "The source has no records." in caplog.messages
+
+
+def test_what_is_left_of_a_record_may_be_too_large(box, client, upload, people):
+    big = "x" * 40_000
+    records = people(1, first_name=big, last_name=big, email="x") + people(1, start=9)
+    run = upload(client, records, omit_invalid=True)
+    assert run.lines[0]["problems"] == {"record": "size"}
+    assert {*box.patients} == {"m-9"}
+
+
+def test_what_was_omitted_is_no_reject(client, upload, people, caplog):
+    run = upload(client, people(1, email="x"), omit_invalid=True)
+    assert run.error is None
+    assert not [line for line in caplog.messages if "rejected: " in line]
