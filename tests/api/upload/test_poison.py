@@ -96,16 +96,3 @@ def test_all_of_a_small_request_that_a_firewall_blocks_are_refused(judged):
     assert run.codes("mediquo") == {"m-5", "m-7"}
     assert run.codes("unsettled") == set()
     assert len(server.accepted) == 6
-
-
-def test_what_ends_a_run_of_refusals_is_said_with_their_status(connect, upload, people):
-    """Whatever was answered in between."""
-    answered = []
-
-    def judge(codes):
-        answered.append(codes)
-        return (503, ERROR) if len(answered) % 5 == 0 else (422, ERROR)
-
-    with JudgingServer(judge) as server:
-        run = upload(connect(server), people(400), chunk_size=10, max_in_flight=1)
-    assert "with status 422" in run.report.stopped_because
