@@ -14,11 +14,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import coverage
 import hypothesis
 import pytest
 
@@ -80,6 +81,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
     places = {tests / file: number for number, file in enumerate(SLOW_FILES)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Do not measure what is marked `no_cover`: it runs the same lines many thousand times."""
+    measured = coverage.Coverage.current() if pyfuncitem.get_closest_marker("no_cover") else None
+    if measured:
+        measured.stop()
+    try:
+        return (yield)
+    finally:
+        if measured:
+            measured.start()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from airflow.sdk import DAG, ObjectStoragePath, literal, task, task_group
+from airflow.sdk import ObjectStoragePath, literal, task
 
 pytestmark = pytest.mark.usefixtures("dag")
 
@@ -280,26 +280,6 @@ def test_a_path_and_an_object_with_templates_are_rendered_as_for_any_task(box, r
     run = run_task(given.operator)
     assert run.state == "success", run.error
     assert set(box.patients) == {"2026-01-02", "m-2026-01-02"}
-
-
-@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Airflow's own
-@pytest.mark.filterwarnings("ignore:'HTTP_422_UNPROCESSABLE_ENTITY':DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
-def test_an_argument_of_a_mapped_task_group_is_that_of_its_index(box, run_dag):
-    @task.mediquo_upsert
-    def upsert(code, patients):
-        return [patient(code), *patients]
-
-    @task_group
-    def group(code):
-        upsert(code, [patient(f"of-the-list-{number}", last_name=code) for number in (1, 2)])
-
-    with DAG("groups", schedule=None) as dag:
-        group.expand(code=["m-1", "m-2"])
-    done = run_dag(dag)
-    assert {state for state, _ in done.values()} == {"success"}
-    assert set(box.patients) == {"m-1", "m-2", "of-the-list-1", "of-the-list-2"}
-    assert box.patients["of-the-list-1"]["last_name"] in ("m-1", "m-2")
 
 
 # --- arguments of the decorator -------------------------------------------------------------------

@@ -17,8 +17,8 @@ from airflow_provider_mediquo.sandbox import Sandbox
 from tests.support.gateway import Fault, Gateway, Strike
 from tests.support.proxy import Spoil
 
-TIMEOUT = 1.0
-"""Seconds for an answer: plenty, for each retry is counted here."""
+TIMEOUT = 3.0
+"""Seconds for an answer: plenty on a busy machine, for each retry is counted here."""
 
 FIRST, SECOND = ["m-1", "m-2"], ["m-3"]
 SPOILT = ["reset", "close", "swallow", "repeat", "corrupt"]

@@ -5,7 +5,7 @@ import gzip
 import json
 
 import pytest
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, task, task_group
 
 from airflow_provider_mediquo.operators.patients import MediquoUpsertPatientsOperator
 from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
@@ -219,3 +219,36 @@ def test_a_row_that_was_cut_off_is_rejected_by_the_nightly_run(bag, box, run_dag
     )
     assert set(box.patients) == {"m-1"}
     assert done["upsert"][1]["invalid"] == 1
+
+
+def test_an_argument_of_a_mapped_task_group_is_that_of_its_index(box, run_dag):
+    @task.mediquo_upsert
+    def upsert(code, patients):
+        return [{"code": code, "first_name": "Ada", "plan": "premium"}, *patients]
+
+    @task_group
+    def group(code):
+        listed = {"first_name": "Ada", "last_name": code, "plan": "premium"}
+        upsert(code, [listed | {"code": f"of-the-list-{number}"} for number in (1, 2)])
+
+    with DAG("groups", schedule=None) as dag:
+        group.expand(code=["m-1", "m-2"])
+    done = run_dag(dag)
+    assert {state for state, _ in done.values()} == {"success"}
+    assert set(box.patients) == {"m-1", "m-2", "of-the-list-1", "of-the-list-2"}
+    assert box.patients["of-the-list-1"]["last_name"] in ("m-1", "m-2")
+
+
+def test_an_argument_of_a_mapped_task_group_may_be_the_patients(box, run_dag, people):
+    @task_group
+    def group(patients):
+        MediquoUpsertPatientsOperator(task_id="upsert", patients=patients)
+
+    with DAG("groups_of_patients", schedule=None) as dag:
+        group.expand(patients=[people(2), people(1, start=3)])
+    done = run_dag(dag)
+    assert {name: state for name, (state, _) in done.items()} == {
+        "group.upsert-0": "success",
+        "group.upsert-1": "success",
+    }
+    assert set(box.patients) == {"m-1", "m-2", "m-3"}

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import airflow
 import pytest
-from airflow.sdk import DAG, Asset, AssetAlias, literal, task, task_group
+from airflow.sdk import Asset, AssetAlias, literal, task
 
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from airflow_provider_mediquo.operators.patients import (
@@ -154,24 +154,6 @@ def test_a_parameter_of_the_dag_may_be_a_value_of_a_patient(box, run_task, dag):
     run = run_task(upsert(patients))
     assert run.state == "success", run.error
     assert (box.patients["m-1"]["first_name"], box.patients["m-1"]["plan"]) == ("{{ ds }}", "gold")
-
-
-@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Airflow's own
-@pytest.mark.filterwarnings("ignore:'HTTP_422_UNPROCESSABLE_ENTITY':DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
-def test_an_argument_of_a_mapped_task_group_may_be_the_patients(box, run_dag, people):
-    @task_group
-    def group(patients):
-        upsert(patients)
-
-    with DAG("groups_of_patients", schedule=None) as dag:
-        group.expand(patients=[people(2), people(1, start=3)])
-    done = run_dag(dag)
-    assert {name: state for name, (state, _) in done.items()} == {
-        "group.upsert-0": "success",
-        "group.upsert-1": "success",
-    }
-    assert set(box.patients) == {"m-1", "m-2", "m-3"}
 
 
 class Reference:

@@ -240,6 +240,7 @@ def test_a_source_that_is_left_lets_go_of_its_connection(warehouse, transfer, ev
     assert time.monotonic() - started < SOON
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("warehouse", POSTGRES, indirect=True)
 def test_a_pause_does_not_end_postgres_patience(warehouse, transfer):
     ((name,),) = warehouse.run("SELECT current_database()")
@@ -250,6 +251,7 @@ def test_a_pause_does_not_end_postgres_patience(warehouse, transfer):
     assert sum(1 for _ in rows) == MANY - 1
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("warehouse", MARIADB, indirect=True)
 def test_a_pause_does_not_end_mariadbs_patience(warehouse, transfer):
     ((usual,),) = warehouse.run("SELECT @@global.net_write_timeout")

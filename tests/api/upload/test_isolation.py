@@ -199,6 +199,7 @@ def test_the_end_comes_in_the_middle_of_a_search(box, client, upload, people):
 # --- broken throughout ----------------------------------------------------------------------------
 
 
+@pytest.mark.no_cover
 def test_three_chunks_that_are_bad_throughout_stop_it(strict_box, client, upload, people):
     records = people(2000) + people(100_000, start=5000, tax_id=RULE)
     run = upload(client, records)
@@ -212,6 +213,7 @@ def test_three_chunks_that_are_bad_throughout_stop_it(strict_box, client, upload
     assert strict_box.counters.total < 2000
 
 
+@pytest.mark.no_cover
 def test_two_chunks_that_are_bad_throughout_do_not(strict_box, client, upload, people):
     records = (
         people(200, tax_id=RULE) + people(100, start=500) + people(200, start=900, tax_id=RULE)
@@ -221,6 +223,7 @@ def test_two_chunks_that_are_bad_throughout_do_not(strict_box, client, upload, p
     assert len(strict_box.patients) == 200
 
 
+@pytest.mark.no_cover
 def test_in_a_row_is_what_is_so_in_the_source(strict_box, client, upload, people):
     good, bad = people(1000), people(1000, start=5000, tax_id=RULE)
     records = [

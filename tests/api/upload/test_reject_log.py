@@ -127,6 +127,7 @@ def parts(folder: UPath) -> list[list[int]]:
     )
 
 
+@pytest.mark.no_cover
 def test_in_a_store_a_part_is_closed_every_1000_lines_and_at_the_end(store):
     with RejectLog(StoredParts(store)) as rejects:
         for row in range(1, 2501):

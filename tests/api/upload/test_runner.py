@@ -1036,6 +1036,7 @@ def test_without_a_file_no_value_is_logged_either(box, connect, caplog):
 # --- memory ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("refused", ["nobody", "bad"])
 def test_memory_does_not_grow_with_the_source(box, client, upload, refused):
     box.settings.refuse_tax_id = refused

@@ -16,6 +16,7 @@ def held():
     return len(os.listdir("/proc/self/fd")), threading.active_count()
 
 
+@pytest.mark.no_cover
 def test_a_long_run_with_faults_throughout_piles_up_no_files_and_no_threads(
     box, client, upload, people, eventually
 ):

@@ -23,6 +23,7 @@ def test_what_cannot_be_a_list_of_patients_is_refused(patients):
         iterate_records(patients)
 
 
+@pytest.mark.no_cover
 def test_a_code_costs_at_most_100_bytes_whatever_its_length(monkeypatch):
     # Checking so many under tracemalloc takes half a minute, and keeps nothing.
     monkeypatch.setattr(validation, "check_patient", lambda record: (record, {}))

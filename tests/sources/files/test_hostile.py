@@ -47,6 +47,7 @@ def read(tmp_path):
 # --- CSV ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.no_cover
 def test_a_row_of_cells_without_end_does_not_fill_the_memory(tmp_path):
     """Each of its cells is short and has a line end in it, so that each line is short too."""
     count = MAX_LINE // 2
@@ -60,6 +61,7 @@ def test_a_row_of_cells_without_end_does_not_fill_the_memory(tmp_path):
     assert last.record == ADA
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("line", ["x,", 'a","', '""a', '"', "x"])
 def test_a_quote_that_nothing_closes_takes_no_time_without_end(read, line):
     text = f'{HEADER},note\n{ROW},"\n' + f"{line}\n" * 20_000
@@ -306,6 +308,7 @@ def test_nor_is_one_inside_of_meta(tmp_path):
         assert peak(rows) < 100 << 20
 
 
+@pytest.mark.no_cover
 def test_a_value_that_begins_as_the_one_before_it_is_not_multiplied_either(tmp_path):
     texts = ["x" * (1 << 18) + str(n) for n in range(1000)]
     columns = {"code": [str(n) for n in range(1000)], "first_name": texts}
