@@ -85,7 +85,7 @@ def playground(tmp_path, say, nothing_left, theirs):
 
 
 def test_where_it_says_to_click_there_is_something_and_ctrl_c_ends_it_during_a_run(playground, say):
-    playground.wait_for("Ctrl-C stops it all")
+    playground.wait_for("Ctrl-C stops everything")
     urls = re.findall(r"http://\S+", playground.output())
     assert len(urls) >= 5
     for url in urls:
