@@ -5,13 +5,16 @@ MediquoError
 ├── ConnectionSettingsError (ValueError)      fix the other fields of the connection
 ├── InvalidPatientsError (ValueError)         fix these records: row, code, field, rule
 ├── TooManyRejectsError                       fix the rejected records, or raise `max_rejects`
-├── UnsubscribeLimitError                     map the plan, or set `max_without_plan`
+├── UnsubscribeLimitError                     map the plan, or raise `max_without_plan` or
+│                                             `max_unsubscribed`
 ├── RejectedRequestError (ValueError)         400, 413, 422: fix the data
 ├── PatientNotFoundError (LookupError)        no such patient (yet): wait, then try again
 ├── RateLimitedError                          429 for too long: try again later
 ├── ServerError                               5xx, or an unreadable answer: try again
 ├── UnreachableError (ConnectionError)        no answer: try again
 ├── SourceError                               the database or a file cannot be read: try again
+├── StateError                                the state cannot be used now: try again later
+│   └── StateMismatchError                    the state is of another version, or newer than the source
 └── StoppedError                              the task was killed: run it again
 
 No error contains patient data, keys or tokens; only codes, field names and rules.
@@ -87,7 +90,9 @@ class TooManyRejectsError(MediquoError):
 
 
 class UnsubscribeLimitError(MediquoError):
-    """More patients without a plan than `max_without_plan` allows; these were not sent."""
+    """More patients would lose their plan than `max_without_plan` or `max_unsubscribed` allows; these
+    were not sent.
+    """
 
     can_retry = False
 
@@ -162,6 +167,16 @@ class UnreachableError(MediquoError, ConnectionError):
 
 class SourceError(MediquoError):
     """The source of the records cannot be read any further."""
+
+
+class StateError(MediquoError):
+    """The state cannot be read or written, or another run of the same sync uses it."""
+
+
+class StateMismatchError(StateError):
+    """The state is of another version, or of newer data than the source."""
+
+    can_retry = False
 
 
 class StoppedError(MediquoError):

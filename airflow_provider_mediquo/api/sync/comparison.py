@@ -1,0 +1,161 @@
+"""What is new, what has changed, and what mediQuo has already."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Literal, NamedTuple
+
+from airflow_provider_mediquo.api.sync.fingerprints import Fingerprints
+from airflow_provider_mediquo.api.sync.members import (
+    ACKNOWLEDGED,
+    DOUBT,
+    FOREIGN_DOUBT,
+    OWN,
+    PLAN,
+    PRESENT,
+    SEEN,
+    SEEN_PLAN,
+    Members,
+)
+
+_DAY = 86_400
+
+
+class Change(NamedTuple):
+    """How a valid record differs from what mediQuo is known to have.
+
+    :param had_plan: whether the patient has a plan now, or may have one.
+    :param was_known: whether the state has a row of it.
+    :param was_in_doubt: whether a request of an earlier run had no answer.
+    """
+
+    kind: Literal["new", "changed", "resent", "unchanged"]
+    fingerprint: int
+    source: int | None
+    had_plan: bool = False
+    was_known: bool = False
+    was_in_doubt: bool = False
+
+
+class ResendPolicy:
+    """When an unchanged member is sent again: after so long at the latest, spread over the days.
+
+    Each member has its day. Otherwise all that were sent on one day would be sent again on one.
+    """
+
+    def __init__(self, after: timedelta, now: float | None = None) -> None:
+        self._now = int(time.time() if now is None else now)
+        self._after = after.total_seconds()
+        self._period = math.floor(self._after / _DAY)  # days
+        self._today = self._now // _DAY
+
+    def is_due(self, sent_at: int, fingerprint: int) -> bool:
+        """Return whether a member that was sent then is to be sent again."""
+        if self._now - sent_at > self._after:
+            return True
+        days = self._today - sent_at // _DAY
+        if self._period < 2 or days < 1:
+            return False
+        # How many days ago its day was.
+        return (self._today - fingerprint) % self._period < days
+
+
+class Comparison:
+    """Compares the records of one run with the state.
+
+    :param members: what the state knew when the run began.
+    """
+
+    def __init__(self, members: Members, fingerprints: Fingerprints, resend: ResendPolicy) -> None:
+        self.members = members
+        self._fingerprints = fingerprints
+        self._resend = resend
+        self._code_column: Any = "code"
+        self.moved = 0
+        """Members that another sync sent before, and this one sends."""
+        self.has_unreadable = False
+        """Whether there was a record without a readable code: it may be of any member."""
+        self.respelled: list[tuple[str, int]] = []
+        """Code and fingerprint of unchanged members that look otherwise in the source now."""
+
+    def is_unchanged(self, record: Any, column: str) -> bool:
+        """Return whether a record is equal to one that was sent, without checking it.
+
+        :param column: where its code is.
+        """
+        code = record.get(column) if type(record) is dict else None
+        if type(code) is not str:
+            if type(code) is not int:
+                return False
+            code = str(code)
+        members = self.members
+        number = members.find(code)
+        if number < 0:
+            return False
+        flags = members.flags[number]
+        if flags & (ACKNOWLEDGED | DOUBT | SEEN) != ACKNOWLEDGED:
+            return False
+        source = members.sources[number]
+        if not source or source != self._fingerprints.of_source(record):
+            return False
+        if self._resend.is_due(members.sent_at[number], members.fingerprints[number]):
+            return False
+        members.flags[number] = flags | PRESENT | SEEN | (SEEN_PLAN if flags & PLAN else 0)
+        return True
+
+    def seen(self, code: str) -> bool | None:
+        """Return whether the first valid record of a known member had a plan; None without one."""
+        number = self.members.find(code)
+        flags = self.members.flags[number] if number >= 0 else 0
+        return bool(flags & SEEN_PLAN) if flags & SEEN else None
+
+    def see(self, code: str, *, has_plan: bool) -> bool:
+        """Note a valid record; return whether its member is known."""
+        number = self.members.find(code)
+        if number < 0:
+            return False
+        self.members.flags[number] |= PRESENT | SEEN | (SEEN_PLAN if has_plan else 0)
+        return True
+
+    def see_rejected(self, code: str | None) -> None:
+        """Note a record that may not be sent: its member is not missing."""
+        if code is None:
+            self.has_unreadable = True
+        elif (number := self.members.find(code)) >= 0:
+            self.members.flags[number] |= PRESENT
+
+    def compare(
+        self, record: Any, patient: Mapping[str, Any], encoded: bytes, *, can_skip: bool = True
+    ) -> Change:
+        """Return how a valid record differs from what mediQuo has.
+
+        :param record: as it comes from the source.
+        :param can_skip: whether an equal record may be skipped in the next run without a check.
+        """
+        source = self._fingerprints.of_source(record) if can_skip else None
+        fingerprint = self._fingerprints.of_patient(patient, encoded)
+        number = self.members.find(patient["code"])
+        if number < 0:
+            return Change("new", fingerprint, source)
+        flags = self.members.flags[number]
+        is_equal = self.members.fingerprints[number] == fingerprint and flags & ACKNOWLEDGED
+        kind: Literal["changed", "resent", "unchanged"] = "changed"
+        if flags & (DOUBT | FOREIGN_DOUBT) or is_equal:
+            is_due = self._resend.is_due(self.members.sent_at[number], fingerprint)
+            is_resent = flags & (DOUBT | FOREIGN_DOUBT) or is_due
+            kind = "resent" if is_resent else "unchanged"
+        if kind == "unchanged":
+            if source and source != self.members.sources[number]:
+                self.respelled.append((patient["code"], source))
+        elif not flags & OWN:
+            self.moved += 1
+        was_in_doubt = bool(flags & (DOUBT | FOREIGN_DOUBT))
+        return Change(kind, fingerprint, source, bool(flags & PLAN), True, was_in_doubt)
+
+    def is_missing(self, code: str) -> bool:
+        """Return whether the state knew a member that the source does not have."""
+        number = self.members.find(code)
+        return number >= 0 and not self.members.flags[number] & PRESENT

@@ -1,0 +1,97 @@
+"""Keyed fingerprints: whether a member is still as it was sent, without any of its values."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import marshal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from airflow_provider_mediquo import __version__
+
+_SIZE = 8  # bytes: a BIGINT
+_PLAIN_FORMAT = 0  # of marshal: the later ones depend on how often an object is used
+_PLAIN = frozenset({str, int, float, bool, type(None), dict, list})
+
+
+@dataclass(frozen=True)
+class _Keyed:
+    """A hash with its key; hidden from tools that show the variables of an error."""
+
+    base: Any = field(repr=False)
+
+    def of(self, data: bytes) -> int:
+        digest = self.base.copy()
+        digest.update(data)
+        return int.from_bytes(digest.digest(), "big", signed=True)
+
+    def with_prefix(self, data: bytes) -> _Keyed:
+        base = self.base.copy()
+        base.update(data)
+        return _Keyed(base)
+
+
+class Fingerprints:
+    """Makes the fingerprints of one run.
+
+    :param reading: all that decides how a record of the source is read.
+    """
+
+    def __init__(self, secret_key: str, reading: object) -> None:
+        self._of_patient = _keyed(secret_key, "what was sent")
+        self._of_source = _keyed(secret_key, f"as it came {__version__} {reading!r}")
+        self._names: tuple[Any, ...] | None = None
+        self._of_named = self._of_source
+
+    def of_patient(self, patient: Mapping[str, Any], encoded: bytes) -> int:
+        """Return that of a patient as it is sent.
+
+        :param encoded: its JSON, whose fields always have the same order, except in `meta`.
+        """
+        if "meta" in patient:
+            encoded = json.dumps(patient, sort_keys=True, separators=(",", ":")).encode()
+        return self._of_patient.of(encoded)
+
+    def of_source(self, record: Any) -> int | None:
+        """Return that of a record as it comes; None if it cannot have one.
+
+        Equal ones mean equal names and equal values of equal types.
+        """
+        if type(record) is not dict:
+            return None
+        names = tuple(record)
+        if names != self._names:
+            if not all(type(name) is str for name in names):
+                return None
+            self._names = names
+            self._of_named = self._of_source.with_prefix(marshal.dumps(names, _PLAIN_FORMAT))
+        values = tuple(record.values())
+        try:
+            plain = marshal.dumps(values, _PLAIN_FORMAT)
+        except ValueError:
+            try:
+                plain = marshal.dumps(tuple(map(_as_plain, values)), _PLAIN_FORMAT)
+            except ValueError:
+                return None
+        return self._of_named.of(plain)
+
+
+def _as_plain(value: Any) -> Any:
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is date:
+        return ("date", value.toordinal())
+    if kind is datetime or kind is Decimal:
+        return (kind.__name__, repr(value))
+    raise ValueError
+
+
+def _keyed(secret_key: str, purpose: str) -> _Keyed:
+    key = hmac.digest(secret_key.encode(), f"mediquo: {purpose}".encode(), hashlib.sha256)
+    return _Keyed(hashlib.blake2b(key=key, digest_size=_SIZE))

@@ -1,0 +1,116 @@
+"""One run of a sync at a time: a lease in its row, with a heartbeat."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import DateTime, func, insert, select, update
+from sqlalchemy.engine import Connection
+
+from airflow_provider_mediquo.api.errors import StateError, StateMismatchError
+from airflow_provider_mediquo.api.sync.store import Store
+from airflow_provider_mediquo.api.sync.tables import SYNC
+
+LIFETIME = timedelta(seconds=50)
+"""After which the lease of a run without a heartbeat is free."""
+
+_FRESH = 30.0  # seconds after a heartbeat in which the lease cannot have been lost
+_SQL_CLOCKS = {
+    "postgresql": func.timezone("utc", func.clock_timestamp(), type_=DateTime),
+    "mysql": func.utc_timestamp(type_=DateTime),
+    "mariadb": func.utc_timestamp(type_=DateTime),
+}
+
+
+class Lease:
+    """The right to run a sync. Raises StateError while another run has it.
+
+    :param as_of: the time of the source's data, in microseconds since 1970.
+    """
+
+    def __init__(self, store: Store, name: str, as_of: int | None = None) -> None:
+        self._store = store
+        self._name = name
+        self._token = uuid.uuid4().hex
+        self._confirmed = time.monotonic()
+        store.write(self._create)
+        row = store.write(lambda connection: self._acquire(connection, as_of))
+        self.sync_id, self.run = int(row.id), int(row.run) + 1
+
+    def fence(self, connection: Connection) -> None:
+        """Start a transaction that only the holder may make; raises StateError if it is another."""
+        is_held = SYNC.c.id == self.sync_id, SYNC.c.holder == self._token
+        statement = update(SYNC).where(*is_held).values(
+            heartbeat=clock(connection), heartbeats=SYNC.c.heartbeats + 1
+        )
+        asked = time.monotonic()
+        if connection.execute(statement).rowcount != 1:
+            raise StateError(
+                f"Another run of the sync {self._name!r} has taken over, because this one was "
+                "silent for too long. Safe to run again after that one."
+            )
+        self._confirmed = asked
+
+    def heartbeat(self) -> None:
+        """Keep the lease."""
+        self._store.write(self.fence)
+
+    def check(self) -> None:
+        """Raise StateError if the lease may have been lost."""
+        if time.monotonic() - self._confirmed > _FRESH:
+            self.heartbeat()
+
+    def release(self) -> None:
+        """Let the next run begin."""
+        is_held = SYNC.c.id == self.sync_id, SYNC.c.holder == self._token
+        self._store.write(lambda c: c.execute(update(SYNC).where(*is_held).values(holder=None)))
+
+    def _create(self, connection: Connection) -> None:
+        if find(connection, self._name) is None:
+            row = {"name": self._name, "run": 0, "heartbeats": 0}
+            connection.execute(insert(SYNC), [row])
+
+    def _acquire(self, connection: Connection, as_of: int | None) -> Any:
+        row = find(connection, self._name)
+        now = connection.execute(select(clock(connection))).scalar()
+        if row.holder and now - row.heartbeat < LIFETIME:
+            raise StateError(
+                f"The sync {self._name!r} is running since {row.since:%Y-%m-%d %H:%M:%S} UTC. One "
+                "run at a time: wait for that one, or give this source a `sync_name` of its own."
+            )
+        check_as_of(row, as_of)
+        unchanged = SYNC.c.id == row.id, SYNC.c.run == row.run
+        values: dict[str, Any] = {
+            "run": row.run + 1,
+            "holder": self._token,
+            "since": now,
+            "heartbeat": now,
+        }
+        if as_of is not None:
+            values["as_of"] = as_of
+        if connection.execute(update(SYNC).where(*unchanged).values(**values)).rowcount != 1:
+            raise StateError(f"The sync {self._name!r} has just been started by another run.")
+        return row
+
+
+def find(connection: Connection, name: str) -> Any:
+    """Return the row of a sync, or None."""
+    return connection.execute(select(SYNC).where(SYNC.c.name == name)).first()
+
+
+def check_as_of(row: Any, as_of: int | None) -> None:
+    """Raise StateError if the source is older than the last one of its sync."""
+    if row is not None and as_of is not None and row.as_of is not None and as_of < row.as_of:
+        last = datetime.fromtimestamp(row.as_of / 1e6, UTC).isoformat()
+        raise StateMismatchError(
+            f"`as_of` is earlier than that of the last run ({last}): older data would replace newer "
+            "data. Run with the newest source, or without `as_of`."
+        )
+
+
+def clock(connection: Connection) -> Any:
+    """Return the database's clock in UTC: the clocks of workers differ."""
+    return _SQL_CLOCKS.get(connection.dialect.name, func.current_timestamp())

@@ -1,0 +1,82 @@
+"""The members that the state knows, in memory: 37 bytes each, as objects would be 300."""
+
+from __future__ import annotations
+
+from array import array
+
+OWN = 1  # this sync sent it last
+PLAN = 2  # it has a plan, or may have one
+DOUBT = 4  # a request for it has no answer
+ACKNOWLEDGED = 8  # its fingerprint is known
+FOREIGN_DOUBT = 16  # another sync is sending it
+PRESENT = 32  # the source has it, be it valid or not
+SEEN = 64  # the source had a valid record of it
+SEEN_PLAN = 128  # and that had a plan
+
+
+class Members:
+    """An open-addressing hash table over arrays; a member is a number.
+
+    Codes are found by Python's hash of 64 bits: two of 2 million are the same in one run out of
+    10 million, and count as one member then, which is sent because its fingerprint differs.
+
+    :param size: how many there will be, about.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.fingerprints = array("q")
+        self.sources = array("q")
+        self.sent_at = array("I")
+        self.flags = bytearray()
+        self._hashes = array("q")
+        self._slots = _empty(2 * size + 1024)
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def add(
+        self, code: str, fingerprint: int | None, source: int | None, sent_at: int | None, flags: int
+    ) -> None:
+        """Add a member."""
+        if 3 * len(self) > 2 * len(self._slots):
+            self._grow()
+        key = hash(code)
+        self._hashes.append(key)
+        self.fingerprints.append(fingerprint or 0)
+        self.sources.append(source or 0)
+        self.sent_at.append(sent_at or 0)
+        self.flags.append(flags)
+        self._put(key, len(self))
+
+    def find(self, code: str) -> int:
+        """Return the number of a member, or -1."""
+        key, slots, mask = hash(code), self._slots, len(self._slots) - 1
+        at = key & mask
+        while number := slots[at]:
+            if self._hashes[number - 1] == key:
+                return number - 1
+            at = (at + 1) & mask
+        return -1
+
+    def count(self, having: int, without: int = 0) -> int:
+        """Return how many members have all of some flags and none of others."""
+        matching = bytes(
+            flags for flags in range(256) if flags & having == having and not flags & without
+        )
+        return len(self.flags) - len(self.flags.translate(None, matching))
+
+    def _put(self, key: int, number: int) -> None:
+        slots, mask = self._slots, len(self._slots) - 1
+        at = key & mask
+        while slots[at]:
+            at = (at + 1) & mask
+        slots[at] = number
+
+    def _grow(self) -> None:
+        self._slots = _empty(2 * len(self._slots))
+        for number, key in enumerate(self._hashes, 1):
+            self._put(key, number)
+
+
+def _empty(least: int) -> array[int]:
+    return array("i", bytes(4 << (least - 1).bit_length()))
