@@ -6,6 +6,7 @@ import dataclasses
 import re
 from functools import cache
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 
@@ -225,13 +226,20 @@ def test_a_field_of_the_connection_is_told(label):
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_a_setting_of_the_sandbox_is_told_with_its_default(name):
-    default = Settings.model_fields[name].default
-    told = rows(section(read("sandbox.md"), "## Settings"))[name][-1]
-    assert told == (f"`{default}`" if default != "" else "empty")
+    field = Settings.model_fields[name]
+    meaning, default = rows(section(read("sandbox.md"), "## Settings"))[name]
+    assert default == (f"`{field.default}`" if field.default != "" else "empty")
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    told = " / ".join(f"`{choice}`" for choice in choices)
+    assert meaning.removesuffix(told).strip().replace("`", "") == field.description
 
 
 def test_the_outcomes_of_the_sandbox_are_told():
-    assert {*OUTCOMES} < set(rows(section(read("sandbox.md"), "### Outcomes")))
+    told = rows(section(read("sandbox.md"), "### Outcomes"))
+    meanings = {
+        name: re.split("[.;] ", told[name][0].lower().replace("`", "")) for name in OUTCOMES
+    }
+    assert meanings == {name: text.lower().split("; ") for name, text in OUTCOMES.items()}
 
 
 # --- limits ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""JSON lines: an object a line, or several. https://jsonlines.org"""
+"""JSON Lines: one object per line, or several. https://jsonlines.org"""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.records import LocatedRecord, SourceLocation, Unreadable
 from airflow_provider_mediquo.sources.files.bounded_lines import MAX_LINE
 
-_BLANK = re.compile(r"[\s\x1a\ufeff]*")  # Ctrl-Z of DOS, marks of files one behind the other
+_BLANK = re.compile(r"[\s\x1a\ufeff]*")  # Ctrl-Z of DOS, byte order marks of concatenated files
 _COMMA = re.compile(r"\s*,\s*(?:\{|$)")
 _NEXT = re.compile(r'\}\s*(?=\{\s*")')  # in a text of JSON, this quote would end the text
 _OVERLAP = 100  # characters in which the end of an object and the beginning of the next are found
 
 
 def read_json_lines(text: TextIO, name: str) -> Iterator[LocatedRecord]:
-    """Yield the objects, with their lines; what is no object spoils no other.
+    """Yield each object with its line; anything else is Unreadable, and the next object is found.
 
-    Raises InvalidPatientsError where there are commas between them.
+    Raises InvalidPatientsError if there are commas between the objects.
 
     :param name: of the file.
     """
@@ -36,14 +36,14 @@ def read_json_lines(text: TextIO, name: str) -> Iterator[LocatedRecord]:
 
 
 class _Objects:
-    """Takes the objects out of a text that comes in pieces.
+    """Extracts the objects from a text that comes in pieces.
 
     :param name: of the file, for the error.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._rest = ""  # of the pieces before, which is no whole object
+        self._rest = ""  # of the pieces before: not a whole object yet
         self._is_lost = False  # in the middle of one that was rejected
 
     def add(self, piece: str, *, is_end: bool) -> Iterator[Any]:
@@ -98,7 +98,7 @@ def _object(text: str, at: int) -> tuple[dict[str, Any], int]:
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object with a key twice: which of both values counts, would be a guess."""
+    """Refuse an object with a key twice: which value counts would be a guess."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError

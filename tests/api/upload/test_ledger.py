@@ -85,8 +85,8 @@ def test_a_record_that_was_not_accepted_is_written_down_with_its_file_and_line(
     box, client, upload, people, script
 ):
     box.script("upsert", *script)
-    place = SourceLocation("members.csv", 7)
-    run = upload(client, [LocatedRecord(person, place) for person in people(1)], chunk_size=1)
+    location = SourceLocation("members.csv", 7)
+    run = upload(client, [LocatedRecord(person, location) for person in people(1)], chunk_size=1)
     (line,) = run.lines
     assert (line["file"], line["line"]) == ("members.csv", 7)
 

@@ -56,7 +56,7 @@ def test_a_row_of_cells_without_end_does_not_fill_the_memory(tmp_path):
     assert next(rows).record == ADA
     assert peak(rows) < 100 << 20
     *rejected, last = rows
-    assert [place.line for _, place in rejected] == [*range(4, count + 5)]
+    assert [location.line for _, location in rejected] == [*range(4, count + 5)]
     assert {type(record) for record, _ in rejected} == {Unreadable}
     assert last.record == ADA
 
@@ -236,9 +236,9 @@ NAMES = ["a\nb.csv", "a\x1b[2Jb.csv", "a\u202eb.csv", "{{ ds }}.csv", "b\udcff.c
 def test_a_file_may_have_any_name_and_is_shown_as_one_visible_line(tmp_path, caplog, name):
     caplog.set_level("INFO")
     (tmp_path / name).write_text(f"{HEADER}\n{ROW}\n")
-    ((record, place),) = stream(tmp_path)
+    ((record, location),) = stream(tmp_path)
     assert record == ADA
-    assert place.file.isprintable()
+    assert location.file.isprintable()
     assert all(message.isprintable() for message in caplog.messages)
     (tmp_path / name).write_text("x")
     with pytest.raises(InvalidPatientsError) as caught:

@@ -1,4 +1,4 @@
-"""What is read from a file: every record with its place, and nothing of it in an error."""
+"""What is read from a file: every record with its location, and nothing of it in an error."""
 
 import bz2
 import csv
@@ -50,9 +50,9 @@ class Folder:
         """Return each record, and each line where one was found."""
         content = content if isinstance(content, bytes) else content.encode()
         (self.path / "file").write_bytes(content)
-        placed = list(self.stream("file", **options))
-        assert {place.file for _, place in placed} <= {str(self.path / "file")}
-        return [record for record, _ in placed], [place.line for _, place in placed]
+        located = list(self.stream("file", **options))
+        assert {location.file for _, location in located} <= {str(self.path / "file")}
+        return [record for record, _ in located], [location.line for _, location in located]
 
     def records(self, content, **options):
         return self.read(content, **options)[0]
@@ -690,11 +690,11 @@ def test_files_of_all_kinds_may_lie_in_one_folder(files):
     (files.path / "sub" / "c.json").write_bytes(
         parquet({"code": ["m-3"], "first_name": ["Cy"], "plan": ["b"]})
     )
-    places = [
-        (record["code"], place.file.removeprefix(f"{files.path}/"), place.line)
-        for record, place in files.stream()
+    locations = [
+        (record["code"], location.file.removeprefix(f"{files.path}/"), location.line)
+        for record, location in files.stream()
     ]
-    assert places == [("m-1", "a.parquet", 2), ("m-2", "b.csv", 1), ("m-3", "sub/c.json", 1)]
+    assert locations == [("m-1", "a.parquet", 2), ("m-2", "b.csv", 1), ("m-3", "sub/c.json", 1)]
 
 
 def test_each_file_has_a_header_of_its_own(files):
@@ -798,10 +798,10 @@ def test_parquet(folder, rows):
 )
 def test_any_bytes_are_records_or_an_error_that_says_so(folder, content):
     try:
-        placed = folder.read(content)
+        located = folder.read(content)
     except (InvalidPatientsError, SourceError) as error:
         assert error.__cause__ is error.__context__ is None
     else:
-        records, lines = placed
+        records, lines = located
         assert all(isinstance(record, dict | Unreadable) for record in records)
         assert lines == sorted(set(lines))
