@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -20,8 +21,14 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
 
+    from airflow_provider_mediquo.api.report import UploadReport
     from airflow_provider_mediquo.api.upload.options import UploadOptions
     from airflow_provider_mediquo.arguments import MediquoArguments, TaskArguments
+
+log = logging.getLogger(__name__)
+
+LEDGER_KEY = "mediquo_ledger"
+"""Of the XCom that holds the ledger, whether the task succeeds or fails."""
 
 _LIMITS = ("max_rejects", "max_without_plan", "chunk_size", "max_in_flight", "min_records")
 
@@ -120,17 +127,37 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the patients and return the ledger: counts and a sample of codes, no patient data.
 
-        The counts also become the `extra` of the event of each asset in `outlets`.
+        The ledger is also the XCom `mediquo_ledger`, which a run that fails leaves too. The counts
+        become the `extra` of the event of each asset in `outlets`.
         """
         options = self._options()
         with fail_without_retry():
-            report = self._hook.upload(
-                self.read_patients(context), options, rejects_name=_rejects_name(context)
-            )
+            try:
+                report = self._hook.upload(
+                    self.read_patients(context), options, rejects_name=_rejects_name(context)
+                )
+            except BaseException as error:  # also Airflow's timeout
+                self._push_ledger_of(error, context)
+                raise
+        self._push_ledger(report, context)
         for outlet in self.outlets:
             if isinstance(outlet, Asset | AssetRef):
                 context["outlet_events"][outlet].extra.update(report.counts())
         return report.as_dict()
+
+    def _push_ledger(self, report: UploadReport, context: Context) -> None:
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key=LEDGER_KEY, value=report.as_dict())
+
+    def _push_ledger_of(self, error: BaseException, context: Context) -> None:
+        """Push the ledger of a run that failed, unless the task is being killed: time is short then."""
+        report = getattr(error, "report", None)
+        if report is None or self._killed.is_set():
+            return
+        try:
+            self._push_ledger(report, context)
+        except BaseException as problem:  # noqa: BLE001  # whatever it is, the task has its error
+            log.warning("Cannot push the XCom %s (%s).", LEDGER_KEY, type(problem).__name__)
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any] | None:
         """Return the names of the source and of mediQuo's endpoint for OpenLineage."""

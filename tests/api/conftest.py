@@ -21,7 +21,6 @@ from airflow_provider_mediquo.api.client.rate_limit import RateLimiter, RateLimi
 from airflow_provider_mediquo.api.client.request import Operation, Result
 from airflow_provider_mediquo.api.client.retry import RetryPolicy
 from airflow_provider_mediquo.api.client.settings import Settings
-from airflow_provider_mediquo.api.errors import MediquoError
 from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 from airflow_provider_mediquo.api.upload.reject_files import LocalFile
@@ -341,8 +340,8 @@ class Run:
         if self.error is None:
             assert ledger["unsettled"] == 0
             assert ledger["stopped_because"] is None
-        if isinstance(self.error, MediquoError):
-            assert self.error.report is report
+        if self.error is not None:
+            assert getattr(self.error, "report", None) is report
 
 
 @pytest.fixture

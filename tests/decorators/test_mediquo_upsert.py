@@ -71,14 +71,15 @@ def test_its_options_can_be_overridden(box, run_task):
     assert run.task.task_id == "another"
 
 
-def test_its_ledger_is_one_xcom(box, run_task):
+def test_its_ledger_is_not_taken_apart(box, run_task):
     @task.mediquo_upsert
     def upsert() -> dict:
         return [patient("m-1")]  # type: ignore[return-value]  # the ledger is returned
 
     run = run_task(upsert().operator)
     pushed = [path for method, path, _ in run.sent if method == "POST" and "xcoms" in path]
-    assert [path.rpartition("/")[2] for path in pushed] == ["return_value"]
+    assert [path.rpartition("/")[2] for path in pushed] == ["mediquo_ledger", "return_value"]
+    assert run.ledger == run.result
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,29 @@ def test_what_the_function_raises_comes_through_after_the_ledger(box, run_task):
     assert run.state == "up_for_retry"
     assert str(run.error) == "the database went away"
     assert "0 upserted, 1 unsettled, 0 rejected" in run.log
+    assert (run.ledger["read"], run.ledger["unsettled"]) == (1, 1)
+    assert run.ledger["stopped_because"] == "the source failed: LookupError"
+    assert run.error.report.as_dict() == run.ledger
+
+
+class HasAReport(Exception):
+    """An error with a `report` of its own, to which nothing can be assigned."""
+
+    @property
+    def report(self):
+        return "of the database"
+
+
+def test_what_it_raises_comes_through_also_where_it_cannot_hold_the_ledger(box, run_task):
+    @task.mediquo_upsert
+    def upsert():
+        yield patient("m-1")
+        raise HasAReport
+
+    run = run_task(upsert().operator)
+    assert run.state == "up_for_retry"
+    assert "0 upserted, 1 unsettled, 0 rejected" in run.log
+    assert type(run.error) is HasAReport
 
 
 # --- what the function takes ----------------------------------------------------------------------

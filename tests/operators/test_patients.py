@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import timedelta
 
 import airflow
+import httpx
 import pytest
 from airflow.sdk import Asset, AssetAlias, literal, task
 
@@ -16,6 +17,7 @@ from airflow_provider_mediquo.operators.patients import (
     MediquoGetPatientOperator,
     MediquoUpsertPatientsOperator,
 )
+from tests.support.airflow_runner import ApiServer
 
 pytestmark = pytest.mark.usefixtures("dag")
 
@@ -361,6 +363,104 @@ def test_the_options_reach_the_upload(box, run_task, option, patients, written):
     assert box.counters.requests["upsert"]["200"] == (3 if "chunk_size" in option else 1)
 
 
+# --- the ledger as an XCom, however a run ends -------------------------------------------------------
+
+
+def test_a_success_leaves_its_ledger(box, run_task, people):
+    run = run_task(upsert(people(3)))
+    assert run.state == "success"
+    assert run.ledger == run.result
+    assert run.ledger["upserted"] == 3
+
+
+@pytest.mark.parametrize(
+    ("how", "counts"),
+    [
+        ("too many rejects", {"read": 3, "upserted": 2, "rejected": 1, "stopped_because": None}),
+        ("wrong keys", {"read": 2, "upserted": 0, "unsettled": 2}),
+        ("no plans", {"read": 100, "upserted": 0, "unsettled": 100}),
+        ("no folder", {"read": 0, "upserted": 0}),
+        ("an empty source", {"read": 0, "upserted": 0}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_failure_leaves_its_ledger(box, connect, run_task, people, tmp_path, how, counts):
+    patients, options = people(2), {}
+    match how:
+        case "too many rejects":
+            patients.append({"code": "bad"})
+        case "wrong keys":
+            connect(box, password="another-secret-key")
+        case "no plans":
+            patients = people(100, plan=None)
+        case "no folder":
+            (tmp_path / "file").touch()
+            options["rejects_path"] = str(tmp_path / "file")
+        case "an empty source":
+            patients, options = [], {"min_records": 1}
+    run = run_task(upsert(patients, **options))
+    assert run.state in ("failed", "up_for_retry")
+    assert run.ledger.items() >= counts.items()
+    assert run.result is None, "it is not what a task returns that fails"
+
+
+@pytest.mark.usefixtures("no_backoff")
+def test_a_failure_that_is_retried_leaves_its_ledger_each_time(box, run_task, people):
+    task = upsert(people(1))
+    box.settings.error_rate = 1
+    first = run_task(task)
+    assert (first.state, first.ledger["unsettled"]) == ("up_for_retry", 1)
+    box.settings.error_rate = 0
+    second = run_task(task, try_number=2)
+    assert (second.state, second.ledger["upserted"]) == ("success", 1)
+
+
+def test_each_of_a_mapped_task_leaves_its_own_ledger(box, run_task, people):
+    mapped = MediquoUpsertPatientsOperator.partial(task_id="upsert").expand(
+        patients=[people(2), [*people(3, start=3), {"code": "bad"}]]
+    )
+    first, second = (run_task(mapped, map_index=index) for index in (0, 1))
+    assert (first.ledger["upserted"], first.state) == (2, "success")
+    assert (second.ledger["upserted"], second.ledger["rejected"], second.state) == (3, 1, "failed")
+
+
+def test_a_task_that_takes_too_long_leaves_its_ledger(box, run_task, people):
+    box.script("upsert", "hang")
+    run = run_task(upsert(people(1), execution_timeout=timedelta(seconds=0.5)))
+    assert type(run.error).__name__ == "AirflowTaskTimeout"
+    assert run.ledger["unsettled"] == 1
+    assert run.ledger["stopped_because"] == "AirflowTaskTimeout"
+
+
+@pytest.mark.parametrize("is_failed", [False, True])
+def test_without_xcoms_there_is_no_ledger_either(box, run_task, people, is_failed):
+    patients = [*people(1), *[{"code": "bad"}] * is_failed]
+    run = run_task(upsert(patients, do_xcom_push=False))
+    assert run.state == ("failed" if is_failed else "success")
+    assert (run.result, run.ledger) == (None, None)
+
+
+def test_a_run_that_never_began_leaves_none(box, run_task, people):
+    run = run_task(upsert(people(1), mediquo_conn_id="nowhere"))
+    assert "nowhere" in str(run.error)
+    assert run.ledger is None
+
+
+def test_a_ledger_that_cannot_be_pushed_hides_no_error(box, run_task, people, monkeypatch):
+    answer = ApiServer.answer
+
+    def refuse(self, request):
+        is_ledger = request.method == "POST" and request.url.path.endswith("mediquo_ledger")
+        refused = httpx.Response(403, json={"detail": "no"})
+        return refused if is_ledger else answer(self, request)
+
+    monkeypatch.setattr(ApiServer, "answer", refuse)
+    run = run_task(upsert([*people(2), {"code": "bad"}]))
+    assert run.state == "failed"
+    assert str(run.error).startswith("More rejects than `max_rejects` (0). 2 upserted")
+    assert "Cannot push the XCom mediquo_ledger" in run.log
+
+
 # --- failures -------------------------------------------------------------------------------------
 
 
@@ -486,6 +586,7 @@ def test_a_task_that_is_killed_ends_its_requests_and_completes_its_ledger(
     assert run.state == "up_for_retry"
     assert "the task was killed" in str(run.error)
     assert "0 upserted, 5 unsettled, 0 rejected" in str(run.error)
+    assert run.ledger is None, "there may be no time for it"
     assert not [t for t in threading.enumerate() if t.name.startswith("mediquo_")]
 
 

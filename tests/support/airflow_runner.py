@@ -66,6 +66,11 @@ class Run:
         return self._last("POST", "/return_value")
 
     @property
+    def ledger(self) -> Any:
+        """The ledger that an upsert pushed of itself, whether it succeeded or failed; None if it did not."""
+        return self._last("POST", "/mediquo_ledger")
+
+    @property
     def rendered(self) -> dict[str, Any]:
         """The fields that the UI shows."""
         return dict(self._last("PUT", "/rtif"))

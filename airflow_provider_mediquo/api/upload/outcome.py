@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from dataclasses import dataclass
 
 from airflow_provider_mediquo.api import errors
@@ -11,6 +12,7 @@ from airflow_provider_mediquo.api.errors import (
     MediquoError,
     TooManyRejectsError,
 )
+from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import is_within
 
@@ -104,6 +106,14 @@ class RunOutcome:
         """Return the most frequent field and rule pairs of the rejects."""
         counts = self.ledger.problems.most_common()
         return "; ".join(f"{kind} ({count:,})" for kind, count in counts[:_SHOWN_KINDS])
+
+
+def with_ledger(error: BaseException, report: UploadReport) -> BaseException:
+    """Return an error that is not ours, such as one of the source, with the ledger as `report`."""
+    with suppress(Exception):  # it may allow no such attribute
+        error.add_note(f"The upload ended with {report}. {AGAIN}")
+        error.report = report  # type: ignore[attr-defined]  # as a MediquoError has it
+    return error
 
 
 def _summary(error: MediquoError) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import UploadOptions
-from airflow_provider_mediquo.api.upload.outcome import AGAIN, RunOutcome
+from airflow_provider_mediquo.api.upload.outcome import RunOutcome, with_ledger
 from airflow_provider_mediquo.api.upload.plan_guard import PlanGuard
 from airflow_provider_mediquo.api.upload.progress import (
     PROGRESS_SECONDS,
@@ -78,7 +78,7 @@ class Upload:
         """Send every valid record, and return the ledger.
 
         Raises the MediquoError that stopped the run, or that says why it did not succeed; its
-        `report` is the ledger. An error of the source is raised as it is, after the ledger.
+        `report` is the ledger. An error of the source is raised as it is, with the same `report`.
         """
         started = time.monotonic()
         source = iterate_records(patients)
@@ -89,7 +89,7 @@ class Upload:
                 self._send_all(source)
             except BaseException as error:
                 self._close_ledger(started)
-                error.add_note(f"The upload ended with {self.report}. {AGAIN}")
+                with_ledger(error, self.report)
                 raise
             self._close_ledger(started)
         self._raise_problem()
@@ -220,7 +220,7 @@ class Upload:
 
     def _raise_problem(self) -> None:
         if self._failure:
-            raise self._failure
+            raise with_ledger(self._failure, self.report)
         outcome = RunOutcome(
             ledger=self._ledger,
             max_rejects=self._options.max_rejects,
