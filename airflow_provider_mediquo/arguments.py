@@ -89,6 +89,13 @@ class UpsertArguments(MediquoArguments, total=False):
     omit_invalid: bool
     phone_region: str | None
     min_records: int | str
+    state_conn_id: str | None
+    sync_name: str | None
+    on_missing: Literal["keep", "unsubscribe"]
+    max_unsubscribed: float | str | None
+    resend_after: timedelta
+    as_of: str | datetime | None
+    dry_run: bool
 
 
 class SensorArguments(TaskArguments, total=False):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+ChangeKind = Literal["new", "changed", "resent", "unchanged"]
 
 
 class SourceLocation(NamedTuple):
@@ -32,11 +34,36 @@ class Unreadable(NamedTuple):
     rule: str
 
 
+class Change(NamedTuple):
+    """How a valid record differs from what mediQuo is known to have.
+
+    :param had_plan: whether the patient has a plan now, or may have one.
+    :param was_known: whether the state has a row of it.
+    :param was_in_doubt: whether a request of an earlier run had no answer.
+    """
+
+    kind: ChangeKind
+    fingerprint: int
+    source: int | None
+    had_plan: bool = False
+    was_known: bool = False
+    was_in_doubt: bool = False
+
+
 class ValidRecord(NamedTuple):
-    """A record that passed all checks, encoded at once, because its source may reuse its objects."""
+    """A record that passed all checks, encoded at once, because its source may reuse its objects.
+
+    :param change: how it differs from what mediQuo has; None without a state.
+    """
+
+    @property
+    def loses_plan(self) -> bool:
+        """Whether the patient has a plan now, as far as is known, and would have none."""
+        return not self.has_plan and self.change is not None and self.change.had_plan
 
     row: int
     code: str
     has_plan: bool
     encoded: bytes
     location: SourceLocation | None = None
+    change: Change | None = None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_mediquo.api.records import SourceLocation
+from airflow_provider_mediquo.api.records import SourceLocation, ValidRecord
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ class Rejection:
 
 @dataclass
 class UploadReport:
-    """The ledger: `read = upserted + skipped + rejected + unsettled`, always.
+    """The ledger: `read = upserted + unchanged + withheld + skipped + rejected + unsettled`, always.
+
+    With a state `upserted = new + changed + resent`, and
+    `missing = missing_unsubscribed + missing_withheld + missing_unsettled`.
 
     :param read: records that came from the source.
     :param upserted: records that mediQuo accepted.
@@ -50,12 +53,23 @@ class UploadReport:
     :param refused: records that mediQuo refused.
     :param without_plan: upserted records without a plan, whose patients are unsubscribed now.
     :param omitted: valid records without an invalid field that was left out.
+    :param unchanged: records that mediQuo has already.
+    :param withheld: records that would take a plan away, more than `max_unsubscribed` allows.
+    :param new: upserted records whose code the state did not know.
+    :param changed: upserted records that differ from what was sent before.
+    :param resent: upserted records that were in doubt, wrong, or sent too long ago.
+    :param unsubscribed: members that had a plan and have none now.
+    :param missing: members that this sync sent before and that its source no longer has.
+    :param missing_unsubscribed: those of them that have no plan any more.
+    :param missing_withheld: those that keep their plan, because they were too many.
     :param requests: requests sent, including retries.
     :param retries: attempts that repeat one without an answer; a 429 is not an attempt.
     :param throttled_seconds: how long nothing could be sent because of the rate limit.
     :param seconds: duration of the whole run.
     :param stopped_because: why the run ended early; None if every record was tried.
     :param rejects_path: the reject report, which also lists the unsettled records, if there is one.
+    :param sync: where the state is, which sync it was and which run of it.
+    :param is_dry_run: whether nothing was sent: the counts are what would be.
     :param sample: code -> proof of what was written, for 20 of the upserted records.
     """
 
@@ -67,12 +81,23 @@ class UploadReport:
     refused: int = 0
     without_plan: int = 0
     omitted: int = 0
+    unchanged: int = 0
+    withheld: int = 0
+    new: int = 0
+    changed: int = 0
+    resent: int = 0
+    unsubscribed: int = 0
+    missing: int = 0
+    missing_unsubscribed: int = 0
+    missing_withheld: int = 0
     requests: int = 0
     retries: int = 0
     throttled_seconds: float = 0.0
     seconds: float = 0.0
     stopped_because: str | None = None
     rejects_path: str | None = None
+    sync: dict[str, Any] | None = None
+    is_dry_run: bool = False
     sample: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -83,13 +108,27 @@ class UploadReport:
     @property
     def unsettled(self) -> int:
         """Records that are not confirmed: not sent, or no final answer."""
-        return self.read - self.upserted - self.skipped - self.rejected
+        left = self.upserted + self.unchanged + self.withheld + self.skipped + self.rejected
+        return self.read - left
+
+    @property
+    def missing_unsettled(self) -> int:
+        """Missing members that are not confirmed to have no plan."""
+        return self.missing - self.missing_unsubscribed - self.missing_withheld
+
+    def count_change(self, record: ValidRecord) -> None:
+        """Count how an upserted record differs from what mediQuo had."""
+        if record.change:
+            name = record.change.kind
+            setattr(self, name, getattr(self, name) + 1)
+        self.unsubscribed += record.loses_plan
 
     def as_dict(self) -> dict[str, Any]:
         """Return the ledger as an upsert operator returns it."""
         return {
             "read": self.read,
             "upserted": self.upserted,
+            **(self._sync_counts() if self.sync else {}),
             "skipped": self.skipped,
             "rejected": self.rejected,
             "unsettled": self.unsettled,
@@ -104,21 +143,30 @@ class UploadReport:
             "seconds": round(self.seconds, 3),
             "stopped_because": self.stopped_because,
             "rejects_path": self.rejects_path,
+            **({"sync": dict(self.sync)} if self.sync else {}),
+            **({"is_dry_run": True} if self.is_dry_run else {}),
             "sample": dict(self.sample),
         }
+
+    def _sync_counts(self) -> dict[str, int]:
+        names = ("new", "changed", "resent", "unchanged", "withheld", "unsubscribed", "missing")
+        parts = ("missing_unsubscribed", "missing_withheld", "missing_unsettled")
+        return {name: getattr(self, name) for name in (*names, *parts)}
 
     def counts(self) -> dict[str, int | float]:
         """Return the numbers alone."""
         return {
-            name: value for name, value in self.as_dict().items() if isinstance(value, int | float)
+            name: value
+            for name, value in self.as_dict().items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
         }
 
     def as_text(self) -> str:
         """Return lines to read: counts, and where the reject report is."""
-        lines = [f"  {name:<17} {value:>13,}" for name, value in self.counts().items()]
+        lines = [f"  {name:<20} {value:>13,}" for name, value in self.counts().items()]
         for name in ("stopped_because", "rejects_path"):
             if text := getattr(self, name):
-                lines.append(f"  {name:<17} {text}")
+                lines.append(f"  {name:<20} {text}")
         return "\n".join(lines)
 
     def __str__(self) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_mediquo.api.errors import ConnectionSettingsError
     from airflow_provider_mediquo.api.patients.endpoints import AccessToken
     from airflow_provider_mediquo.api.report import UploadReport
+    from airflow_provider_mediquo.api.sync.run import SyncRun
     from airflow_provider_mediquo.api.upload.options import UploadArguments, UploadOptions
     from airflow_provider_mediquo.api.upload.reject_files import RejectFile
     from airflow_provider_mediquo.api.upload.runner import Upload
@@ -96,8 +97,9 @@ class MediquoHook(BaseHook):
         from airflow_provider_mediquo.api.upload.runner import Upload
 
         rejects = RejectLog(_rejects_file(options.rejects_path, rejects_name))
+        sync = self._sync_run(options)
         with closing(MediquoClient(self.settings, killed=self.killed)) as client:
-            upload = Upload(client, options, rejects)
+            upload = Upload(client, options, rejects, sync=sync)
             self._uploads.append(upload)
             if self.killed.is_set():  # before the source was ready
                 upload.stop()
@@ -105,6 +107,25 @@ class MediquoHook(BaseHook):
                 return upload.run(patients)
             finally:
                 self._uploads.remove(upload)
+
+    def _sync_run(self, options: UploadOptions) -> SyncRun | None:
+        if not options.state_conn_id:
+            return None
+        from airflow_provider_mediquo.api.sync.run import SyncRun, SyncSettings
+        from airflow_provider_mediquo.api.sync.store import Store
+        from airflow_provider_mediquo.api.upload.options import as_of_microseconds
+        from airflow_provider_mediquo.hooks.database import engine_of
+
+        settings = SyncSettings(
+            name=options.sync_name or self.mediquo_conn_id,
+            secret_key=self.settings.secret_key,
+            reading=options.reading(),
+            dropped=options.dropped(),
+            resend_after=options.resend_after,
+            as_of=as_of_microseconds(options.as_of),
+            dry_run=options.dry_run,
+        )
+        return SyncRun(Store(engine_of(options.state_conn_id)), settings)
 
     def stop(self) -> None:
         """Stop every request, running or still to come, because the task is being killed.

@@ -6,8 +6,9 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import AirflowFailException, Asset, BaseOperator
@@ -30,7 +31,15 @@ log = logging.getLogger(__name__)
 LEDGER_KEY = "mediquo_ledger"
 """Of the XCom that holds the ledger, whether the task succeeds or fails."""
 
-_LIMITS = ("max_rejects", "max_without_plan", "chunk_size", "max_in_flight", "min_records")
+_LIMITS = (
+    "max_rejects",
+    "max_without_plan",
+    "chunk_size",
+    "max_in_flight",
+    "min_records",
+    "max_unsubscribed",
+)
+_TEXTS = ("rejects_path", "state_conn_id", "sync_name", "as_of")
 
 
 class MediquoOperator(BaseOperator):
@@ -89,9 +98,23 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
     :param phone_region: a country code such as `ES`: phone numbers are read as people there write
         them, and sent as E.164. Needs the extra `[phone]`.
     :param min_records: the task fails if the source has fewer records.
+    :param state_conn_id: ID of an SQL connection (PostgreSQL, MySQL or MariaDB, SQLite) whose database
+        keeps what mediQuo has. With it, only what changed is sent.
+    :param sync_name: the population of which this source is the whole; one run of it at a time.
+        Default: `<dag_id>.<task_id>`.
+    :param on_missing: `"keep"`, or `"unsubscribe"`: members that this sync sent before and its source
+        no longer has lose their plan.
+    :param max_unsubscribed: how many may lose their plan in one run, by a record without a plan or by
+        leaving the source: a count, a fraction of those who have one (rounded up), or None for no
+        limit. Beyond it they keep their plan, everything else is sent, and the task fails.
+    :param resend_after: what is unchanged for so long is sent again, spread over the days.
+    :param as_of: the time of this source's data, such as `"{{ data_interval_end }}"`. A run with an
+        earlier one than the last run of this sync is refused.
+    :param dry_run: read, check and compare; send nothing and change nothing. The ledger says what
+        would be.
     """
 
-    template_fields: Sequence[str] = (*MediquoOperator.template_fields, "rejects_path", *_LIMITS)
+    template_fields: Sequence[str] = (*MediquoOperator.template_fields, *_TEXTS, *_LIMITS)
 
     def __init__(
         self,
@@ -106,6 +129,13 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         omit_invalid: bool = False,
         phone_region: str | None = None,
         min_records: int | str = 0,
+        state_conn_id: str | None = None,
+        sync_name: str | None = None,
+        on_missing: Literal["keep", "unsubscribe"] = "keep",
+        max_unsubscribed: float | str | None = 0.01,
+        resend_after: timedelta = timedelta(days=30),
+        as_of: str | datetime | None = None,
+        dry_run: bool = False,
         **kwargs: Unpack[MediquoArguments],
     ) -> None:
         super().__init__(**kwargs)
@@ -119,6 +149,13 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         self.omit_invalid = omit_invalid
         self.phone_region = phone_region
         self.min_records = min_records
+        self.state_conn_id = state_conn_id
+        self.sync_name = sync_name
+        self.on_missing = on_missing
+        self.max_unsubscribed = max_unsubscribed
+        self.resend_after = resend_after
+        self.as_of = as_of
+        self.is_dry_run = dry_run  # `dry_run` is a method of BaseOperator
 
     @abstractmethod
     def read_patients(self, context: Context) -> Iterable[Any]:
@@ -130,7 +167,7 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         The ledger is also the XCom `mediquo_ledger`, which a run that fails leaves too. The counts
         become the `extra` of the event of each asset in `outlets`.
         """
-        options = self._options()
+        options = self._options(context)
         with fail_without_retry():
             try:
                 report = self._hook.upload(
@@ -174,17 +211,22 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         """Return the source's names for OpenLineage."""
         return []
 
-    def _options(self) -> UploadOptions:
+    def _options(self, context: Context) -> UploadOptions:
         from airflow_provider_mediquo.api.upload.options import UploadOptions
 
         options: Any = {
-            "rejects_path": none_if_rendered(self.rejects_path),
+            **{name: none_if_rendered(getattr(self, name)) for name in _TEXTS},
+            "on_missing": self.on_missing,
+            "resend_after": self.resend_after,
+            "dry_run": self.is_dry_run,
             "columns": self.columns,
             "transform": self.transform,
             "omit_invalid": self.omit_invalid,
             "phone_region": self.phone_region,
             **{name: _rendered_number(getattr(self, name)) for name in _LIMITS},
         }
+        if options["state_conn_id"] and not options["sync_name"]:
+            options["sync_name"] = f"{context['ti'].dag_id}.{context['ti'].task_id}"
         try:
             return UploadOptions(**options)
         except ValueError as error:

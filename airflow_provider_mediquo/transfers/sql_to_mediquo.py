@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
-
+from airflow_provider_mediquo.hooks.database import database_hook
 from airflow_provider_mediquo.operators.base import MediquoUpsertBaseOperator
 
 if TYPE_CHECKING:
@@ -80,12 +79,4 @@ class SqlToMediquoOperator(MediquoUpsertBaseOperator):
 
     @cached_property
     def _database(self) -> DbApiHook:
-        from airflow.providers.common.sql.hooks.sql import DbApiHook
-
-        hook = BaseHook.get_hook(self.sql_conn_id)
-        if isinstance(hook, DbApiHook):
-            return hook
-        raise AirflowFailException(
-            f"The connection {self.sql_conn_id} is not an SQL database (its hook is "
-            f"{type(hook).__name__})."
-        )
+        return database_hook(self.sql_conn_id)

@@ -6,6 +6,7 @@ What is sent over the wire is in `http.py`.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import tenacity
@@ -80,6 +81,7 @@ class MediquoClient:
         stats: RequestStats | None = None,
         *,
         attempts: int | None = None,
+        check: Callable[[], None] | None = None,
     ) -> Result[T]:
         """Return the answer, after as many attempts and pauses as it takes.
 
@@ -87,6 +89,7 @@ class MediquoClient:
         pauses the endpoint for this process. Raises the MediquoError of the last attempt.
 
         :param attempts: default: those of the retry policy.
+        :param check: called before each attempt; raises what must keep it from leaving.
         """
         what = f"{operation.method} {operation.endpoint}"
         retrying = tenacity.Retrying(
@@ -94,10 +97,10 @@ class MediquoClient:
             wait=self._seconds_between,
             retry=tenacity.retry_if_exception_type((ServerError, UnreachableError)),
             before_sleep=lambda state: log_retry(what, state),
-            sleep=self._sleep,
+            sleep=self.pause,
             reraise=True,
         )
-        return retrying(self._attempt, Sending(operation, stats or RequestStats()))
+        return retrying(self._attempt, Sending(operation, stats or RequestStats()), check)
 
     def try_send(self, operation: Operation[T]) -> Result[T]:
         """Send it once, now.
@@ -129,15 +132,26 @@ class MediquoClient:
             self._aborted.set()
         self._stopping.set()
 
+    def pause(self, seconds: float) -> None:
+        """Wait; raises StoppedError as soon as the client is stopped."""
+        self._stopping.wait(seconds)
+        self._check_stopping()
+
     def close(self) -> None:
         """Close the connection of every thread."""
         self._http.close()
 
-    def _attempt(self, sending: Sending[T]) -> Result[T]:
+    def _attempt(self, sending: Sending[T], check: Callable[[], None] | None) -> Result[T]:
         if sending.first_left is not None:
             sending.stats.add_retry()
         while True:
             self._acquire_slot(sending)
+            try:
+                if check:
+                    check()
+            except BaseException:
+                self.limiter(sending.operation).release()
+                raise
             try:
                 return self._send_once(sending)
             except RateLimitedError as error:
@@ -159,12 +173,8 @@ class MediquoClient:
                         f"another {seconds:.0f} s.",
                         retry_after=seconds,
                     )
-                self._sleep(seconds)
+                self.pause(seconds)
                 seconds = limiter.try_acquire(limit)
-
-    def _sleep(self, seconds: float) -> None:
-        self._stopping.wait(seconds)
-        self._check_stopping()
 
     def _check_stopping(self) -> None:
         if self._stopping.is_set():

@@ -36,3 +36,12 @@ def to_e164(value: Any, region: str) -> Any:
     if number.extension or not phonenumbers.is_possible_number(number):
         return value
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def phone_rules_version(region: str | None) -> str | None:
+    """Return the version of the library, whose rules change; None if it is not used."""
+    if not region:
+        return None
+    import phonenumbers
+
+    return phonenumbers.__version__

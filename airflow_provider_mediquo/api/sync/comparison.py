@@ -6,13 +6,14 @@ import math
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
+from airflow_provider_mediquo.api.records import Change, ChangeKind
 from airflow_provider_mediquo.api.sync.fingerprints import Fingerprints
 from airflow_provider_mediquo.api.sync.members import (
     ACKNOWLEDGED,
     DOUBT,
-    FOREIGN_DOUBT,
+    LOST_PLAN,
     OWN,
     PLAN,
     PRESENT,
@@ -21,23 +22,7 @@ from airflow_provider_mediquo.api.sync.members import (
     Members,
 )
 
-_DAY = 86_400
-
-
-class Change(NamedTuple):
-    """How a valid record differs from what mediQuo is known to have.
-
-    :param had_plan: whether the patient has a plan now, or may have one.
-    :param was_known: whether the state has a row of it.
-    :param was_in_doubt: whether a request of an earlier run had no answer.
-    """
-
-    kind: Literal["new", "changed", "resent", "unchanged"]
-    fingerprint: int
-    source: int | None
-    had_plan: bool = False
-    was_known: bool = False
-    was_in_doubt: bool = False
+_DAY = 86_400  # seconds
 
 
 class ResendPolicy:
@@ -120,6 +105,16 @@ class Comparison:
         self.members.flags[number] |= PRESENT | SEEN | (SEEN_PLAN if has_plan else 0)
         return True
 
+    def lose_plan(self, code: str) -> None:
+        """Note that a member has a plan in one record, but not in its first valid one."""
+        if (number := self.members.find(code)) >= 0:
+            self.members.flags[number] |= LOST_PLAN
+
+    def has_lost_plan(self, code: str) -> bool:
+        """Return whether `lose_plan` was called for a member."""
+        number = self.members.find(code)
+        return number >= 0 and bool(self.members.flags[number] & LOST_PLAN)
+
     def see_rejected(self, code: str | None) -> None:
         """Note a record that may not be sent: its member is not missing."""
         if code is None:
@@ -141,19 +136,21 @@ class Comparison:
         if number < 0:
             return Change("new", fingerprint, source)
         flags = self.members.flags[number]
-        is_equal = self.members.fingerprints[number] == fingerprint and flags & ACKNOWLEDGED
-        kind: Literal["changed", "resent", "unchanged"] = "changed"
-        if flags & (DOUBT | FOREIGN_DOUBT) or is_equal:
-            is_due = self._resend.is_due(self.members.sent_at[number], fingerprint)
-            is_resent = flags & (DOUBT | FOREIGN_DOUBT) or is_due
-            kind = "resent" if is_resent else "unchanged"
-        if kind == "unchanged":
-            if source and source != self.members.sources[number]:
-                self.respelled.append((patient["code"], source))
-        elif not flags & OWN:
-            self.moved += 1
-        was_in_doubt = bool(flags & (DOUBT | FOREIGN_DOUBT))
-        return Change(kind, fingerprint, source, bool(flags & PLAN), True, was_in_doubt)
+        kind = self._kind(number, fingerprint)
+        if kind != "unchanged":
+            self.moved += not flags & OWN
+        elif source and source != self.members.sources[number]:
+            self.respelled.append((patient["code"], source))
+        return Change(kind, fingerprint, source, bool(flags & PLAN), True, bool(flags & DOUBT))
+
+    def _kind(self, number: int, fingerprint: int) -> ChangeKind:
+        flags = self.members.flags[number]
+        if flags & DOUBT:
+            return "resent"
+        if not flags & ACKNOWLEDGED or self.members.fingerprints[number] != fingerprint:
+            return "changed"
+        is_due = self._resend.is_due(self.members.sent_at[number], fingerprint)
+        return "resent" if is_due else "unchanged"
 
     def is_missing(self, code: str) -> bool:
         """Return whether the state knew a member that the source does not have."""

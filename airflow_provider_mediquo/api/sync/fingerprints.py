@@ -6,10 +6,11 @@ import hashlib
 import hmac
 import json
 import marshal
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any
 
 from airflow_provider_mediquo import __version__
@@ -40,9 +41,14 @@ class Fingerprints:
     """Makes the fingerprints of one run.
 
     :param reading: all that decides how a record of the source is read.
+    :param dropped: columns that are not read.
     """
 
-    def __init__(self, secret_key: str, reading: object) -> None:
+    def __init__(
+        self, secret_key: str, reading: object, dropped: Collection[str] = frozenset()
+    ) -> None:
+        self._dropped = frozenset(dropped)
+        self._values: Callable[[dict[str, Any]], tuple[Any, ...]] = _all_values
         self._of_patient = _keyed(secret_key, "what was sent")
         self._of_source = _keyed(secret_key, f"as it came {__version__} {reading!r}")
         self._names: tuple[Any, ...] | None = None
@@ -65,12 +71,9 @@ class Fingerprints:
         if type(record) is not dict:
             return None
         names = tuple(record)
-        if names != self._names:
-            if not all(type(name) is str for name in names):
-                return None
-            self._names = names
-            self._of_named = self._of_source.with_prefix(marshal.dumps(names, _PLAIN_FORMAT))
-        values = tuple(record.values())
+        if names != self._names and not self._set_names(names):
+            return None
+        values = self._values(record)
         try:
             plain = marshal.dumps(values, _PLAIN_FORMAT)
         except ValueError:
@@ -79,6 +82,19 @@ class Fingerprints:
             except ValueError:
                 return None
         return self._of_named.of(plain)
+
+    def _set_names(self, names: tuple[Any, ...]) -> bool:
+        read = tuple(name for name in names if name not in self._dropped)
+        if len(read) < 2 or not all(type(name) is str for name in names):
+            return False
+        self._names = names
+        self._values = itemgetter(*read) if len(read) < len(names) else _all_values
+        self._of_named = self._of_source.with_prefix(marshal.dumps(read, _PLAIN_FORMAT))
+        return True
+
+
+def _all_values(record: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(record.values())
 
 
 def _as_plain(value: Any) -> Any:

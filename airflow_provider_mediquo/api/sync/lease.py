@@ -43,8 +43,10 @@ class Lease:
     def fence(self, connection: Connection) -> None:
         """Start a transaction that only the holder may make; raises StateError if it is another."""
         is_held = SYNC.c.id == self.sync_id, SYNC.c.holder == self._token
-        statement = update(SYNC).where(*is_held).values(
-            heartbeat=clock(connection), heartbeats=SYNC.c.heartbeats + 1
+        statement = (
+            update(SYNC)
+            .where(*is_held)
+            .values(heartbeat=clock(connection), heartbeats=SYNC.c.heartbeats + 1)
         )
         asked = time.monotonic()
         if connection.execute(statement).rowcount != 1:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from array import array
 
-OWN = 1  # this sync sent it last
+OWN = 1  # this sync was the last to send it
 PLAN = 2  # it has a plan, or may have one
 DOUBT = 4  # a request for it has no answer
 ACKNOWLEDGED = 8  # its fingerprint is known
-FOREIGN_DOUBT = 16  # another sync is sending it
-PRESENT = 32  # the source has it, be it valid or not
-SEEN = 64  # the source had a valid record of it
-SEEN_PLAN = 128  # and that had a plan
+PRESENT = 16  # the source has it, be it valid or not
+SEEN = 32  # the source had a valid record of it
+SEEN_PLAN = 64  # and that had a plan
+LOST_PLAN = 128  # another record of it has a plan, and that has none
 
 
 class Members:
@@ -35,7 +35,12 @@ class Members:
         return len(self._hashes)
 
     def add(
-        self, code: str, fingerprint: int | None, source: int | None, sent_at: int | None, flags: int
+        self,
+        code: str,
+        fingerprint: int | None,
+        source: int | None,
+        sent_at: int | None,
+        flags: int,
     ) -> None:
         """Add a member."""
         if 3 * len(self) > 2 * len(self._slots):

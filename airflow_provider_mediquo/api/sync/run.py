@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal
+from typing import NamedTuple
+
+from sqlalchemy.engine import Connection
 
 from airflow_provider_mediquo.api.errors import StateError
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.sync import lease, store
 from airflow_provider_mediquo.api.sync.comparison import Comparison, ResendPolicy
 from airflow_provider_mediquo.api.sync.fingerprints import Fingerprints
-from airflow_provider_mediquo.api.sync.lease import Lease
 from airflow_provider_mediquo.api.sync.members import (
     ACKNOWLEDGED,
     DOUBT,
-    FOREIGN_DOUBT,
     OWN,
     PLAN,
     PRESENT,
@@ -30,6 +30,212 @@ from airflow_provider_mediquo.api.visibility.fingerprint import make_proof
 
 log = logging.getLogger(__name__)
 
+HEARTBEAT_SECONDS = 10.0
 _MAX_RESPELLED = 2000  # kept before they are written
-_RECENT = timedelta(minutes=15).total_seconds()
-"""How long mediQuo may take to show a write."""
+_RECENT = 15 * 60  # seconds after a write in which mediQuo may not show it yet
+
+
+class Missing(NamedTuple):
+    """A member that this sync sent before, and its source no longer has.
+
+    :param is_recent: whether mediQuo may not show yet what was sent last.
+    """
+
+    code: str
+    had_plan: bool
+    is_recent: bool
+
+
+@dataclass(frozen=True)
+class SyncSettings:
+    """What a run of a sync needs.
+
+    :param name: the population of which the source is the whole.
+    :param secret_key: of the connection to mediQuo; all fingerprints are made with it.
+    :param reading: all that decides how a record of the source is read.
+    :param dropped: columns of the source that are not read.
+    :param as_of: time of the source's data, in microseconds since 1970.
+    :param dry_run: write nothing, and let others run.
+    """
+
+    name: str
+    secret_key: str = field(repr=False)
+    reading: object = None
+    dropped: frozenset[str] = frozenset()
+    resend_after: timedelta = timedelta(days=30)
+    as_of: int | None = None
+    dry_run: bool = False
+
+
+class SyncRun:
+    """Keeps the state in step with what mediQuo accepts.
+
+    Before a request its members are in doubt; after its answer they are certain. Every write is one
+    transaction, which only the holder of the lease may make.
+    """
+
+    def __init__(self, state: Store, settings: SyncSettings) -> None:
+        self._store, self._settings = state, settings
+        self._lease: lease.Lease | None = None
+        self._own: int | None = None  # ID of this sync
+        fingerprints = Fingerprints(settings.secret_key, settings.reading, settings.dropped)
+        self._resend = ResendPolicy(settings.resend_after)
+        self._fingerprints = fingerprints
+        self.comparison = Comparison(Members(0), fingerprints, self._resend)
+
+    def start(self, check: Callable[[], None]) -> None:
+        """Take the lease and read the state.
+
+        :param check: raises what ends the run; called now and then.
+        """
+        settings = self._settings
+        if settings.dry_run:
+            if self._store.check_version():
+                row = self._store.read(lambda connection: lease.find(connection, settings.name))
+                lease.check_as_of(row, settings.as_of)
+                self._own = row and row.id
+                self._load(check)
+            return
+        self._store.create()
+        self._lease = lease.Lease(self._store, settings.name, settings.as_of)
+        self._own = self._lease.sync_id
+        self._load(check)
+
+    @property
+    def name(self) -> str:
+        """The population of which the source is the whole."""
+        return self._settings.name
+
+    @property
+    def run(self) -> int | None:
+        """The number of this run in its sync; None for a dry run."""
+        return self._lease.run if self._lease else None
+
+    def close(self) -> None:
+        """Write what is left, and let the next run begin."""
+        try:
+            self._write_respelled()
+            if self._lease:
+                self._lease.release()
+        except StateError as error:
+            log.warning("Cannot release the sync: %s It is free within a minute.", error)
+        self._store.close()
+        if moved := self.comparison.moved:
+            log.info(
+                "%s members were last sent by another sync, and belong to this one now.", moved
+            )
+
+    def heartbeat(self) -> None:
+        """Keep the lease; a failure shows at the next write."""
+        try:
+            if self._lease:
+                self._lease.heartbeat()
+        except StateError as error:
+            log.warning("%s", error)
+
+    def check(self) -> None:
+        """Raise StateError if another run may have taken over."""
+        if self._lease:
+            self._lease.check()
+
+    def subscribers(self) -> int:
+        """Return how many members of this sync have a plan."""
+        return self.comparison.members.count(OWN | PLAN)
+
+    def begin(self, records: Iterable[ValidRecord]) -> None:
+        """Note that records are about to be sent."""
+        doubts = [
+            Doubt(record.code, change.was_known, change.had_plan or record.has_plan)
+            for record in records
+            if (change := record.change)
+        ]
+        self._write(lambda connection, own: store.doubt(connection, own, doubts))
+
+    def acknowledge(self, records: Sequence[ValidRecord], sent_at: int | None) -> None:
+        """Note that mediQuo has accepted records.
+
+        :param sent_at: mediQuo's time when they were sent.
+        """
+        now = int(time.time())
+        sent = [self._as_sent(record, now, sent_at) for record in records]
+        run = self.run or 0
+        self._write(lambda connection, own: store.acknowledge(connection, own, run, sent))
+
+    def refuse(self, record: ValidRecord) -> None:
+        """Note that mediQuo has refused a record, so it has what it had before."""
+        change = record.change
+        if not change or change.was_in_doubt:
+            return
+        code, had_plan = record.code, change.had_plan
+        if change.was_known:
+            self._write(lambda connection, own: store.restore(connection, code, has_plan=had_plan))
+        else:
+            self.forget([code])
+
+    def forget(self, codes: Sequence[str]) -> None:
+        """Delete members."""
+        self._write(lambda connection, own: store.forget(connection, codes))
+
+    def note_spelling(self) -> None:
+        """Write how unchanged members look in the source, if there are many."""
+        if len(self.comparison.respelled) >= _MAX_RESPELLED:
+            self._write_respelled()
+
+    def count_missing(self) -> tuple[int, int]:
+        """Return how many members are missing, and how many of these have a plan.
+
+        The source must have been read to its end.
+        """
+        members = self.comparison.members
+        return members.count(OWN, PRESENT), members.count(OWN | PLAN, PRESENT)
+
+    def missing(self) -> Iterator[Missing]:
+        """Yield the members that are missing."""
+        if self._own is None:
+            return
+        newest = time.time() - _RECENT
+        for page in self._store.codes_of(self._own):
+            for code, has_plan, in_doubt_by, sent_at in page:
+                if self.comparison.is_missing(code):
+                    is_recent = in_doubt_by is not None or (sent_at or 0) > newest
+                    yield Missing(code, bool(has_plan), is_recent)
+
+    def _load(self, check: Callable[[], None]) -> None:
+        members = Members(self._store.count())
+        for page in self._store.members():
+            check()
+            for code, fingerprint, source, has_plan, sent_at, sync_id, in_doubt_by in page:
+                flags = PLAN if has_plan else 0
+                if fingerprint is not None:
+                    flags |= ACKNOWLEDGED
+                if in_doubt_by is not None:
+                    flags |= DOUBT
+                    sync_id = in_doubt_by
+                if sync_id == self._own:
+                    flags |= OWN
+                members.add(code, fingerprint, source, sent_at, flags)
+        self.comparison = Comparison(members, self._fingerprints, self._resend)
+        in_doubt = members.count(DOUBT)
+        log.info("The state has %s members, %s of them in doubt.", f"{len(members):,}", in_doubt)
+
+    def _as_sent(self, record: ValidRecord, now: int, sent_at: int | None) -> Sent:
+        change = record.change
+        if not change:
+            raise ValueError("a record without a comparison")
+        proof = make_proof(json.loads(record.encoded), self._settings.secret_key, sent_at)
+        return Sent(record.code, change.fingerprint, change.source, proof, record.has_plan, now)
+
+    def _write_respelled(self) -> None:
+        respelled, self.comparison.respelled = self.comparison.respelled, []
+        if respelled:
+            self._write(lambda connection, own: store.refresh(connection, respelled))
+
+    def _write(self, act: Callable[[Connection, int], None]) -> None:
+        """Write, if this is no dry run and the lease is still held."""
+        if held := self._lease:
+
+            def fenced(connection: Connection) -> None:
+                held.fence(connection)
+                act(connection, held.sync_id)
+
+            self._store.write(fenced)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import bindparam, delete, func, insert, inspect, or_, select, update
+from sqlalchemy import bindparam, delete, func, insert, inspect, select, update
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -52,6 +53,10 @@ class Store:
         self._engine = engine
         self._write_lock = threading.Lock()  # SQLite has one writer at a time
 
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
     def create(self) -> None:
         """Create the tables that are missing."""
         for attempt in reversed(range(_TRIES)):
@@ -96,7 +101,9 @@ class Store:
 
     def count(self) -> int:
         """Return how many members there are."""
-        return int(self.read(lambda c: c.execute(select(func.count()).select_from(MEMBER)).scalar()) or 0)
+        return int(
+            self.read(lambda c: c.execute(select(func.count()).select_from(MEMBER)).scalar()) or 0
+        )
 
     def members(self) -> Iterator[Sequence[Any]]:
         """Yield pages of rows: code, fingerprint, source, has_plan, sent_at, sync_id, in_doubt_by."""
@@ -115,9 +122,7 @@ class Store:
     def codes_of(self, sync_id: int) -> Iterator[Sequence[Any]]:
         """Yield pages of rows (code, has_plan, in_doubt_by, sent_at) of the members of a sync."""
         member = MEMBER.c
-        is_own = (member.sync_id == sync_id) & or_(
-            member.in_doubt_by.is_(None), member.in_doubt_by == sync_id
-        )
+        is_own = func.coalesce(member.in_doubt_by, member.sync_id) == sync_id
         return self.pages(
             member.code, member.has_plan, member.in_doubt_by, member.sent_at, where=is_own
         )
@@ -128,11 +133,11 @@ class Store:
         if where is not None:
             statement = statement.where(where)
         after = statement.where(code > bindparam("after"))
-        page = self.read(lambda connection: connection.execute(statement).all())
+        page = self.read(partial(_all, statement, {}))
         while page:
             yield page
             last = {"after": page[-1][0]}
-            page = self.read(lambda connection, last=last: connection.execute(after, last).all())
+            page = self.read(partial(_all, after, last))
 
     def _run(self, act: Callable[[Connection], T], *, repeat: bool = False) -> T:
         problem = None
@@ -156,7 +161,9 @@ def doubt(connection: Connection, sync_id: int, members: Iterable[Doubt]) -> Non
     _update(connection, with_plan, in_doubt_by=sync_id, has_plan=1)
     _update(connection, without, in_doubt_by=sync_id)
     if new := [member for member in members if not member.is_known]:
-        _delete(connection, [member.code for member in new])  # another sync may have sent it just now
+        _delete(
+            connection, [member.code for member in new]
+        )  # another sync may have sent it just now
         rows = [
             {"code": code, "has_plan": int(plan), "in_doubt_by": sync_id} for code, _, plan in new
         ]
@@ -215,6 +222,10 @@ def describe(error: SQLAlchemyError) -> str:
     if not code and origin.args and isinstance(origin.args[0], int):
         code = origin.args[0]
     return type(origin).__name__ + (f" {code}" if code else "")
+
+
+def _all(statement: Any, parameters: Mapping[str, Any], connection: Connection) -> Sequence[Any]:
+    return connection.execute(statement, parameters).all()
 
 
 def _insert_version(connection: Connection) -> None:

@@ -53,12 +53,14 @@ MEMBER = Table(
     "mediquo_member",
     metadata,
     Column("code", _exact(255), primary_key=True),
-    Column("sync_id", Integer),  # the last one that sent it
+    Column("sync_id", Integer),  # the last one whose record mediQuo acknowledged
     Column("run", BigInteger),  # of that sync
     Column("fingerprint", BigInteger),  # of what was sent
     Column("source", BigInteger),  # of the record as it came
     Column("proof", Text),  # one fingerprint per field, for audits
     Column("has_plan", SmallInteger, nullable=False),
     Column("sent_at", BigInteger),  # seconds since 1970
-    Column("in_doubt_by", Integer),  # the sync whose request has no answer yet
+    Column(
+        "in_doubt_by", Integer
+    ),  # the sync whose request has no answer yet, and which owns it now
 )

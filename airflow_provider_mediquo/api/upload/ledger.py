@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from airflow_provider_mediquo.api.client.stats import RequestStats
 from airflow_provider_mediquo.api.records import SourceLocation, ValidRecord
@@ -18,6 +18,30 @@ from airflow_provider_mediquo.api.visibility.sample import Sample
 
 _SHOWN_LOST_PLANS = 20
 _COUNTED_AS = {"schema": "invalid", "duplicate": "duplicate", "mediquo": "refused"}
+
+
+class RecordLedger(Protocol):
+    """What a sender needs to know of a ledger."""
+
+    stats: RequestStats
+
+    def begin(self, records: Sequence[ValidRecord]) -> None:
+        """Note that records are about to be sent."""
+
+    def check(self) -> None:
+        """Raise what must keep a request from being sent."""
+
+    def accept(self, records: Sequence[ValidRecord], sent_at: int | None) -> None:
+        """Settle records that mediQuo accepted."""
+
+    def refuse(self, record: ValidRecord, status: int | None, fields: Iterable[str]) -> None:
+        """Settle a record that mediQuo refused when it was sent alone."""
+
+    def give_up(self, records: Iterable[ValidRecord], status: int | None = None) -> None:
+        """Write down records that got no final answer."""
+
+    def unsettled_of(self, records: Iterable[ValidRecord]) -> list[ValidRecord]:
+        """Return those of some records of which nothing final is known."""
 
 
 class Ledger:
@@ -69,6 +93,52 @@ class Ledger:
         self._rejects.add(rejection)
         return rejection
 
+    def begin(self, records: Sequence[ValidRecord]) -> None:
+        """Do nothing: without a state nothing is noted before a request."""
+
+    def check(self) -> None:
+        """Do nothing: without a state any run may send."""
+
+    def leave(self) -> None:
+        """Count a record that mediQuo has already."""
+        with self._lock:
+            self.report.unchanged += 1
+
+    def withhold(self, record: ValidRecord) -> None:
+        """Write down a record that would take a plan away, and is not sent."""
+        with self._lock:
+            self.report.withheld += 1
+        self._settle(_rejection(record, "withheld", None))
+
+    def settle_missing(
+        self,
+        count: int,
+        lost: int,
+        records: Sequence[ValidRecord] = (),
+        sent_at: int | None = None,
+    ) -> None:
+        """Count missing members that have no plan any more.
+
+        :param lost: how many of them had one.
+        :param records: those that were sent.
+        """
+        with self._lock:
+            self.report.missing_unsubscribed += count
+            self.report.unsubscribed += lost
+            for record in records:
+                self._sample.consider(record, sent_at)
+
+    def count_missing(self, count: int) -> None:
+        """Correct how many members are missing."""
+        with self._lock:
+            self.report.missing = count
+
+    def refuse_missing(
+        self, record: ValidRecord, status: int | None, fields: Iterable[str]
+    ) -> None:
+        """Write down a missing member that mediQuo refuses to unsubscribe."""
+        self._rejects.add(_rejection(record, "mediquo", status, dict.fromkeys(fields, "refused")))
+
     def skip(self) -> None:
         """Count a record that `transform` left out."""
         with self._lock:
@@ -102,6 +172,7 @@ class Ledger:
             for record in records:
                 self.report.upserted += 1
                 self.report.without_plan += not record.has_plan
+                self.report.count_change(record)
                 self._sample.consider(record, sent_at)
                 del self._unsettled[record.row]
 
@@ -134,7 +205,7 @@ class Ledger:
         report.throttled_seconds = stats.throttled_seconds()
         report.requests, report.retries = stats.requests, stats.retries
         report.rejects_path = self._rejects.written_to
-        report.sample = self._sample.as_dict()
+        report.sample = {} if report.is_dry_run else self._sample.as_dict()
         return report
 
     def _settle(self, *rejections: Rejection) -> None:

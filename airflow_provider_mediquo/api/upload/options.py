@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypedDict
 
 from airflow_provider_mediquo.api.patients.limits import MAX_PATIENTS
-from airflow_provider_mediquo.api.patients.phone_region import check_region
+from airflow_provider_mediquo.api.patients.phone_region import check_region, phone_rules_version
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 
 HALF: Final = "half"
+RESEND_AFTER: Final = timedelta(days=30)
+MAX_SYNC_NAME = 250
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Transform = Callable[[Any], Any]
 MAX_MIN_RECORDS = 1_000_000_000
 MAX_IN_FLIGHT = 64
@@ -31,6 +35,13 @@ class UploadArguments(TypedDict, total=False):
     omit_invalid: bool
     phone_region: str | None
     min_records: int
+    state_conn_id: str | None
+    sync_name: str | None
+    on_missing: Literal["keep", "unsubscribe"]
+    max_unsubscribed: int | float | None
+    resend_after: timedelta
+    as_of: datetime | str | None
+    dry_run: bool
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,16 @@ class UploadOptions:
     :param phone_region: a country code such as `ES`: phone numbers are read as people there write
         them, and sent as E.164.
     :param min_records: the run fails if the source has fewer records.
+    :param state_conn_id: an SQL connection whose database keeps what mediQuo has. With it, only what
+        changed is sent.
+    :param sync_name: the population of which this source is the whole; one run of it at a time.
+    :param on_missing: `keep`, or `unsubscribe`: members that this sync sent before and its source no
+        longer has lose their plan.
+    :param max_unsubscribed: how many may lose their plan in one run, by a record without a plan or by
+        leaving the source: a count, a fraction of those who have one, or None for no limit.
+    :param resend_after: what is unchanged for so long is sent again, spread over the days.
+    :param as_of: the time of the source's data. A run with an earlier one than the last is refused.
+    :param dry_run: read, check and compare, but send and change nothing.
     """
 
     max_rejects: int | float = 0
@@ -66,6 +87,13 @@ class UploadOptions:
     omit_invalid: bool = False
     phone_region: str | None = None
     min_records: int = 0
+    state_conn_id: str | None = None
+    sync_name: str | None = None
+    on_missing: Literal["keep", "unsubscribe"] = "keep"
+    max_unsubscribed: int | float | None = 0.01
+    resend_after: timedelta = RESEND_AFTER
+    as_of: datetime | str | None = None
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         _check_limit("max_rejects", self.max_rejects)
@@ -81,6 +109,51 @@ class UploadOptions:
         _check_count("min_records", self.min_records, MAX_MIN_RECORDS, least=0)
         if self.phone_region is not None:
             check_region(self.phone_region)
+        self._check_sync()
+
+    def dropped(self) -> frozenset[str]:
+        """Return the columns that are not read."""
+        return frozenset(name for name, target in (self.columns or {}).items() if target is None)
+
+    def reading(self) -> tuple[object, ...]:
+        """Return all options that decide what a record becomes."""
+        renamed = sorted(
+            (str(name), target) for name, target in (self.columns or {}).items() if target
+        )
+        return (
+            renamed,
+            self.omit_invalid,
+            self.phone_region,
+            phone_rules_version(self.phone_region),
+        )
+
+    def source_of(self, field: str) -> str:
+        """Return the column that becomes a field."""
+        names = (name for name, target in (self.columns or {}).items() if target == field)
+        return next(names, field)
+
+    def _check_sync(self) -> None:
+        for name in ("state_conn_id", "sync_name"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, str) and value.strip()):
+                raise ValueError(f"`{name}` must be a name, not blank")
+        if self.sync_name and len(self.sync_name) > MAX_SYNC_NAME:
+            raise ValueError(f"`sync_name` must have at most {MAX_SYNC_NAME} characters")
+        if self.on_missing not in ("keep", "unsubscribe"):
+            raise ValueError("`on_missing` must be 'keep' or 'unsubscribe'")
+        if self.max_unsubscribed is not None:
+            _check_limit("max_unsubscribed", self.max_unsubscribed)
+        if not isinstance(self.resend_after, timedelta) or self.resend_after < timedelta(0):
+            raise ValueError("`resend_after` must be a timedelta of 0 or more")
+        if not isinstance(self.dry_run, bool):
+            raise ValueError("`dry_run` must be True or False")  # noqa: TRY004
+        as_of_microseconds(self.as_of)
+        if not self.state_conn_id:
+            for name in ("sync_name", "as_of"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"`{name}` needs a state: set `state_conn_id`")
+            if self.on_missing != "keep":
+                raise ValueError("`on_missing` needs a state: set `state_conn_id`")
 
     def rename(self, record: Any) -> tuple[Any, dict[str, str]]:
         """Return the record with its columns renamed, and the fields that would appear twice."""
@@ -106,6 +179,24 @@ def is_within(limit: float | None, count: int, of: int) -> bool:
     if limit is None:
         return True
     return count <= (limit if isinstance(limit, int) else limit * of)
+
+
+def as_of_microseconds(as_of: datetime | str | None) -> int | None:
+    """Return a time in microseconds since 1970; a day or a time without a zone is in UTC."""
+    if as_of is None:
+        return None
+    time = as_of
+    if isinstance(as_of, str):
+        try:
+            time = datetime.fromisoformat(as_of.strip())
+        except ValueError:
+            time = as_of
+    if not isinstance(time, datetime):
+        raise ValueError(  # noqa: TRY004  # as for any invalid option
+            "`as_of` must be a time in ISO 8601, such as {{ data_interval_end }}"
+        )
+    moment = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return round((moment - _EPOCH) / timedelta(microseconds=1))
 
 
 def _check_columns(columns: Mapping[str, str | None] | None) -> None:

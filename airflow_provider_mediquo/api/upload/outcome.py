@@ -11,6 +11,7 @@ from airflow_provider_mediquo.api.errors import (
     InvalidPatientsError,
     MediquoError,
     TooManyRejectsError,
+    UnsubscribeLimitError,
 )
 from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.upload.ledger import Ledger
@@ -29,6 +30,8 @@ _SUMMARIES: tuple[tuple[type[MediquoError], str, str], ...] = (
     (errors.ServerError, "mediQuo is failing", AGAIN),
     (errors.UnreachableError, "mediQuo not reachable", AGAIN),
     (errors.SourceError, "source not readable", AGAIN),
+    (errors.StateMismatchError, "state does not fit", "Check the state."),
+    (errors.StateError, "state not usable", AGAIN),
     (errors.StoppedError, "the task was killed", AGAIN),
 )
 
@@ -38,6 +41,7 @@ class RunOutcome:
     """What is known at the end of a run.
 
     :param stopped_by: what ended the run early.
+    :param withheld: why some members kept their plan.
     :param unanswered: the last error of the requests whose attempts were used up.
     """
 
@@ -46,6 +50,7 @@ class RunOutcome:
     stopped_by: MediquoError | None
     unanswered: MediquoError | None
     unanswered_count: int
+    withheld: UnsubscribeLimitError | None = None
 
     def error(self) -> MediquoError | None:
         """Return the error of this run; first the one that a retry may cure."""
@@ -59,6 +64,12 @@ class RunOutcome:
         if self.ledger.lost_plans:
             return self._lost_plans()
         report = self.ledger.report
+        if report.missing_unsettled:
+            what = f"{report.missing_unsettled:,} missing members without a final answer."
+            details = "They keep their plan until the next run."
+            return MediquoError(self._text(what, AGAIN, details), report=report)
+        if self.withheld and not report.is_dry_run:
+            return self._like(self.withheld, "Withheld: too many would lose their plan.", "")
         if is_within(self.max_rejects, report.rejected, report.read):
             return None
         what = f"More rejects than `max_rejects` ({self.max_rejects})."

@@ -49,6 +49,7 @@ class PlanGuard:
     def _check_limit(self, without: int, of: int) -> None:
         if self._is_default and self._report.read < _MIN_RECORDS:
             return
+        of += self._report.unchanged
         if not is_within(self._limit, without, of):
             limit = "half of them" if self._is_default else self._limit
             raise UnsubscribeLimitError(
@@ -60,4 +61,8 @@ class PlanGuard:
 
 
 def _without(records: list[ValidRecord]) -> int:
-    return sum(not record.has_plan for record in records)
+    """Count the records that may unsubscribe someone; of known members `Unsubscriptions` decides."""
+    return sum(
+        not record.has_plan and not (record.change and record.change.was_known)
+        for record in records
+    )

@@ -10,17 +10,20 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from airflow_provider_mediquo.api.client.client import MediquoClient
 from airflow_provider_mediquo.api.errors import MediquoError, StoppedError
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.report import UploadReport
+from airflow_provider_mediquo.api.sync.run import HEARTBEAT_SECONDS, SyncRun
 from airflow_provider_mediquo.api.upload.ledger import Ledger
+from airflow_provider_mediquo.api.upload.missing import MissingMembers
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 from airflow_provider_mediquo.api.upload.outcome import RunOutcome, with_ledger
 from airflow_provider_mediquo.api.upload.plan_guard import PlanGuard
+from airflow_provider_mediquo.api.upload.pool import SendingPool
 from airflow_provider_mediquo.api.upload.progress import (
     PROGRESS_SECONDS,
     Progress,
@@ -29,12 +32,12 @@ from airflow_provider_mediquo.api.upload.progress import (
 )
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.upload.sender import Sender
+from airflow_provider_mediquo.api.upload.synced_ledger import SyncedLedger
+from airflow_provider_mediquo.api.upload.unsubscriptions import Unsubscriptions
 from airflow_provider_mediquo.api.upload.validation import RecordValidator, iterate_records
 from airflow_provider_mediquo.api.visibility.sample import Sample
 
 log = logging.getLogger(__name__)
-
-_POLL_SECONDS = 0.5
 
 
 class _Halted(BaseException):
@@ -45,6 +48,7 @@ class Upload:
     """One run over a source.
 
     :param rejects: where the records that are not accepted are written down.
+    :param sync: what mediQuo is known to have.
     :param progress_interval: seconds between two lines of progress.
     """
 
@@ -54,19 +58,25 @@ class Upload:
         options: UploadOptions,
         rejects: RejectLog,
         *,
+        sync: SyncRun | None = None,
         progress_interval: float = PROGRESS_SECONDS,
     ) -> None:
         self._client, self._options = client, options
         self._rejects = rejects
         self._interval = progress_interval
-        self._slots = threading.BoundedSemaphore(options.max_in_flight)
         self._reader: int | None = None  # the thread that is inside the source right now
         self._ledger = Ledger(rejects, Sample(client.settings.secret_key))
-        self._validator = RecordValidator(options, self._ledger)
+        self._sync = sync
+        self.report.is_dry_run = options.dry_run
+        if sync:
+            self._describe_sync(sync)
+        self._validator = RecordValidator(options, self._ledger, sync)
         self._plans = PlanGuard(options.max_without_plan, self.report)
-        self._sender = Sender(client, options.chunk_size, self._ledger, self._halt)
+        self._unsubscriptions = Unsubscriptions(options, sync, self._ledger) if sync else None
+        ledger = SyncedLedger(self._ledger, sync) if sync else self._ledger
+        self._sender = Sender(client, options.chunk_size, ledger, self._halt)
+        self._pool = SendingPool(options.max_in_flight, self._halt)
         self._reasons: list[MediquoError] = []  # why it ends early; the first one counts
-        self._failure: Exception | None = None
         self._ended_by: str | None = None  # what the source raised, or a time limit
 
     @property
@@ -84,7 +94,8 @@ class Upload:
         source = iterate_records(patients)
         progress = Progress(self.report, self._ledger.stats, length_if_known(patients))
         self._check_rejects()
-        with self._rejects, run_periodically(self._interval, progress.log, self._rejects.flush):
+        logs = run_periodically(self._interval, progress.log, self._rejects.flush)
+        with self._rejects, logs, self._heartbeat():
             try:
                 self._send_all(source)
             except BaseException as error:
@@ -94,6 +105,17 @@ class Upload:
             self._close_ledger(started)
         self._raise_problem()
         return self.report
+
+    def _describe_sync(self, sync: SyncRun) -> None:
+        self.report.sync = {
+            "state_conn_id": self._options.state_conn_id,
+            "name": sync.name,
+            "run": sync.run,
+        }
+
+    def _heartbeat(self) -> AbstractContextManager[None]:
+        sync = self._sync
+        return run_periodically(HEARTBEAT_SECONDS, sync.heartbeat) if sync else nullcontext()
 
     def _check_rejects(self) -> None:
         try:
@@ -116,7 +138,7 @@ class Upload:
             raise _Halted  # a source that waits for a database would go on waiting
 
     def _send_all(self, source: Iterator[Any]) -> None:
-        pool = ThreadPoolExecutor(self._options.max_in_flight, thread_name_prefix="mediquo")
+        pool = self._pool
         try:
             self._submit_all(pool, source)
         except BaseException as error:
@@ -132,20 +154,28 @@ class Upload:
                 if close := getattr(source, "close", None):
                     close()
             finally:
-                pool.shutdown()
+                pool.close()
+                if self._sync:
+                    self._sync.close()
 
-    def _submit_all(self, pool: ThreadPoolExecutor, source: Iterator[Any]) -> None:
+    def _submit_all(self, pool: SendingPool, source: Iterator[Any]) -> None:
         problem = None
         try:
+            if self._sync:
+                self._sync.start(self._check_halted)
+                self._describe_sync(self._sync)
             valid = self._validator.accept(self._records(source))
+            if self._unsubscriptions:
+                valid = self._unsubscriptions.hold(valid)
             chunks = _chunks(self._plans.guard(valid), self._options.chunk_size)
             for number, chunk in enumerate(chunks):
-                self._submit(pool, number, chunk)
+                self._send(pool, number, chunk)
+            self._unsubscribe_missing(pool)
         except _Halted:
             pass
-        except MediquoError as error:  # of the source, or the plan guard
+        except MediquoError as error:  # of the source, the state, or the plan guard
             problem = error
-        self._wait_for_answers()  # retries of what was sent may go on
+        pool.wait()  # retries of what was sent may go on
         if problem:
             self._halt(problem)
 
@@ -161,48 +191,25 @@ class Upload:
                 self._reader = None
             yield record
 
-    def _submit(self, pool: ThreadPoolExecutor, number: int, chunk: list[ValidRecord]) -> None:
+    def _send(self, pool: SendingPool, number: int, chunk: list[ValidRecord]) -> None:
         self._plans.check(chunk)
-        self._take_slot()
-        problem = None
-        try:
-            self._check_halted()
-            pool.submit(self._send, number, chunk)
-        except _Halted:
-            self._slots.release()
-            raise
-        except RuntimeError as error:
-            problem = str(error)
-        if problem:
-            self._slots.release()
-            self._halt(
-                MediquoError(
-                    f"This worker cannot start a thread to send with: {problem}. Lower "
-                    "`max_in_flight`, or allow the worker more threads."
-                )
-            )
+        if self._options.dry_run:
+            self._ledger.accept(chunk, None)
+        elif not pool.submit(self._check_halted, self._sender.send, number, chunk):
             raise _Halted
 
-    def _wait_for_answers(self) -> None:
-        for _ in range(self._options.max_in_flight):
-            self._take_slot()
-
-    def _take_slot(self) -> None:
-        while not self._slots.acquire(timeout=_POLL_SECONDS):
-            pass  # a signal that comes just before a wait does not end it
-
-    def _send(self, number: int, chunk: list[ValidRecord]) -> None:
-        try:
-            self._sender.send(number, chunk)
-        except StoppedError:
-            pass  # the reason is known, and the records are still unsettled
-        except MediquoError as error:
-            self._halt(error)
-        except Exception as error:  # noqa: BLE001  # a full disk, say; raised in the reading thread
-            self._failure = error
-            self._halt(MediquoError(f"{type(error).__name__}."))
-        finally:
-            self._slots.release()
+    def _unsubscribe_missing(self, pool: SendingPool) -> None:
+        if not self._unsubscriptions or not self._unsubscriptions.may_send_missing:
+            return
+        size, sync = self._options.chunk_size, self._unsubscriptions.sync
+        missing = MissingMembers(self._client, sync, self._ledger, size, self._halt)
+        for number, chunk in enumerate(missing.chunks()):
+            if self._options.dry_run:
+                self._ledger.settle_missing(len(chunk), sum(member.had_plan for member in chunk))
+            elif not pool.submit(self._check_halted, missing.unsubscribe, number, chunk):
+                raise _Halted
+        pool.wait()
+        self._ledger.count_missing(missing.found)
 
     def _halt(self, error: MediquoError) -> None:
         """End the run early. Appending is atomic, and the first reason counts."""
@@ -219,14 +226,15 @@ class Upload:
         log.info("Ledger\n%s", report.as_text())
 
     def _raise_problem(self) -> None:
-        if self._failure:
-            raise with_ledger(self._failure, self.report)
+        if self._pool.failure:
+            raise with_ledger(self._pool.failure, self.report)
         outcome = RunOutcome(
             ledger=self._ledger,
             max_rejects=self._options.max_rejects,
             stopped_by=next(iter(self._reasons), None),
             unanswered=self._sender.unanswered.last,
             unanswered_count=self._sender.unanswered.count,
+            withheld=self._unsubscriptions.problem if self._unsubscriptions else None,
         )
         if problem := outcome.error():
             raise problem

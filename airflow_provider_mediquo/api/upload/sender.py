@@ -23,7 +23,7 @@ from airflow_provider_mediquo.api.upload.circuit_breaker import (
     UnansweredChunks,
 )
 from airflow_provider_mediquo.api.upload.isolation import Search, isolate
-from airflow_provider_mediquo.api.upload.ledger import Ledger
+from airflow_provider_mediquo.api.upload.ledger import RecordLedger
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Sender:
         self,
         client: MediquoClient,
         chunk_size: int,
-        ledger: Ledger,
+        ledger: RecordLedger,
         halt: Callable[[MediquoError], None],
     ) -> None:
         self.unanswered = UnansweredChunks(client.settings.host)
@@ -74,6 +74,7 @@ class Sender:
 
         :param number: of the chunk in its source.
         """
+        self._ledger.begin(chunk)
         answers = self.unanswered.answers
         result = _ChunkResult()
         self._resolve(chunk, result)
@@ -157,7 +158,9 @@ class Sender:
         """Send records in one request; return why they were not accepted, if they were not."""
         operation = upsert(record.encoded for record in records)
         try:
-            result = self._client.send(operation, self._ledger.stats, attempts=attempts)
+            result = self._client.send(
+                operation, self._ledger.stats, attempts=attempts, check=self._ledger.check
+            )
         except (RejectedRequestError, ServerError, UnreachableError) as error:
             # Its frames hold the records, and would do so until a garbage collection.
             error.__traceback__ = None

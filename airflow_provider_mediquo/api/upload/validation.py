@@ -13,21 +13,24 @@ from airflow_provider_mediquo.api.patients.limits import MAX_RECORD_BYTES
 from airflow_provider_mediquo.api.patients.phone_region import to_e164
 from airflow_provider_mediquo.api.patients.schema import check_patient, is_optional
 from airflow_provider_mediquo.api.records import (
+    Change,
     LocatedRecord,
     SourceLocation,
     Unreadable,
     ValidRecord,
 )
 from airflow_provider_mediquo.api.report import Rejection
+from airflow_provider_mediquo.api.sync.run import SyncRun
 from airflow_provider_mediquo.api.upload.circuit_breaker import InvalidStreak
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import UploadOptions
+from airflow_provider_mediquo.api.upload.seen_codes import SeenCodes
 
 log = logging.getLogger(__name__)
 
-_HASH_BITS = (1 << 58) - 1  # with a bit for the plan, an int of 32 bytes
 _LOST = {"plan": "lost"}
 _SKIPPED: dict[str, str] = {}
+_UNCHANGED: dict[str, str] = {}
 _JOINED = {"record": "lines"}  # a lost quote joins any number of rows; the next may be valid
 
 
@@ -37,22 +40,25 @@ class _Checked(NamedTuple):
     :param problems: the rules that it breaks.
     :param encoded: its JSON, if it breaks none.
     :param omitted: the fields that it is sent without, and the rules that they break.
+    :param change: how it differs from what mediQuo has, with a state.
     """
 
     patient: Mapping[str, Any]
     problems: Mapping[str, str]
     encoded: bytes = b""
     omitted: Mapping[str, str] = MappingProxyType({})
+    change: Change | None = None
 
 
 class RecordValidator:
     """Reads records and tells the ledger about those that may not be sent."""
 
-    def __init__(self, options: UploadOptions, ledger: Ledger) -> None:
+    def __init__(self, options: UploadOptions, ledger: Ledger, sync: SyncRun | None = None) -> None:
         self._options = options
         self._ledger = ledger
-        self._seen: set[int] = set()
-        self._invalid_with_plan: set[int] = set()
+        self._sync = sync
+        self._code_column = options.source_of("code")
+        self._seen = SeenCodes(sync)
         self._streak = InvalidStreak()
 
     def accept(self, records: Iterable[Any]) -> Iterator[ValidRecord]:
@@ -63,7 +69,11 @@ class RecordValidator:
         for given in records:
             row = self._ledger.next_row()
             record, location = given if isinstance(given, LocatedRecord) else (given, None)
-            patient, problems, encoded, omitted = self._check(record)
+            patient, problems, encoded, omitted, change = self._check(record)
+            if problems is _UNCHANGED:
+                self._streak.end()
+                self._ledger.leave()
+                continue
             if problems is _SKIPPED:
                 self._ledger.skip()
                 continue
@@ -73,12 +83,16 @@ class RecordValidator:
                     self._count_invalid()
                 continue
             self._streak.end()
-            if self._is_new(row, patient, location):
-                if omitted:
-                    self._ledger.omit(row, patient, omitted, location)
-                valid = ValidRecord(row, patient["code"], "plan" in patient, encoded, location)
-                self._ledger.open(valid)
-                yield valid
+            if not self._is_first(row, patient, location):
+                continue
+            if omitted:
+                self._ledger.omit(row, patient, omitted, location)
+            if change and change.kind == "unchanged":
+                self._ledger.leave()
+                continue
+            valid = ValidRecord(row, patient["code"], "plan" in patient, encoded, location, change)
+            self._ledger.open(valid)
+            yield valid
         self._check_count()
 
     def _check_count(self) -> None:
@@ -114,6 +128,8 @@ class RecordValidator:
             if record is None:
                 return _Checked({}, _SKIPPED)
         try:
+            if self._sync and self._sync.comparison.is_unchanged(record, self._code_column):
+                return _Checked({}, _UNCHANGED)
             return self._encoded(record)
         except Exception:  # noqa: BLE001  # an object of the source's own may raise anything
             return _Checked({}, {"record": "record"})
@@ -132,31 +148,28 @@ class RecordValidator:
         encoded = encode_patient(patient)
         if len(encoded) > MAX_RECORD_BYTES:
             return _Checked(patient, {"record": "size"})
-        return _Checked(patient, {}, encoded, omitted)
+        change = None
+        if self._sync:
+            can_skip = not omitted  # so that the reject report names these fields each time
+            change = self._sync.comparison.compare(record, patient, encoded, can_skip=can_skip)
+            self._sync.note_spelling()
+        return _Checked(patient, {}, encoded, omitted, change)
 
-    def _is_new(
+    def _is_first(
         self, row: int, patient: Mapping[str, Any], location: SourceLocation | None
     ) -> bool:
-        """Whether this code is new; otherwise the record is rejected.
-
-        Kept as small numbers rather than codes; the lowest bit says whether there was a plan. Two
-        codes out of 2 million collide in one run out of 100,000: the second is then reported as a
-        duplicate, and not in the next run, because Python hashes differently in each process
-        (unless PYTHONHASHSEED is set).
-        """
+        """Whether this is the first valid record of its code; otherwise it is rejected."""
         code, has_plan = patient["code"], "plan" in patient
-        key = _key(code)
-        if key not in self._seen and key | 1 not in self._seen:
-            self._seen.add(key | has_plan)
-            if key in self._invalid_with_plan and not has_plan:
-                lost = Rejection(row, code, "schema", _LOST, location=location)
-                self._ledger.lose_plan(lost)
+        first_had_plan = self._seen.first_had_plan(code)
+        if first_had_plan is None:
+            if self._seen.add(code, has_plan=has_plan):
+                self._lose_plan(Rejection(row, code, "schema", _LOST, location=location))
             return True
-        is_lost = has_plan and key in self._seen
+        is_lost = has_plan and not first_had_plan
         problems = {"code": "duplicate"} | (_LOST if is_lost else {})
         rejection = self._ledger.reject(row, code, "duplicate", problems, location)
         if is_lost:
-            self._ledger.lose_plan(rejection)
+            self._lose_plan(rejection)
         return False
 
     def _reject_invalid(
@@ -167,19 +180,17 @@ class RecordValidator:
         location: SourceLocation | None,
     ) -> None:
         """Reject a record; its plan is lost if the same code is sent without one."""
-        is_lost = False
-        if "code" in patient and "plan" in patient:
-            key = _key(patient["code"])
-            is_lost = key in self._seen
-            self._invalid_with_plan.add(key)
+        code = patient.get("code")
+        is_lost = self._seen.reject(code, has_plan="plan" in patient)
         problems = {**problems, **(_LOST if is_lost else {})}
-        rejection = self._ledger.reject(row, patient.get("code"), "schema", problems, location)
+        rejection = self._ledger.reject(row, code, "schema", problems, location)
         if is_lost:
-            self._ledger.lose_plan(rejection)
+            self._lose_plan(rejection)
 
-
-def _key(code: str) -> int:
-    return (hash(code) & _HASH_BITS) << 1
+    def _lose_plan(self, rejection: Rejection) -> None:
+        self._ledger.lose_plan(rejection)
+        if rejection.code is not None:
+            self._seen.lose_plan(rejection.code)
 
 
 def iterate_records(patients: Iterable[Any]) -> Iterator[Any]:

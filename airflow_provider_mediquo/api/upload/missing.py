@@ -1,0 +1,142 @@
+"""Takes the plan from members that have left the source, and leaves all else of them as it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from airflow_provider_mediquo.api.client.client import MediquoClient
+from airflow_provider_mediquo.api.errors import MediquoError, ServerError, UnreachableError
+from airflow_provider_mediquo.api.patients.endpoints import encode_patient, get
+from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
+from airflow_provider_mediquo.api.records import Change, ValidRecord
+from airflow_provider_mediquo.api.sync.run import Missing, SyncRun
+from airflow_provider_mediquo.api.upload.ledger import Ledger
+from airflow_provider_mediquo.api.upload.sender import Sender
+
+_WAITS = (1, 2, 4, 8, 15)  # seconds, for what was sent just before and is not shown yet
+
+
+class MissingMembers:
+    """Reads each member from mediQuo and writes it back without its plan.
+
+    :param halt: ends the run early.
+    """
+
+    def __init__(
+        self,
+        client: MediquoClient,
+        sync: SyncRun,
+        ledger: Ledger,
+        chunk_size: int,
+        halt: Callable[[MediquoError], None],
+    ) -> None:
+        self._client, self._sync, self._ledger = client, sync, ledger
+        self._chunk_size = chunk_size
+        self._halt = halt
+        self.found = 0
+        """How many there are; another sync may have sent some since they were counted."""
+        self._sender = Sender(client, chunk_size, _MissingLedger(sync, ledger), halt)
+
+    def chunks(self) -> Iterator[list[Missing]]:
+        """Yield the missing members in chunks."""
+        missing = self._sync.missing()
+        while chunk := [*islice(missing, self._chunk_size)]:
+            self.found += len(chunk)
+            yield chunk
+
+    def unsubscribe(self, number: int, chunk: Sequence[Missing]) -> None:
+        """Unsubscribe a chunk; raises what must end the run."""
+        self._forget([member for member in chunk if not member.had_plan])
+        waiting = [member for member in chunk if member.had_plan]
+        for seconds in (*_WAITS, 0):
+            waiting = self._try(number, waiting)
+            if not waiting or not seconds:
+                return
+            self._client.pause(seconds)
+
+    def _try(self, number: int, members: Sequence[Missing]) -> list[Missing]:
+        """Unsubscribe members; return those that mediQuo does not show yet."""
+        without_plan, waiting, to_send = [], [], []
+        for member in members:
+            patient, is_answered = self._read(member)
+            if patient and (patient.get("plan") or member.is_recent):
+                to_send.append(_without_plan(member.code, patient))
+            elif is_answered:
+                (waiting if member.is_recent else without_plan).append(member)
+        self._forget(without_plan)
+        if to_send:
+            self._sender.send(number, to_send)
+        return waiting
+
+    def _read(self, member: Missing) -> tuple[dict[str, Any] | None, bool]:
+        """Return a patient, None if mediQuo has none; and whether it has answered."""
+        try:
+            patient = self._client.send(get(member.code), self._ledger.stats).value
+        except (ServerError, UnreachableError) as error:
+            if down := self._sender.unanswered.add(error, is_up=False):
+                self._halt(down)
+            return None, False
+        self._sender.unanswered.on_answer()
+        return patient, True
+
+    def _forget(self, members: Sequence[Missing]) -> None:
+        """Forget members that have no plan, or that mediQuo does not have."""
+        if members:
+            self._sync.forget([member.code for member in members])
+            self._ledger.settle_missing(len(members), sum(member.had_plan for member in members))
+
+
+class _MissingLedger:
+    """Counts what becomes of the missing members; they are no records of the source."""
+
+    def __init__(self, sync: SyncRun, ledger: Ledger) -> None:
+        self._sync, self._ledger = sync, ledger
+        self.stats = ledger.stats
+        self._settled: set[str] = set()
+        self._lock = threading.Lock()
+
+    def begin(self, records: Sequence[ValidRecord]) -> None:
+        """Put them in doubt."""
+        self._sync.begin(records)
+
+    def check(self) -> None:
+        """Raise StateError if another run may have taken over."""
+        self._sync.check()
+
+    def accept(self, records: Sequence[ValidRecord], sent_at: int | None) -> None:
+        """Forget members that have no plan any more."""
+        self._sync.forget([record.code for record in records])
+        self._ledger.settle_missing(len(records), len(records), records, sent_at)
+        self._settle(records)
+
+    def refuse(self, record: ValidRecord, status: int | None, fields: Iterable[str]) -> None:
+        """Leave a member that mediQuo refuses: it is unsettled."""
+        self._ledger.refuse_missing(record, status, fields)
+        self._settle([record])
+
+    def give_up(self, records: Iterable[ValidRecord], status: int | None = None) -> None:
+        """Leave members in doubt."""
+        self._settle(records)
+
+    def unsettled_of(self, records: Iterable[ValidRecord]) -> list[ValidRecord]:
+        """Return those of some members of which nothing final is known."""
+        with self._lock:
+            return [record for record in records if record.code not in self._settled]
+
+    def _settle(self, records: Iterable[ValidRecord]) -> None:
+        with self._lock:
+            self._settled.update(record.code for record in records)
+
+
+def _without_plan(code: str, patient: dict[str, Any]) -> ValidRecord:
+    """Return what mediQuo shows of a patient as a record that can be sent."""
+    kept = {
+        name: patient[name] for name in PATIENT_FIELDS if patient.get(name) not in (None, "", [])
+    }
+    kept = {**kept, "code": code}
+    kept.pop("plan", None)
+    change = Change("changed", 0, None, had_plan=True, was_known=True)
+    return ValidRecord(0, code, False, encode_patient(kept), change=change)

@@ -1,0 +1,85 @@
+"""Threads that send: never more work than threads, so that memory stays constant."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from airflow_provider_mediquo.api.errors import MediquoError, StoppedError
+
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.5
+
+
+class SendingPool:
+    """Runs jobs, each in a thread, and halts the run if one raises.
+
+    :param halt: ends the run early.
+    """
+
+    def __init__(self, size: int, halt: Callable[[MediquoError], None]) -> None:
+        self.failure: Exception | None = None
+        """What a job raised that is no MediquoError, such as a full disk."""
+        self._size = size
+        self._halt = halt
+        self._slots = threading.BoundedSemaphore(size)
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix="mediquo")
+
+    def submit(
+        self, check: Callable[[], None], job: Callable[[int, T], None], number: int, chunk: T
+    ) -> bool:
+        """Run `job(number, chunk)` as soon as a thread is free; return whether one could be started.
+
+        :param check: raises what ends the run, once there is a free thread.
+        """
+        self._take_slot()
+        problem = None
+        try:
+            check()
+            self._threads.submit(self._run, job, number, chunk)
+        except RuntimeError as error:
+            problem = str(error)
+        except BaseException:
+            self._slots.release()
+            raise
+        if problem is None:
+            return True
+        self._slots.release()
+        self._halt(
+            MediquoError(
+                f"This worker cannot start a thread to send with: {problem}. Lower "
+                "`max_in_flight`, or allow the worker more threads."
+            )
+        )
+        return False
+
+    def wait(self) -> None:
+        """Return when all jobs are done."""
+        for _ in range(self._size):
+            self._take_slot()
+        for _ in range(self._size):
+            self._slots.release()
+
+    def close(self) -> None:
+        """Join the threads."""
+        self._threads.shutdown()
+
+    def _take_slot(self) -> None:
+        while not self._slots.acquire(timeout=_POLL_SECONDS):
+            pass  # a signal that comes just before a wait does not end it
+
+    def _run(self, job: Callable[[int, T], None], number: int, chunk: T) -> None:
+        try:
+            job(number, chunk)
+        except StoppedError:
+            pass  # the reason is known, and the records are still unsettled
+        except MediquoError as error:
+            self._halt(error)
+        except Exception as error:  # noqa: BLE001  # a full disk, say; raised in the reading thread
+            self.failure = error
+            self._halt(MediquoError(f"{type(error).__name__}."))
+        finally:
+            self._slots.release()

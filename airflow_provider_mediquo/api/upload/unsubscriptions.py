@@ -1,0 +1,108 @@
+"""Nobody loses a plan by accident: what takes one away waits until the whole source is read."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+
+from airflow_provider_mediquo.api.errors import UnsubscribeLimitError
+from airflow_provider_mediquo.api.records import ValidRecord
+from airflow_provider_mediquo.api.sync.run import SyncRun
+from airflow_provider_mediquo.api.upload.ledger import Ledger
+from airflow_provider_mediquo.api.upload.options import UploadOptions
+
+log = logging.getLogger(__name__)
+
+
+class Unsubscriptions:
+    """Counts who would lose a plan, and lets all of them pass or none.
+
+    Up to the limit their records are kept in memory; beyond it they are only counted.
+    """
+
+    def __init__(self, options: UploadOptions, sync: SyncRun, ledger: Ledger) -> None:
+        self._is_mirror = options.on_missing == "unsubscribe"
+        self._limit = options.max_unsubscribed
+        self.sync, self._ledger = sync, ledger
+        self._kept: list[ValidRecord] = []
+        self._losing = 0
+        self._allowed: float = 0
+        self.problem: UnsubscribeLimitError | None = None
+        """Why some were withheld."""
+        self.may_send_missing = False
+        """Whether the missing members are to be unsubscribed."""
+
+    def hold(self, records: Iterator[ValidRecord]) -> Iterator[ValidRecord]:
+        """Yield the records; those that take a plan away come last, if there are not too many."""
+        self._allowed = self._most()
+        for record in records:
+            if not record.loses_plan or self._limit is None:
+                yield record
+            else:
+                self._keep(record)
+        self._keep_contradicted()
+        self._decide()
+        yield from self._kept
+
+    def _most(self) -> float:
+        """Return how many may lose their plan."""
+        if self._limit is None:
+            return math.inf
+        if isinstance(self._limit, int):
+            return self._limit
+        return math.ceil(self._limit * self.sync.subscribers())
+
+    def _keep(self, record: ValidRecord) -> None:
+        self._losing += 1
+        if self._losing <= self._allowed:
+            self._kept.append(record)
+            return
+        self._withhold_kept()
+        self._ledger.withhold(record)
+
+    def _keep_contradicted(self) -> None:
+        """Withhold the records whose code comes again with a plan: the source contradicts itself."""
+        has_plan = self.sync.comparison.has_lost_plan
+        contradicted = [record for record in self._kept if has_plan(record.code)]
+        for record in contradicted:
+            self._ledger.withhold(record)
+        self._losing -= len(contradicted)
+        self._kept = [record for record in self._kept if not has_plan(record.code)]
+
+    def _withhold_kept(self) -> None:
+        for record in self._kept:
+            self._ledger.withhold(record)
+        self._kept = []
+
+    def _decide(self) -> None:
+        """The source was read to its end: count the missing too."""
+        missing = with_plan = 0
+        if self._is_mirror and self._ledger.report.read:
+            missing, with_plan = self.sync.count_missing()
+        report = self._ledger.report
+        report.missing = missing
+        if missing and self.sync.comparison.has_unreadable:
+            log.warning(
+                "%s members are missing from the source. They keep their plan, because the code of "
+                "some record could not be read: it may be one of them.",
+                f"{missing:,}",
+            )
+            report.missing_withheld, missing, with_plan = missing, 0, 0
+        total = self._losing + with_plan
+        if total <= self._allowed:
+            self.may_send_missing = missing > 0
+            return
+        self._withhold_kept()
+        report.missing_withheld = report.missing
+        self.problem = UnsubscribeLimitError(
+            f"{total:,} members would lose their plan: {self._losing:,} have a record without one, "
+            f"{with_plan:,} are missing from the source. That is more than `max_unsubscribed` "
+            f"({self._shown_limit()}), so they keep it. If it is intended, run again with "
+            f"max_unsubscribed={total}."
+        )
+
+    def _shown_limit(self) -> str:
+        if isinstance(self._limit, float):
+            return f"{self._limit} of {self.sync.subscribers():,} = {self._allowed:,}"
+        return str(self._limit)

@@ -1,0 +1,39 @@
+"""SQL databases, through any hook of Airflow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+    from sqlalchemy.engine import Engine
+
+_SQLITE_TIMEOUT = 30  # seconds that a write waits for that of another process
+
+
+def database_hook(conn_id: str) -> DbApiHook:
+    """Return the hook of an SQL connection; raises AirflowFailException for another connection."""
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+    hook = BaseHook.get_hook(conn_id)
+    if isinstance(hook, DbApiHook):
+        return hook
+    raise AirflowFailException(
+        f"The connection {conn_id} is not an SQL database (its hook is {type(hook).__name__})."
+    )
+
+
+def engine_of(conn_id: str) -> Engine:
+    """Return an SQLAlchemy engine over the connections that the hook makes, with all its extras."""
+    hook = database_hook(conn_id)
+    if hook.conn_type == "sqlite":  # the hook's own connections stay in one thread
+        return hook.get_sqlalchemy_engine({"connect_args": {"timeout": _SQLITE_TIMEOUT}})
+
+    def connect() -> Any:
+        connection = hook.get_conn()
+        hook.set_autocommit(connection, False)
+        return connection
+
+    return hook.get_sqlalchemy_engine({"creator": connect, "pool_pre_ping": True})
