@@ -59,7 +59,9 @@ class MissingMembers:
 
     def _try(self, number: int, members: Sequence[Missing]) -> list[Missing]:
         """Unsubscribe members; return those that mediQuo does not show yet."""
-        without_plan, waiting, to_send = [], [], []
+        without_plan: list[Missing] = []
+        waiting: list[Missing] = []
+        to_send: list[ValidRecord] = []
         for member in members:
             patient, is_answered = self._read(member)
             if patient and (patient.get("plan") or member.is_recent):
