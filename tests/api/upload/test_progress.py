@@ -106,9 +106,9 @@ def test_the_end_is_a_block_that_can_be_read(box, client, upload, people, caplog
     caplog.set_level("INFO")
     upload(client, [*people(1200), "no patient"])
     (block,) = [line for line in caplog.messages if line.startswith("Ledger\n")]
-    assert "  read                      1,201\n" in block
-    assert "  upserted                  1,200\n" in block
-    assert "  rejects_path      /" in block
+    assert "  read                         1,201\n" in block
+    assert "  upserted                     1,200\n" in block
+    assert "  rejects_path         /" in block
     assert "sample" not in block
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -1083,13 +1084,14 @@ def test_a_source_may_use_its_objects_again(box, client, upload):
 
 def test_a_stop_between_taking_a_slot_and_using_it_ends_the_run(client, people, monkeypatch):
     upload = upload_module.Upload(client, UploadOptions(max_without_plan=None), RejectLog())
-    take = upload._take_slot
+    pool = upload._pool
+    take = pool._take_slot
 
     def take_and_stop() -> None:
         take()
         upload._halt(StoppedError("now"))
 
-    monkeypatch.setattr(upload, "_take_slot", take_and_stop)
+    monkeypatch.setattr(pool, "_take_slot", take_and_stop)
     errors: list[BaseException] = []
 
     def run() -> None:
@@ -1108,7 +1110,7 @@ def test_a_thread_that_cannot_start_ends_the_run(client, people, monkeypatch):
     def refuse(*_: Any) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(upload_module.ThreadPoolExecutor, "submit", refuse)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
     upload = upload_module.Upload(client, UploadOptions(max_without_plan=None), RejectLog())
     with pytest.raises(MediquoError, match="cannot start a thread") as caught:
         upload.run(people(3))
