@@ -224,7 +224,7 @@ def test_what_is_being_sent_ends_when_it_is_aborted(serve, answer, connect):
     begun = threading.Event()
     wire._read = lambda connection: begun.set() or wire.stopped.wait()
     client = connect(wire, timeout=LONG)
-    killer = threading.Thread(target=lambda: begun.wait() and client.stop(abort=True))
+    killer = threading.Thread(target=lambda: begun.wait(LONG) and client.stop(abort=True))
     killer.start()
     started = time.monotonic()
     with pytest.raises(StoppedError):

@@ -385,10 +385,11 @@ def test_a_line_without_an_end_does_not_fill_the_memory(files, monkeypatch, text
         for _ in range(64):
             file.write(b"x" * (1 << 20))
     tracemalloc.start()
-    try:
+    if text.startswith(HEADER):
+        with pytest.raises(SourceError, match="line 2 is longer than 1,048,576 characters"):
+            list(files.stream("bomb.gz"))
+    else:
         assert [record for record, _ in files.stream("bomb.gz")] == [Unreadable("record")]
-    except SourceError:
-        assert text.startswith(HEADER)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 24 << 20
