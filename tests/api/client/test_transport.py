@@ -15,6 +15,7 @@ from airflow_provider_mediquo.api.client import transport
 from airflow_provider_mediquo.api.client.request import RawResponse, read_result
 from airflow_provider_mediquo.api.errors import (
     AuthenticationError,
+    ConnectionSettingsError,
     MediquoError,
     RateLimitedError,
     RejectedRequestError,
@@ -237,8 +238,12 @@ def test_an_answer_may_have_64_levels():
     levels = exchange.MAX_LEVELS
     most = f'{{"code": "m-1", "x": {nested(levels - 1)}}}'.encode()
     assert read(get("m-1"), most)["code"] == "m-1"
-    for asked, status in ((get("m-1"), 200), (ADA, 200), (get("m-1"), 404)):
-        with pytest.raises(MediquoError):
+    for asked, status, error in (
+        (get("m-1"), 200, ServerError),
+        (ADA, 200, ServerError),
+        (get("m-1"), 404, ConnectionSettingsError),
+    ):
+        with pytest.raises(error):
             read(asked, f'{{"code": "m-1", "x": {nested(levels)}}}'.encode(), status)
 
 
