@@ -140,7 +140,7 @@ def test_a_bomb_ends_whatever_it_holds(read, monkeypatch, begin, block):
     monkeypatch.setattr(unpacked, "MOST", 10)
     bomb = gzip.compress((begin + block * ((1 << 20) // len(block))).encode())
     if not begin and block in (f"{ROW}\n", '"\n",'):  # the header is wrong, and no more is read
-        with pytest.raises(InvalidPatientsError, match="no column named|The header of"):
+        with pytest.raises(InvalidPatientsError, match=r"no column named|The header of"):
             read(bomb)
     else:
         with pytest.raises(SourceError, match="holds more than 10 times its own size"):
