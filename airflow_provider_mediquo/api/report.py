@@ -14,7 +14,7 @@ class Rejection:
     """A record that was not accepted, without any of its values.
 
     :param row: its position in the source, from 1.
-    :param code: None where the code itself is invalid.
+    :param code: None if the code itself is invalid.
     :param refused_by: `schema`, `duplicate`, `mediquo`; or `unsettled`: there was no final answer,
         and the next run sends it again; or `omitted`: it was sent without these fields.
     :param problems: field -> rule (see `fields.RULES`).

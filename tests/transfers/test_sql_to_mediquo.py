@@ -460,7 +460,8 @@ def test_a_database_that_cannot_be_reached_says_so(warehouse, monkeypatch, box, 
 def test_a_connection_to_no_database(monkeypatch, box, transfer, run_task, connection):
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(connection))
     run = run_task(transfer("SELECT 1"))
-    assert run.state in ("failed", "up_for_retry")
+    assert run.state == "failed"
+    assert "The connection warehouse is not an SQL database (its hook is " in str(run.error)
     assert box.counters.total == 0
 
 

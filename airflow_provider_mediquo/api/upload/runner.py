@@ -47,7 +47,7 @@ class _Halted(BaseException):
 class Upload:
     """One run over a source.
 
-    :param rejects: where the records that are not accepted are written down.
+    :param rejects: writes down the records that are not accepted.
     :param sync: what mediQuo is known to have.
     :param progress_interval: seconds between two lines of progress.
     """

@@ -65,7 +65,7 @@ class Sender:
         self._ledger = ledger
         self._halt = halt
         self._lock = threading.Lock()
-        # Limits concurrent searches: where all records are refused, few requests prove it.
+        # Limits concurrent searches: if all records are refused, few requests prove it.
         self._searches = threading.BoundedSemaphore(CHUNKS)
         self._refused = RefusedChunks(chunk_size)
 

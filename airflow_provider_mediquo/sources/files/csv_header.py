@@ -113,7 +113,7 @@ def _fitting(first: str, header: ColumnMapping) -> str:
 def _names(first: str, delimiter: str) -> list[str]:
     try:
         return next(csv.reader([first], delimiter=delimiter), [])
-    except csv.Error:  # a cell is longer than the module takes, as by a delimiter that is none
+    except csv.Error:  # a cell is too long for `csv`: this is not the delimiter
         return []
 
 

@@ -141,7 +141,7 @@ def _row(batch: Any) -> Any:
 
 
 def _values(batch: Any) -> list[dict[str, Any]]:
-    # Only where there is a map, because this makes all of it six times slower.
+    # Only if there is a map, because this makes reading six times slower.
     maps = "strict" if any("map<" in str(field.type) for field in batch.schema) else None
     rows: list[dict[str, Any]] = batch.to_pylist(maps_as_pydicts=maps)
     return rows
