@@ -89,6 +89,7 @@ class UpsertArguments(MediquoArguments, total=False):
     omit_invalid: bool
     phone_region: str | None
     min_records: int | str
+    unsubscribed_report: bool
 
 
 class SensorArguments(TaskArguments, total=False):

@@ -50,12 +50,15 @@ class UploadReport:
     :param refused: records that mediQuo refused.
     :param without_plan: upserted records without a plan, whose patients are unsubscribed now.
     :param omitted: valid records without an invalid field that was left out.
+    :param unwritten: lines that are missing in the reports because they could not be written, such as
+        to a full disk: they are in the log.
     :param requests: requests sent, including retries.
     :param retries: attempts that repeat one without an answer; a 429 is not an attempt.
     :param throttled_seconds: how long nothing could be sent because of the rate limit.
     :param seconds: duration of the whole run.
     :param stopped_because: why the run ended early; None if every record was tried.
     :param rejects_path: the reject report, which also lists the unsettled records, if there is one.
+    :param unsubscribed_path: the list of the patients that are unsubscribed now, if there is one.
     :param sample: code -> proof of what was written, for 20 of the upserted records.
     """
 
@@ -67,12 +70,14 @@ class UploadReport:
     refused: int = 0
     without_plan: int = 0
     omitted: int = 0
+    unwritten: int = 0
     requests: int = 0
     retries: int = 0
     throttled_seconds: float = 0.0
     seconds: float = 0.0
     stopped_because: str | None = None
     rejects_path: str | None = None
+    unsubscribed_path: str | None = None
     sample: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -98,12 +103,14 @@ class UploadReport:
             "refused": self.refused,
             "without_plan": self.without_plan,
             "omitted": self.omitted,
+            "unwritten": self.unwritten,
             "requests": self.requests,
             "retries": self.retries,
             "throttled_seconds": round(self.throttled_seconds, 3),
             "seconds": round(self.seconds, 3),
             "stopped_because": self.stopped_because,
             "rejects_path": self.rejects_path,
+            "unsubscribed_path": self.unsubscribed_path,
             "sample": dict(self.sample),
         }
 
@@ -114,9 +121,9 @@ class UploadReport:
         }
 
     def as_text(self) -> str:
-        """Return lines to read: counts, and where the reject report is."""
+        """Return lines to read: counts, and where the reports are."""
         lines = [f"  {name:<17} {value:>13,}" for name, value in self.counts().items()]
-        for name in ("stopped_because", "rejects_path"):
+        for name in ("stopped_because", "rejects_path", "unsubscribed_path"):
             if text := getattr(self, name):
                 lines.append(f"  {name:<17} {text}")
         return "\n".join(lines)

@@ -89,6 +89,8 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
     :param phone_region: a country code such as `ES`: phone numbers are read as people there write
         them, and sent as E.164. Needs the extra `[phone]`.
     :param min_records: the task fails if the source has fewer records.
+    :param unsubscribed_report: list the patients that are upserted without a plan, which unsubscribes
+        them, in a file next to the reject report. Needs `rejects_path`.
     """
 
     template_fields: Sequence[str] = (*MediquoOperator.template_fields, "rejects_path", *_LIMITS)
@@ -106,6 +108,7 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         omit_invalid: bool = False,
         phone_region: str | None = None,
         min_records: int | str = 0,
+        unsubscribed_report: bool = False,
         **kwargs: Unpack[MediquoArguments],
     ) -> None:
         super().__init__(**kwargs)
@@ -119,6 +122,7 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         self.omit_invalid = omit_invalid
         self.phone_region = phone_region
         self.min_records = min_records
+        self.unsubscribed_report = unsubscribed_report
 
     @abstractmethod
     def read_patients(self, context: Context) -> Iterable[Any]:
@@ -183,6 +187,7 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
             "transform": self.transform,
             "omit_invalid": self.omit_invalid,
             "phone_region": self.phone_region,
+            "unsubscribed_report": self.unsubscribed_report,
             **{name: _rendered_number(getattr(self, name)) for name in _LIMITS},
         }
         try:

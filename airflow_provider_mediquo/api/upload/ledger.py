@@ -104,6 +104,7 @@ class Ledger:
                 self.report.without_plan += not record.has_plan
                 self._sample.consider(record, sent_at)
                 del self._unsettled[record.row]
+        self._rejects.add_unsubscribed(record for record in records if not record.has_plan)
 
     def refuse(self, record: ValidRecord, status: int | None, fields: Iterable[str]) -> None:
         """Settle a record that mediQuo refused when it was sent alone."""
@@ -134,6 +135,8 @@ class Ledger:
         report.throttled_seconds = stats.throttled_seconds()
         report.requests, report.retries = stats.requests, stats.retries
         report.rejects_path = self._rejects.written_to
+        report.unsubscribed_path = self._rejects.unsubscribed_to
+        report.unwritten = self._rejects.unwritten
         report.sample = self._sample.as_dict()
         return report
 

@@ -31,6 +31,7 @@ class UploadArguments(TypedDict, total=False):
     omit_invalid: bool
     phone_region: str | None
     min_records: int
+    unsubscribed_report: bool
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class UploadOptions:
     :param phone_region: a country code such as `ES`: phone numbers are read as people there write
         them, and sent as E.164.
     :param min_records: the run fails if the source has fewer records.
+    :param unsubscribed_report: list the patients that are upserted without a plan, which unsubscribes
+        them, in a file next to the reject report. Needs `rejects_path`.
     """
 
     max_rejects: int | float = 0
@@ -66,6 +69,7 @@ class UploadOptions:
     omit_invalid: bool = False
     phone_region: str | None = None
     min_records: int = 0
+    unsubscribed_report: bool = False
 
     def __post_init__(self) -> None:
         _check_limit("max_rejects", self.max_rejects)
@@ -75,6 +79,10 @@ class UploadOptions:
         _check_count("max_in_flight", self.max_in_flight, MAX_IN_FLIGHT)
         if self.rejects_path is not None and not isinstance(self.rejects_path, str):
             raise ValueError("`rejects_path` must be a folder's path as a string")
+        if self.unsubscribed_report and not self.rejects_path:
+            raise ValueError(
+                "`unsubscribed_report` needs `rejects_path`, the folder it is written to"
+            )
         _check_columns(self.columns)
         if self.transform is not None and not callable(self.transform):
             raise ValueError("`transform` must be a function: record -> record or None")
