@@ -370,6 +370,14 @@ def test_the_first_of_a_mapped_task_has_the_index_0(box, run_task, tmp_path):
     assert run.result["rejects_path"].endswith("/upsert-0-1.jsonl")
 
 
+def test_a_success_with_rejects_in_a_report_logs_one_warning(box, run_task, people, tmp_path):
+    run = run_task(upsert([*people(2), {"code": "bad"}], max_rejects=1, rejects_path=str(tmp_path)))
+    assert run.state == "success"
+    lines = [json.loads(line) for line in run.log.splitlines()]
+    (warning,) = [line["event"] for line in lines if line["level"] in ("warning", "error")]
+    assert warning.startswith("1 rejected: first_name must be present")
+
+
 def test_without_a_folder_the_rejects_are_in_the_log(box, run_task):
     run = run_task(upsert([{"code": "bad"}], max_rejects=1))
     assert run.state == "success"
