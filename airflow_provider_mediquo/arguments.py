@@ -96,6 +96,7 @@ class UpsertArguments(MediquoArguments, total=False):
     resend_after: timedelta
     as_of: str | datetime | None
     dry_run: bool
+    unsubscribed_report: bool
 
 
 class SensorArguments(TaskArguments, total=False):

@@ -62,6 +62,8 @@ class UploadReport:
     :param missing: members that this sync sent before and that its source no longer has.
     :param missing_unsubscribed: those of them that have no plan any more.
     :param missing_withheld: those that keep their plan, because they were too many.
+    :param unwritten: lines that are missing in the reports because they could not be written, such as
+        to a full disk: they are in the log.
     :param requests: requests sent, including retries.
     :param retries: attempts that repeat one without an answer; a 429 is not an attempt.
     :param throttled_seconds: how long nothing could be sent because of the rate limit.
@@ -70,6 +72,7 @@ class UploadReport:
     :param rejects_path: the reject report, which also lists the unsettled records, if there is one.
     :param sync: where the state is, which sync it was and which run of it.
     :param is_dry_run: whether nothing was sent: the counts are what would be.
+    :param unsubscribed_path: the list of the patients that are unsubscribed now, if there is one.
     :param sample: code -> proof of what was written, for 20 of the upserted records.
     """
 
@@ -90,6 +93,7 @@ class UploadReport:
     missing: int = 0
     missing_unsubscribed: int = 0
     missing_withheld: int = 0
+    unwritten: int = 0
     requests: int = 0
     retries: int = 0
     throttled_seconds: float = 0.0
@@ -98,6 +102,7 @@ class UploadReport:
     rejects_path: str | None = None
     sync: dict[str, Any] | None = None
     is_dry_run: bool = False
+    unsubscribed_path: str | None = None
     sample: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -137,6 +142,7 @@ class UploadReport:
             "refused": self.refused,
             "without_plan": self.without_plan,
             "omitted": self.omitted,
+            "unwritten": self.unwritten,
             "requests": self.requests,
             "retries": self.retries,
             "throttled_seconds": round(self.throttled_seconds, 3),
@@ -145,6 +151,7 @@ class UploadReport:
             "rejects_path": self.rejects_path,
             **({"sync": dict(self.sync)} if self.sync else {}),
             **({"is_dry_run": True} if self.is_dry_run else {}),
+            "unsubscribed_path": self.unsubscribed_path,
             "sample": dict(self.sample),
         }
 
@@ -162,9 +169,9 @@ class UploadReport:
         }
 
     def as_text(self) -> str:
-        """Return lines to read: counts, and where the reject report is."""
+        """Return lines to read: counts, and where the reports are."""
         lines = [f"  {name:<20} {value:>13,}" for name, value in self.counts().items()]
-        for name in ("stopped_because", "rejects_path"):
+        for name in ("stopped_because", "rejects_path", "unsubscribed_path"):
             if text := getattr(self, name):
                 lines.append(f"  {name:<20} {text}")
         return "\n".join(lines)

@@ -96,7 +96,7 @@ class MediquoHook(BaseHook):
         from airflow_provider_mediquo.api.upload.reject_log import RejectLog
         from airflow_provider_mediquo.api.upload.runner import Upload
 
-        rejects = RejectLog(_rejects_file(options.rejects_path, rejects_name))
+        rejects = RejectLog(*_report_files(options, rejects_name))
         sync = self._sync_run(options)
         with closing(MediquoClient(self.settings, killed=self.killed)) as client:
             upload = Upload(client, options, rejects, sync=sync)
@@ -246,12 +246,21 @@ def fail_without_retry() -> Iterator[None]:
         raise failure from None
 
 
-def _rejects_file(folder: str | None, name: str | None) -> RejectFile | None:
+def _report_files(options: UploadOptions, name: str | None) -> list[RejectFile]:
+    """Return the file of the rejects, and that of the unsubscribed, if they are asked for."""
+    if not options.rejects_path:
+        return []
+    name = name or f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}.jsonl"
+    names = [name, f"{name.removesuffix('.jsonl')}.unsubscribed.jsonl"]
+    return [
+        _file(options.rejects_path, each)
+        for each in names[: 2 if options.unsubscribed_report else 1]
+    ]
+
+
+def _file(folder: str, name: str) -> RejectFile:
     from airflow_provider_mediquo.api.upload.reject_files import LocalFile, StoredParts
 
-    if not folder:
-        return None
-    name = name or f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}.jsonl"
     local = re.sub("^file://(localhost(?=/))?", "", folder)
     if "://" not in local:
         return LocalFile(Path(os.path.expanduser(local)) / name)

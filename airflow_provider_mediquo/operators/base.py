@@ -112,6 +112,8 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         earlier one than the last run of this sync is refused.
     :param dry_run: read, check and compare; send nothing and change nothing. The ledger says what
         would be.
+    :param unsubscribed_report: list the patients that are upserted without a plan, which unsubscribes
+        them, in a file next to the reject report. Needs `rejects_path`.
     """
 
     template_fields: Sequence[str] = (*MediquoOperator.template_fields, *_TEXTS, *_LIMITS)
@@ -136,6 +138,7 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         resend_after: timedelta = timedelta(days=30),
         as_of: str | datetime | None = None,
         dry_run: bool = False,
+        unsubscribed_report: bool = False,
         **kwargs: Unpack[MediquoArguments],
     ) -> None:
         super().__init__(**kwargs)
@@ -156,6 +159,7 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         self.resend_after = resend_after
         self.as_of = as_of
         self.is_dry_run = dry_run  # `dry_run` is a method of BaseOperator
+        self.unsubscribed_report = unsubscribed_report
 
     @abstractmethod
     def read_patients(self, context: Context) -> Iterable[Any]:
@@ -223,6 +227,7 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
             "transform": self.transform,
             "omit_invalid": self.omit_invalid,
             "phone_region": self.phone_region,
+            "unsubscribed_report": self.unsubscribed_report,
             **{name: _rendered_number(getattr(self, name)) for name in _LIMITS},
         }
         if options["state_conn_id"] and not options["sync_name"]:

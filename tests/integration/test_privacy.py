@@ -251,6 +251,17 @@ def test_one_whose_values_the_schema_refuses(box, upsert, tmp_path):
     assert found_in(text) == []
 
 
+def test_one_that_lists_whom_it_unsubscribed(box, upsert, tmp_path):
+    patients = [PATIENT, PATIENT | {"code": "m-2", "plan": ""}]
+    run = upsert(patients, rejects_path=str(tmp_path), unsubscribed_report=True)
+    assert run.state == "success"
+    assert_nothing_leaked(run)
+    (file,) = tmp_path.rglob("*.jsonl")
+    text = file.read_text(encoding="utf-8")
+    assert '"m-2"' in text
+    assert found_in(text) == []
+
+
 def test_one_with_rejects_that_are_logged(box, upsert):
     run = upsert([{"code": "m-2", **dict.fromkeys(VALUES, "canary")}], max_rejects=1)
     assert run.state == "success"

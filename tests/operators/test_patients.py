@@ -5,6 +5,7 @@ import threading
 import time
 from contextlib import closing
 from datetime import timedelta
+from typing import Any
 
 import airflow
 import httpx
@@ -330,12 +331,51 @@ def test_the_rejects_file_is_named_after_the_try_and_no_other_try_overwrites_it(
         assert line["problems"] == {"first_name": "required"}
 
 
+def test_the_unsubscribed_are_listed_next_to_the_rejects(box, run_task, people, tmp_path):
+    patients = [*people(2), *people(1, start=3, plan=None), {"code": "bad"}]
+    options = {"rejects_path": str(tmp_path), "unsubscribed_report": True, "max_rejects": 1}
+    run = run_task(upsert(patients, **options), try_number=2)
+    assert run.state == "success", run.error
+    folder = tmp_path / "clinic" / "manual__2026-01-02"
+    path = folder / "upsert--1-2.unsubscribed.jsonl"
+    assert {*folder.iterdir()} == {path, folder / "upsert--1-2.jsonl"}
+    assert json.loads(path.read_text()) == {"row": 3, "code": "m-3"}
+    assert run.result["unsubscribed_path"] == str(path)
+
+
+def test_nobody_lists_the_unsubscribed_unasked(box, run_task, people, tmp_path):
+    patients = [*people(2), *people(1, start=3, plan=None)]
+    run = run_task(upsert(patients, rejects_path=str(tmp_path)))
+    assert run.state == "success"
+    assert run.result["unsubscribed_path"] is None
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_the_unsubscribed_have_no_list_without_a_folder(box, run_task, people):
+    task = upsert(
+        people(1), unsubscribed_report=True, rejects_path="{{ params.x }}", params={"x": None}
+    )
+    run = run_task(task)
+    assert run.state == "failed"
+    words = "`unsubscribed_report` needs `rejects_path`, the folder it is written to"
+    assert str(run.error) == words
+    assert box.counters.total == 0
+
+
 def test_the_first_of_a_mapped_task_has_the_index_0(box, run_task, tmp_path):
     mapped = MediquoUpsertPatientsOperator.partial(
         task_id="upsert", rejects_path=str(tmp_path), max_rejects=1
     ).expand(patients=[[{"code": "bad"}]])
     run = run_task(mapped, map_index=0)
     assert run.result["rejects_path"].endswith("/upsert-0-1.jsonl")
+
+
+def test_a_success_with_rejects_in_a_report_logs_one_warning(box, run_task, people, tmp_path):
+    run = run_task(upsert([*people(2), {"code": "bad"}], max_rejects=1, rejects_path=str(tmp_path)))
+    assert run.state == "success"
+    lines = [json.loads(line) for line in run.log.splitlines()]
+    (warning,) = [line["event"] for line in lines if line["level"] in ("warning", "error")]
+    assert warning.startswith("1 rejected: first_name must be present")
 
 
 def test_without_a_folder_the_rejects_are_in_the_log(box, run_task):
@@ -385,7 +425,7 @@ def test_a_success_leaves_its_ledger(box, run_task, people):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_failure_leaves_its_ledger(box, connect, run_task, people, tmp_path, how, counts):
-    patients, options = people(2), {}
+    patients, options = people(2), dict[str, Any]()
     match how:
         case "too many rejects":
             patients.append({"code": "bad"})
@@ -762,7 +802,12 @@ def test_an_asset_that_is_an_outlet_gets_the_counts_and_no_code(box, run_task, p
     assert run.state == "success", run.error
     (event,) = run.left["outlet_events"]
     assert event["extra"].items() >= {"read": 8, "upserted": 7, "rejected": 1}.items()
-    assert {*event["extra"]} == {*run.result} - {"sample", "rejects_path", "stopped_because"}
+    assert {*event["extra"]} == {*run.result} - {
+        "sample",
+        "rejects_path",
+        "unsubscribed_path",
+        "stopped_because",
+    }
     assert "m-1" not in json.dumps(run.left)
 
 

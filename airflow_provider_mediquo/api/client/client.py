@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import tenacity
 
+from airflow_provider_mediquo.api.client.certificates import refusal_of_certificate
 from airflow_provider_mediquo.api.client.http import Http
 from airflow_provider_mediquo.api.client.rate_limit import (
     SHARED_LIMITERS,
@@ -33,7 +34,7 @@ from airflow_provider_mediquo.api.client.retry import (
     log_pause,
     log_retry,
 )
-from airflow_provider_mediquo.api.client.session import clear_frames, problem_of_certificate
+from airflow_provider_mediquo.api.client.session import clear_frames
 from airflow_provider_mediquo.api.client.settings import Settings
 from airflow_provider_mediquo.api.client.stats import RequestStats
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
@@ -203,8 +204,9 @@ class MediquoClient:
         try:
             response = self._http.request(operation)
         except BaseException as error:
-            problem, certificate = type(error).__name__, problem_of_certificate(error)
-            clear_frames(error)  # also those of Airflow's timeout, which may strike anywhere
+            problem = type(error).__name__
+            certificate = refusal_of_certificate(error, self.settings.verify)
+            clear_frames(error)  # also of Airflow's timeout, wherever it strikes
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -242,11 +244,8 @@ class MediquoClient:
         host = self.settings.host
         if self._aborted.is_set():
             return _stopped()
-        if certificate and not self._base_url_verified:  # else a byte was changed in transit
-            return ConnectionSettingsError(
-                f"The certificate of {host} was refused: {certificate}. If it is signed by your "
-                "own authority, give its CA file as `verify` in the connection."
-            )
+        if certificate and not self._base_url_verified:  # else a byte was changed on its way
+            return ConnectionSettingsError(f"The certificate of {host} was refused: {certificate}")
         return UnreachableError(
             f"No answer from {host} ({name}). Check the host, the network and any proxy."
         )

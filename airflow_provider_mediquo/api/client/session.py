@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import traceback
 from http.cookiejar import DefaultCookiePolicy
 
@@ -63,15 +62,3 @@ def clear_frames(error: BaseException | None) -> None:
     while error:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__
-
-
-def problem_of_certificate(error: BaseException | None) -> str:
-    """Return why OpenSSL refused the server's certificate; empty for any other error.
-
-    The text of the error itself also contains the path, and with it a patient's code.
-    """
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    within = (error.__cause__, error.__context__, *error.args) if error else ()
-    problems = (problem_of_certificate(each) for each in within if isinstance(each, Exception))
-    return next(filter(None, problems), "")

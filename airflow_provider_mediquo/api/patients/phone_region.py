@@ -33,8 +33,9 @@ def to_e164(value: Any, region: str) -> Any:
         number = phonenumbers.parse(value, region)
     except phonenumbers.NumberParseException:
         return value
-    if number.extension or not phonenumbers.is_possible_number(number):
-        return value
+    length = phonenumbers.is_possible_number_with_reason(number)
+    if number.extension or length != phonenumbers.ValidationResult.IS_POSSIBLE:
+        return value  # also one without its area code
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 

@@ -127,6 +127,7 @@ class Ledger:
             self.report.unsubscribed += lost
             for record in records:
                 self._sample.consider(record, sent_at)
+        self._rejects.add_unsubscribed(records)
 
     def count_missing(self, count: int) -> None:
         """Correct how many members are missing."""
@@ -175,6 +176,7 @@ class Ledger:
                 self.report.count_change(record)
                 self._sample.consider(record, sent_at)
                 del self._unsettled[record.row]
+        self._rejects.add_unsubscribed(record for record in records if not record.has_plan)
 
     def refuse(self, record: ValidRecord, status: int | None, fields: Iterable[str]) -> None:
         """Settle a record that mediQuo refused when it was sent alone."""
@@ -205,6 +207,8 @@ class Ledger:
         report.throttled_seconds = stats.throttled_seconds()
         report.requests, report.retries = stats.requests, stats.retries
         report.rejects_path = self._rejects.written_to
+        report.unsubscribed_path = self._rejects.unsubscribed_to
+        report.unwritten = self._rejects.unwritten
         report.sample = {} if report.is_dry_run else self._sample.as_dict()
         return report
 

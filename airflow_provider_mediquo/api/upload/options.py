@@ -42,6 +42,7 @@ class UploadArguments(TypedDict, total=False):
     resend_after: timedelta
     as_of: datetime | str | None
     dry_run: bool
+    unsubscribed_report: bool
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class UploadOptions:
     :param resend_after: what is unchanged for so long is sent again, spread over the days.
     :param as_of: the time of the source's data. A run with an earlier one than the last is refused.
     :param dry_run: read, check and compare, but send and change nothing.
+    :param unsubscribed_report: list the patients that are upserted without a plan, which unsubscribes
+        them, in a file next to the reject report. Needs `rejects_path`.
     """
 
     max_rejects: int | float = 0
@@ -94,6 +97,7 @@ class UploadOptions:
     resend_after: timedelta = RESEND_AFTER
     as_of: datetime | str | None = None
     dry_run: bool = False
+    unsubscribed_report: bool = False
 
     def __post_init__(self) -> None:
         _check_limit("max_rejects", self.max_rejects)
@@ -103,6 +107,10 @@ class UploadOptions:
         _check_count("max_in_flight", self.max_in_flight, MAX_IN_FLIGHT)
         if self.rejects_path is not None and not isinstance(self.rejects_path, str):
             raise ValueError("`rejects_path` must be a folder's path as a string")
+        if self.unsubscribed_report and not self.rejects_path:
+            raise ValueError(
+                "`unsubscribed_report` needs `rejects_path`, the folder it is written to"
+            )
         _check_columns(self.columns)
         if self.transform is not None and not callable(self.transform):
             raise ValueError("`transform` must be a function: record -> record or None")

@@ -105,7 +105,11 @@ class RunOutcome:
             lines.append(f"Most frequent: {kinds}.")
         if report.rejects_path:
             lines.append(f"Reject report: {report.rejects_path}")
-        elif report.rejected and self.ledger.is_logged:
+        if report.unwritten:
+            lines.append(
+                f"{report.unwritten:,} lines could not be written there; they are in the log above."
+            )
+        if report.rejected and self.ledger.is_logged:
             lines.append(
                 "The first 20 rejects are in the log above; set `rejects_path` to keep all."
             )

@@ -6,6 +6,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from itertools import count
@@ -92,8 +93,14 @@ class LocalFile(RejectFile):
 
     def _append(self, lines: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(lines)
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(lines)
+        except OSError:
+            with suppress(OSError):  # a full disk takes part of a line
+                os.truncate(self.path, size)
+            raise
 
 
 class StoredParts(RejectFile):
@@ -133,8 +140,13 @@ def as_name(text: str) -> str:
 
 
 def _put(part: Any, content: bytes) -> None:
-    with part.open("wb") as file:
-        file.write(content)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+    except OSError:
+        with suppress(Exception):  # a full disk takes part of a line; each store has its errors
+            part.unlink()
+        raise
 
 
 def _not_writable(where: object, why: str = "") -> MediquoError:

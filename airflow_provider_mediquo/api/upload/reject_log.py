@@ -1,4 +1,4 @@
-"""Writes rejected and unsettled records down, as they come."""
+"""Writes rejected and unsettled records down, as they come; on request also the unsubscribed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import logging
 import math
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from airflow_provider_mediquo.api.patients.fields import RULES
+from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.report import Rejection
+from airflow_provider_mediquo.api.upload.line_writer import Line, LineWriter
 from airflow_provider_mediquo.api.upload.reject_files import RejectFile
 
 log = logging.getLogger(__name__)
@@ -23,24 +25,26 @@ MAX_KINDS = 500  # of problems that are counted: names of unknown fields are the
 
 
 class RejectLog:
-    """A file of JSON lines, or the first lines in the log.
+    """Files of JSON lines, or the first lines in the log.
 
-    :param file: if a write to it fails, all rejects are logged instead.
+    :param file: of the rejects; if a write to it fails, all are logged instead.
+    :param unsubscribed: in the same folder; None: nobody asked who was unsubscribed.
     """
 
-    def __init__(self, file: RejectFile | None = None) -> None:
+    def __init__(
+        self, file: RejectFile | None = None, unsubscribed: RejectFile | None = None
+    ) -> None:
         self.kinds: Counter[str] = Counter()
         self.has_file = file is not None
-        self._file = file
-        self._waiting: list[Rejection] = []  # for the next write
-        self._written_to: str | None = None
+        self._files = [each for each in (file, unsubscribed) if each]
+        self._rejects = LineWriter(file, self._log)
+        self._unsubscribed = LineWriter(unsubscribed, _log_unsubscribed) if unsubscribed else None
         self._lock = threading.Lock()
-        self._writing = threading.Lock()  # a slow store does not block those that only add
         self._left_to_log: float = math.inf if file else SHOWN
 
     def check(self) -> None:
         """Raise MediquoError if it is certain that nothing can be written."""
-        if file := self._file:
+        for file in self._files[:1]:
             file.check()
 
     def __enter__(self) -> Self:
@@ -51,44 +55,41 @@ class RejectLog:
 
     def hurry(self) -> None:
         """Let writes take a few seconds at most: the task is being killed. Takes no lock."""
-        if file := self._file:
+        for file in self._files:
             file.is_hurried = True
 
     @property
     def written_to(self) -> str | None:
-        """The file, if anything is in it."""
-        return self._written_to
+        """The file of the rejects, if anything is in it."""
+        return self._rejects.written_to
+
+    @property
+    def unsubscribed_to(self) -> str | None:
+        """The file of the unsubscribed, if anything is in it."""
+        return self._unsubscribed.written_to if self._unsubscribed else None
+
+    @property
+    def unwritten(self) -> int:
+        """Lines that the files did not take."""
+        return self._rejects.unwritten + (self._unsubscribed.unwritten if self._unsubscribed else 0)
 
     def add(self, *rejections: Rejection) -> None:
         """Write them down, a line each; in an object store a little later."""
         with self._lock:
             for rejection in rejections:
                 self._count(rejection)
-            self._waiting += rejections
-            file = self._file  # once: another thread may find that it cannot be written
-            is_due = not file or len(self._waiting) >= file.lines_at_once
-        if is_due:
-            self.flush()
+        self._rejects.add(rejection.as_dict() for rejection in rejections)
+
+    def add_unsubscribed(self, records: Iterable[ValidRecord]) -> None:
+        """Write down records whose patients are unsubscribed now, if somebody asked for them."""
+        if self._unsubscribed:
+            self._unsubscribed.add(map(_unsubscribed_line, records))
 
     def flush(self) -> None:
         """Write down what is waiting."""
-        with self._writing:
-            with self._lock:
-                rejections, self._waiting = self._waiting, []
-            file = self._file
-            if rejections and not (file and self._is_written(file, rejections)):
-                self._log(rejections)
-
-    def _is_written(self, file: RejectFile, rejections: Sequence[Rejection]) -> bool:
-        try:
-            file.write("".join(json.dumps(each.as_dict()) + "\n" for each in rejections))
-        except Exception as error:  # noqa: BLE001  # each store has errors of its own
-            name = type(error).__name__
-            log.error("Cannot write %s (%s): rejects are logged instead.", file.path, name)
-            self._file = None
-            return False
-        self._written_to = str(file.path)
-        return True
+        self._rejects.flush()
+        if self._unsubscribed:
+            self._unsubscribed.flush()
 
     def _count(self, rejection: Rejection) -> None:
         if rejection.refused_by in ("unsettled", "omitted"):
@@ -99,15 +100,24 @@ class RejectLog:
             if kind in self.kinds or len(self.kinds) < MAX_KINDS:
                 self.kinds[kind] += 1
 
-    def _log(self, rejections: Sequence[Rejection]) -> None:
+    def _log(self, lines: Sequence[Line]) -> None:
         # All of the unsettled: without a file only this line names them.
-        if unsettled := [r.code for r in rejections if r.refused_by == "unsettled"]:
+        if unsettled := [line["code"] for line in lines if line["refused_by"] == "unsettled"]:
             log.warning("Not confirmed, will be sent again: %s", json.dumps(unsettled))
-        for rejection in (r for r in rejections if r.refused_by != "unsettled"):
+        for line in (each for each in lines if each["refused_by"] != "unsettled"):
             if not self._left_to_log:
                 return
             self._left_to_log -= 1
-            what = "Omitted" if rejection.refused_by == "omitted" else "Rejected"
-            log.warning("%s: %s", what, json.dumps(rejection.as_dict()))
+            what = "Omitted" if line["refused_by"] == "omitted" else "Rejected"
+            log.warning("%s: %s", what, json.dumps(line))
             if not self._left_to_log:
                 log.warning("Further rejects are only counted: set `rejects_path` to keep all.")
+
+
+def _unsubscribed_line(record: ValidRecord) -> Line:
+    place = record.place._asdict() if record.place else {}
+    return {"row": record.row, **place, "code": record.code}
+
+
+def _log_unsubscribed(lines: Sequence[Line]) -> None:
+    log.warning("Unsubscribed: %s", json.dumps([line["code"] for line in lines]))

@@ -2,11 +2,12 @@ import json
 import logging
 import os
 import re
+import resource
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -93,8 +94,53 @@ def test_what_a_full_disk_does_not_take_is_logged_all_of_it(caplog):
         rejects.add(rejection(31))
     rows = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Rejected")]
     assert len(rows) == 31
-    assert "Cannot write /dev/full (OSError)" in caplog.text
+    assert caplog.messages[0] == (
+        "Cannot write /dev/full (disk full: No space left on device): its lines are logged instead."
+    )
     assert rejects.written_to is None
+    assert rejects.unwritten == 31
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Have the system take only so many bytes of a file, as a disk that gets full does."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+
+
+def test_a_disk_that_gets_full_holds_whole_lines_and_the_others_are_logged(tmp_path, caplog):
+    path = tmp_path / "rejects.jsonl"
+    with files_of_at_most(4000), RejectLog(LocalFile(path)) as rejects:
+        for row in range(1, 101):
+            rejects.add(rejection(row))
+    text = path.read_text()
+    assert text.endswith("\n")
+    written = [json.loads(line)["row"] for line in text.splitlines()]
+    logged = [json.loads(m.partition(": ")[2])["row"] for m in caplog.messages[1:]]
+    assert written + logged == [*range(1, 101)]
+    assert 40 < len(written) < 60
+    assert rejects.unwritten == len(logged)
+    assert rejects.written_to == str(path)
+    assert caplog.messages[0] == (
+        f"Cannot write {path} (disk full: File too large): its lines are logged instead."
+    )
+
+
+def test_so_does_a_part_in_a_store_that_gets_full(tmp_path, caplog):
+    folder = UPath(f"file://{tmp_path}/rejects.jsonl")
+    folder.mkdir()
+    with RejectLog(StoredParts(folder)) as rejects:
+        rejects.add(rejection(1))
+        rejects.flush()
+        with files_of_at_most(4000):
+            rejects.add(*(rejection(row) for row in range(2, 102)))
+            rejects.flush()
+    assert parts(folder) == [[1]]
+    assert rejects.unwritten == len(caplog.messages[1:]) == 100
 
 
 def test_a_folder_that_cannot_be_is_an_error_before_anything_is_read(tmp_path):
@@ -163,7 +209,7 @@ def test_what_a_store_does_not_take_is_logged_all_of_it(store, caplog, monkeypat
         rejects.add(rejection(31))
     rows = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Rejected")]
     assert len(rows) == 31
-    assert "(ZeroDivisionError): rejects are logged instead" in caplog.text
+    assert "(ZeroDivisionError): its lines are logged instead" in caplog.text
     assert rejects.written_to is None
 
 
@@ -250,7 +296,7 @@ def test_a_store_that_hangs_holds_up_none_that_adds_and_no_kill(caplog):
     assert time.monotonic() - started < 20
     file.answers.set()
     rejects.flush()
-    assert "(TimeoutError): rejects are logged instead" in caplog.text
+    assert "(TimeoutError): its lines are logged instead" in caplog.text
     assert '"m-1"' in caplog.text
     assert '"m-2"' in caplog.text
 
@@ -270,7 +316,7 @@ def test_so_does_a_file_of_the_workers_own(stuck, caplog, monkeypatch):
     with RejectLog(LocalFile(stuck)) as rejects:
         rejects.add(rejection(1))
         rejects.add(rejection(2))
-    assert "(TimeoutError): rejects are logged instead" in caplog.text
+    assert "(TimeoutError): its lines are logged instead" in caplog.text
     assert '"m-1"' in caplog.text
     assert '"m-2"' in caplog.text
 

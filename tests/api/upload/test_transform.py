@@ -101,6 +101,13 @@ def test_what_is_no_number_there_is_rejected(client, upload, people, written):
     assert {*run.lines[0]["problems"]} == {"phone"}
 
 
+@pytest.mark.parametrize(("region", "written"), [("US", "555-0123"), ("GB", "7946 0123")])
+def test_what_lacks_its_area_code_is_rejected(box, client, upload, people, region, written):
+    run = upload(client, people(1, phone=written), phone_region=region)
+    assert run.lines[0]["problems"] == {"phone": "prefix"}
+    assert not box.patients
+
+
 @pytest.mark.parametrize("region", ["es", "Spain", "ZZ", ""])
 def test_a_region_is_a_country_code(region):
     with pytest.raises(ValueError, match="`phone_region` must be a country code"):
