@@ -13,7 +13,7 @@ from pendulum import datetime, duration
 from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
 from airflow_provider_mediquo.transfers.file_to_mediquo import FileToMediquoOperator
 
-MEMBERS = Path(__file__).parent / "data"
+MEMBERS = Path(__file__).parent / "data" / "members*"
 REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
 
 

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 
 import pytest
 from airflow.sdk import DAG, task, task_group
@@ -50,7 +51,7 @@ def test_they_are_read_without_an_error(bag):
     assert bag.import_errors == {}
 
 
-@pytest.mark.parametrize("name", ["files", "nightly", "sharded", "warehouse"])
+@pytest.mark.parametrize("name", ["files", "messy_file", "nightly", "sharded", "warehouse"])
 def test_a_task_whose_worker_is_gone_is_tried_again(bag, name):
     assert all(task.retries for task in bag.dags[f"mediquo_{name}"].tasks)
 
@@ -74,6 +75,17 @@ def test_the_members_are_nobody():
     for member in members:
         assert member["email"].endswith(("@example.com", "not-an-address")) or not member["email"]
         assert member["phone"].replace(" ", "").startswith(reserved[1:]) or not member["phone"]
+
+
+def test_the_members_of_the_export_are_nobody():
+    text = (EXAMPLES / "data" / "socios.csv").read_bytes().decode("cp1252")
+    (begin,) = quoted("messy-files.md", "text")
+    assert text.splitlines()[:5] == begin.splitlines(), "as the docs show it"
+    for member in csv.DictReader(text.splitlines(keepends=True), delimiter=";"):
+        assert member["correo"].partition("@")[2].startswith("example")
+        # Spain reserves no numbers: all have the same one, which counts up to six.
+        number = re.sub("[ -]", "", member["telefono"])
+        assert number in ("", "60012345") or number.endswith(("600123456", "+33639982121"))
 
 
 def test_the_nightly_run(bag, start_box, run_dag, tmp_path):
@@ -112,6 +124,48 @@ def test_the_run_over_files(bag, start_box, run_dag, tmp_path):
     with open(done["upsert"][1]["rejects_path"], encoding="utf-8") as file:
         (line,) = map(json.loads, file)
     assert (line["file"], line["line"]) == (str(tmp_path / "in" / "a.csv"), 3)
+
+
+def quoted(name, language):
+    """The blocks of code in a page of the docs."""
+    page = (EXAMPLES.parent / "docs" / name).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def test_the_run_over_an_export_of_another_system(bag, start_box, run_dag, tmp_path):
+    box = start_box(lag=1)
+    dag = bag.dags["mediquo_messy_file"]
+    dag.get_task("wait_until_visible").poke_interval = 0.2
+    done = run_dag(dag, rejects=str(tmp_path))
+    assert {state for state, _ in done.values()} == {"success"}
+    sent = {name: value for name, value in box.patients["S-001"].items() if value}
+    assert {name: value for name, value in sent.items() if not name.endswith("_at")} == {
+        "code": "S-001",
+        "first_name": "Íñigo",
+        "last_name": "Muñoz Peña",
+        "gender": "male",
+        "birth_date": "1980-12-31",
+        "email": "inigo.munoz.1@example.com",
+        "phone": "+34600123456",
+        "plan": "premium",
+        "locale": "es",
+    }
+    without = {code for code, patient in box.patients.items() if not patient.get("plan")}
+    assert without == {"S-004"}, "who has left, and nobody who will"
+    assert box.patients["S-007"]["last_name"] == "D\N{RIGHT SINGLE QUOTATION MARK}Alòs"
+    assert box.patients["S-010"]["locale"] == "pt"
+    assert {patient["phone"] for code, patient in box.patients.items() if code != "S-005"} == {
+        "+34600123456",
+        None,
+    }
+
+    ledger, (counts, report) = done["upsert"][1], quoted("messy-files.md", "json")
+    numbers = {name: count for name, count in ledger.items() if type(count) is int and count}
+    assert json.loads(counts) == numbers
+    with open(ledger["rejects_path"], encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    assert {line.pop("file") for line in lines} == {str(EXAMPLES / "data" / "socios.csv")}
+    assert lines == [json.loads(line) for line in report.splitlines()]
 
 
 def fill(database, count):

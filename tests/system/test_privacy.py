@@ -16,6 +16,7 @@ import socket
 import threading
 import urllib.request
 from contextlib import ExitStack
+from datetime import date
 from pathlib import Path
 from urllib.parse import quote
 
@@ -180,6 +181,7 @@ def files(tmp_path_factory):
     write_csv(broken / "columns.csv", row | {canaries.COLUMN: "x"})
     plan = row.pop("plan")
     write_csv(folder / "examples.csv", {"member_id": row.pop("code"), "product": plan} | row)
+    write_messy_csv(folder / "messy.csv", PATIENT)
     (broken / "quotes.csv").write_text(
         (folder / "members.csv").read_text() + f'{CODE},"{plan}"x\n"{plan}'
     )
@@ -195,8 +197,25 @@ def flat(patient):
     return {n: json.dumps(v) if isinstance(v, dict) else v for n, v in patient.items()}
 
 
-def write_csv(path, row):
-    with path.open("w", newline="") as file:
+def write_messy_csv(path, patient):
+    """Write it as the example that transforms an export wants it."""
+    names = {
+        "num_socio": "code",
+        "nombre": "first_name",
+        "apellidos": "last_name",
+        "correo": "email",
+        "telefono": "phone",
+        "producto": "plan",
+        "idioma": "locale",
+    }
+    row = {theirs: patient[ours] for theirs, ours in names.items()}
+    born = date.fromisoformat(patient["birth_date"])
+    row |= {"sexo": "M", "fecha_nac": f"{born:%d/%m/%Y}", "fecha_baja": "", "observaciones": ""}
+    write_csv(path, row, encoding="utf-8-sig")
+
+
+def write_csv(path, row, encoding="utf-8"):
+    with path.open("w", newline="", encoding=encoding) as file:
         writer = csv.DictWriter(file, row)
         writer.writeheader()
         writer.writerow(row)
@@ -344,6 +363,7 @@ def confs(files, rejects):
         "mediquo_classic": {},
         "mediquo_nightly": where | {"members": str(files / "examples.csv")},
         "mediquo_files": where | {"path": str(files / "examples.csv")},
+        "mediquo_messy_file": where | {"path": str(files / "messy.csv")},
         "mediquo_read_patient": {"code": CODE},
         "mediquo_warehouse": where,
         "mediquo_sharded": where | {"size": 1},

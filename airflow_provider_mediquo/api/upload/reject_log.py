@@ -18,6 +18,8 @@ from airflow_provider_mediquo.api.upload.reject_files import RejectFile
 
 log = logging.getLogger(__name__)
 
+_OTHERS = {"omitted": "Omitted", "withheld": "Withheld"}
+
 SHOWN = 20
 """Rejected records that are logged if there is no file."""
 
@@ -92,7 +94,7 @@ class RejectLog:
             self._unsubscribed.flush()
 
     def _count(self, rejection: Rejection) -> None:
-        if rejection.refused_by in ("unsettled", "omitted"):
+        if rejection.refused_by in ("unsettled", "omitted", "withheld"):
             return  # not a reject
         kinds = [f"{name} {RULES[rule]}" for name, rule in rejection.problems.items()]
         status = f" {rejection.status}" if rejection.status else ""
@@ -108,15 +110,15 @@ class RejectLog:
             if not self._left_to_log:
                 return
             self._left_to_log -= 1
-            what = "Omitted" if line["refused_by"] == "omitted" else "Rejected"
+            what = _OTHERS.get(line["refused_by"], "Rejected")
             log.warning("%s: %s", what, json.dumps(line))
             if not self._left_to_log:
                 log.warning("Further rejects are only counted: set `rejects_path` to keep all.")
 
 
 def _unsubscribed_line(record: ValidRecord) -> Line:
-    place = record.place._asdict() if record.place else {}
-    return {"row": record.row, **place, "code": record.code}
+    location = record.location._asdict() if record.location else {}
+    return {"row": record.row, **location, "code": record.code}
 
 
 def _log_unsubscribed(lines: Sequence[Line]) -> None:

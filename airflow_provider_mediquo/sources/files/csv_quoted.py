@@ -62,13 +62,35 @@ class QuotedRows:
         if line is None or self.is_like_a_row(line.text or ""):
             return False
         seen = []
+        is_rest = False
         for line in islice(self._lines, MAX_DOUBT):
             seen.append(line)
-            if self.is_like_a_row(text := line.text or "") or text.count('"') % 2:
+            text = line.text or ""
+            if self.is_like_a_row(text) or ('"' in text and self._begins_a_row(line)):
+                break
+            if '"' in text and self._may_end_a_cell(text):
+                is_rest = True
                 break
         self._lines.put_back(seen)
-        is_rest = text.count('"') % 2 and self._parser.cells(f'"{text}') is not None
-        return bool(is_rest) and not self.is_like_a_row(text)
+        return is_rest
+
+    def _may_end_a_cell(self, text: str) -> bool:
+        strays = self._parser.stray_quotes(text).values()
+        is_end = any(cell.endswith('"') for cell in strays)
+        return is_end or self._parser.cells(f'"{text}') is not None
+
+    def _begins_a_row(self, first: Line) -> bool:
+        """Whether a line, which is not like a row, is one together with those after it."""
+        attempt = _Attempt(first, self._lines, self.is_like_a_row)
+        row = self._parser.first_row(attempt) or []
+        self._lines.put_back(attempt.taken[1:])
+        return len(row) == self._width
+
+    def is_whole_row(self, taken: Sequence[Line]) -> bool:
+        """Whether lines are one row, to the end of the last one."""
+        left = iter([line.text or "" for line in taken])
+        row = self._parser.first_row(left) or []
+        return len(row) == self._width and not [*left]
 
     def _up_to_odd_quotes(self) -> list[Line]:
         """Return the lines up to one that may close a quote, if it comes before a clean use of any.

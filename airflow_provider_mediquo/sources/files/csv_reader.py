@@ -44,11 +44,11 @@ def read_csv(
     for line in filled(lines, name):
         row, taken = rows.read(line)
         if isinstance(row, Unreadable):
-            rows.doubt_after(taken[-1].text or "")
+            rows.doubt_after(taken)
             for each in taken:
                 yield LocatedRecord(row, SourceLocation(name, each.number))
         elif row:
-            rows.is_in_doubt = False
+            rows.is_in_doubt = len(taken) > 1
             location = SourceLocation(name, line.number)
             yield LocatedRecord(dict(zip(names, row)), location)  # noqa: B905  # blanks may follow
 
@@ -58,7 +58,7 @@ class _Rows:
 
     def __init__(self, lines: Lines, layout: Layout) -> None:
         self.is_in_doubt = False
-        """Whether the row before was rejected, so that a line may be the rest of it."""
+        """Whether a line may be the rest of the row before: that was rejected, cut or of lines."""
         self._is_rest = False  # whether this is so even if it looks like a row
         self._layout = layout
         self._delimiter = layout.parser.delimiter
@@ -75,17 +75,19 @@ class _Rows:
             row = self._checked(text.rstrip(LINE_END).split(self._delimiter))
         else:
             row, taken = self._with_quotes(line, text)
-            if isinstance(row, list) and self._quoted.is_before_a_rest():
-                row = Unreadable("lines")
+        if row and isinstance(row, list) and self._quoted.is_before_a_rest():
+            row = Unreadable("lines")
         return (Unreadable("lines") if row and self._is_rest else row), taken
 
-    def doubt_after(self, text: str) -> None:
-        """Keep in mind that a line was rejected, and whether the next row may be the rest of it."""
+    def doubt_after(self, taken: Sequence[Line]) -> None:
+        """Keep in mind that lines were rejected, and whether the next row may be the rest of them."""
         self.is_in_doubt = True
+        text = taken[-1].text or ""
         if self._quoted.is_like_a_row(text):
             self._is_rest = False
         elif '"' in text:
-            self._is_rest = self._layout.parser.cells(text) is None
+            is_open = self._layout.parser.cells(text) is None
+            self._is_rest = is_open and not self._quoted.is_whole_row(taken)
 
     def _with_quotes(self, line: Line, text: str) -> tuple[list[str] | Unreadable, Sequence[Line]]:
         row = self._layout.parser.cells(text)
@@ -104,6 +106,7 @@ class _Rows:
     def _checked(self, row: list[str]) -> list[str] | Unreadable:
         names, width = self._layout.names, self._layout.width
         if not row[0].strip() and not "".join(row).strip():
+            self.is_in_doubt |= len(row) != width
             return []
         if len(row) != width or (width > len(names) and "".join(row[len(names) :]).strip()):
             return Unreadable("cells")

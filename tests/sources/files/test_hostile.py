@@ -53,7 +53,7 @@ def test_a_row_of_cells_without_end_does_not_fill_the_memory(tmp_path):
     count = MAX_LINE // 2
     (tmp_path / "file").write_text(f"{HEADER}\n{ROW}\n" + '"\n",' * count + f"\n{ROW}\n{ROW}\n")
     rows = stream(tmp_path / "file")
-    assert next(rows).record == ADA
+    assert next(rows).record == Unreadable("lines"), "the quotes may be the end of a cell of it"
     assert peak(rows) < 100 << 20
     *rejected, last = rows
     assert [location.line for _, location in rejected] == [*range(4, count + 5)]
