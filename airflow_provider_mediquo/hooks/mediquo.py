@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_mediquo.api.errors import ConnectionSettingsError
     from airflow_provider_mediquo.api.patients.endpoints import AccessToken
     from airflow_provider_mediquo.api.report import UploadReport
-    from airflow_provider_mediquo.api.sync.run import SyncRun
+    from airflow_provider_mediquo.api.sync.audit import AuditReport
     from airflow_provider_mediquo.api.upload.options import UploadArguments, UploadOptions
     from airflow_provider_mediquo.api.upload.reject_files import RejectFile
     from airflow_provider_mediquo.api.upload.runner import Upload
@@ -95,9 +95,10 @@ class MediquoHook(BaseHook):
         from airflow_provider_mediquo.api.client.client import MediquoClient
         from airflow_provider_mediquo.api.upload.reject_log import RejectLog
         from airflow_provider_mediquo.api.upload.runner import Upload
+        from airflow_provider_mediquo.hooks.state import sync_run_of
 
         rejects = RejectLog(*_report_files(options, rejects_name))
-        sync = self._sync_run(options)
+        sync = sync_run_of(options, self.settings, options.sync_name or self.mediquo_conn_id)
         with closing(MediquoClient(self.settings, killed=self.killed)) as client:
             upload = Upload(client, options, rejects, sync=sync)
             self._uploads.append(upload)
@@ -108,24 +109,21 @@ class MediquoHook(BaseHook):
             finally:
                 self._uploads.remove(upload)
 
-    def _sync_run(self, options: UploadOptions) -> SyncRun | None:
-        if not options.state_conn_id:
-            return None
-        from airflow_provider_mediquo.api.sync.run import SyncRun, SyncSettings
-        from airflow_provider_mediquo.api.sync.store import Store
-        from airflow_provider_mediquo.api.upload.options import as_of_microseconds
-        from airflow_provider_mediquo.hooks.database import engine_of
+    def audit_patients(self, *, state_conn_id: str, sample_size: int = 300) -> AuditReport:
+        """Read a random sample of the members back, and compare it with what was sent.
 
-        settings = SyncSettings(
-            name=options.sync_name or self.mediquo_conn_id,
-            secret_key=self.settings.secret_key,
-            reading=options.reading(),
-            dropped=options.dropped(),
-            resend_after=options.resend_after,
-            as_of=as_of_microseconds(options.as_of),
-            dry_run=options.dry_run,
-        )
-        return SyncRun(Store(engine_of(options.state_conn_id)), settings)
+        What is wrong is sent again by the next run of its sync. Raises a MediquoError if the sample
+        cannot be read, ValueError for an invalid `sample_size`.
+
+        :param state_conn_id: ID of the SQL connection whose database has the state.
+        :param sample_size: how many to read: 300 without a miss say with 95% confidence that at most
+            1% of all are wrong, 3,000 that at most 0.1% are.
+
+        https://sdk.mediquo.com/docs/patients#get-patient
+        """
+        from airflow_provider_mediquo.hooks.state import audit_of
+
+        return audit_of(self.get_conn(), state_conn_id, sample_size)
 
     def stop(self) -> None:
         """Stop every request, running or still to come, because the task is being killed.

@@ -129,6 +129,8 @@ class MediquoPatientSensor(BaseSensorOperator):
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
             except AirflowException as error:
+                if _is_timeout(error):
+                    self._put_in_doubt()
                 if next_method != _TRIGGER_FAILED:
                     raise
                 failure = self._failure_of_trigger(error)
@@ -146,6 +148,7 @@ class MediquoPatientSensor(BaseSensorOperator):
         finally:
             self._is_asleep = False
         if detailed:
+            self._put_in_doubt()
             raise detailed
 
     def _defer(self) -> None:
@@ -168,7 +171,7 @@ class MediquoPatientSensor(BaseSensorOperator):
         from airflow_provider_mediquo.api.errors import MediquoError
 
         is_skip = isinstance(error, AirflowSkipException)
-        if isinstance(error.__cause__ if is_skip else error, AirflowSensorTimeout):
+        if _is_timeout(error):
             return type(error)(
                 "Trigger timeout: no triggerer finished the wait in time.\n"
                 "Check that `airflow triggerer` runs, is healthy and has free capacity."
@@ -176,6 +179,30 @@ class MediquoPatientSensor(BaseSensorOperator):
         if is_skip and self.never_fail:
             return error
         return MediquoError("The trigger crashed. See its traceback above and the triggerer's log.")
+
+    def _ledgers(self) -> list[Any]:
+        written: Any = [self.written] if isinstance(self.written, Mapping) else self.written
+        return [*written] if isinstance(written, Iterable) else [written]
+
+    def _put_in_doubt(self) -> None:
+        """Let the next run of each sync send again what this sensor did not see."""
+        from airflow_provider_mediquo.hooks.state import put_in_doubt
+
+        syncs = [ledger.get("sync") for ledger in self._ledgers() if isinstance(ledger, Mapping)]
+        for sync in syncs:
+            if not isinstance(sync, Mapping) or not sync.get("run"):
+                continue
+            try:
+                count = put_in_doubt(sync["state_conn_id"], sync["name"], sync["run"])
+            except Exception as error:  # noqa: BLE001  # the task has its error
+                self.log.warning(
+                    "The records of run %s of %s could not be put in doubt (%s).",
+                    sync["run"],
+                    sync["name"],
+                    type(error).__name__,
+                )
+            else:
+                self.log.info("The next run sends %s records again.", count)
 
     @cached_property
     def _hook(self) -> MediquoHook:
@@ -198,18 +225,29 @@ class MediquoPatientSensor(BaseSensorOperator):
         """Code -> proof of what was written, or None."""
         if self._by_code:
             return dict.fromkeys(_listed(self.codes))
-        ledgers: Any = [self.written] if isinstance(self.written, Mapping) else self.written
         expected: dict[str, str | None] = {}
-        for ledger in ledgers if isinstance(ledgers, Iterable) else (ledgers,):
+        ledgers = self._ledgers()
+        for ledger in ledgers:
             if not isinstance(ledger, Mapping) or not isinstance(ledger.get("sample"), Mapping):
                 raise AirflowFailException(
                     "`written` must be the ledger of an upsert or a list of ledgers: "
                     "written=upsert.output."
                 )
             expected |= ledger["sample"]
-        if not expected:
+        if not expected and not all(map(_sent_nothing, ledgers)):
             self.log.warning("Nothing to wait for: the sample of `written` has no patients.")
         return expected
+
+
+def _is_timeout(error: AirflowException) -> bool:
+    is_skip = isinstance(error, AirflowSkipException)
+    return isinstance(error.__cause__ if is_skip else error, AirflowSensorTimeout)
+
+
+def _sent_nothing(ledger: Mapping[str, Any]) -> bool:
+    """Whether a run with a state found nothing to send."""
+    sent = ledger.get("upserted"), ledger.get("missing_unsubscribed")
+    return bool(ledger.get("sync")) and not any(sent)
 
 
 def _stable(value: Any) -> Any:
