@@ -68,7 +68,7 @@ def audit(state: Store, client: MediquoClient, sample_size: int) -> AuditReport:
 
     Codes with `/` are only read if there are no others: many servers never find them.
     """
-    known, chosen = _choose(state, sample_size)
+    known, chosen = choose(state, sample_size)
     wrong: dict[str, list[str]] = {}
     fields: Counter[str] = Counter()
     not_found = 0
@@ -126,7 +126,7 @@ def _at_most(wrong: int, checked: int, share: float) -> float:
     return total
 
 
-def _choose(state: Store, sample_size: int) -> tuple[int, list[str]]:
+def choose(state: Store, sample_size: int) -> tuple[int, list[str]]:
     """Return how many members there are, and a random sample of their codes."""
     known, plain, with_slash = 0, 0, 0
     kept: list[str] = []
