@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.providers.common.compat.sdk import (
@@ -17,7 +12,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowNotFoundException,
     BaseHook,
 )
-from airflow.sdk import ObjectStoragePath
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
@@ -32,7 +26,6 @@ if TYPE_CHECKING:
     from airflow_provider_mediquo.api.report import UploadReport
     from airflow_provider_mediquo.api.sync.audit import AuditReport
     from airflow_provider_mediquo.api.upload.options import UploadArguments, UploadOptions
-    from airflow_provider_mediquo.api.upload.reject_files import RejectFile
     from airflow_provider_mediquo.api.upload.runner import Upload
 
 _NOBODY = "airflow-connection-test"
@@ -95,9 +88,10 @@ class MediquoHook(BaseHook):
         from airflow_provider_mediquo.api.client.client import MediquoClient
         from airflow_provider_mediquo.api.upload.reject_log import RejectLog
         from airflow_provider_mediquo.api.upload.runner import Upload
+        from airflow_provider_mediquo.hooks.reports import report_files
         from airflow_provider_mediquo.hooks.state import sync_run_of
 
-        rejects = RejectLog(*_report_files(options, rejects_name))
+        rejects = RejectLog(*report_files(options, rejects_name))
         sync = sync_run_of(options, self.settings, options.sync_name or self.mediquo_conn_id)
         with closing(MediquoClient(self.settings, killed=self.killed)) as client:
             upload = Upload(client, options, rejects, sync=sync)
@@ -242,24 +236,3 @@ def fail_without_retry() -> Iterator[None]:
         failure = AirflowFailException(str(error))
         failure.report = error.report  # type: ignore[attr-defined]  # for callbacks
         raise failure from None
-
-
-def _report_files(options: UploadOptions, name: str | None) -> list[RejectFile]:
-    """Return the file of the rejects, and that of the unsubscribed, if they are asked for."""
-    if not options.rejects_path:
-        return []
-    name = name or f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}.jsonl"
-    names = [name, f"{name.removesuffix('.jsonl')}.unsubscribed.jsonl"]
-    return [
-        _file(options.rejects_path, each)
-        for each in names[: 2 if options.unsubscribed_report else 1]
-    ]
-
-
-def _file(folder: str, name: str) -> RejectFile:
-    from airflow_provider_mediquo.api.upload.reject_files import LocalFile, StoredParts
-
-    local = re.sub("^file://(localhost(?=/))?", "", folder)
-    if "://" not in local:
-        return LocalFile(Path(os.path.expanduser(local)) / name)
-    return StoredParts(ObjectStoragePath(folder) / name)

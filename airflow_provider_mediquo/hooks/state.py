@@ -42,7 +42,7 @@ def audit_of(client: MediquoClient, conn_id: str, sample_size: int) -> AuditRepo
         state.close()
 
 
-def put_in_doubt(conn_id: str, name: str, run: int) -> int:
+def put_run_in_doubt(conn_id: str, name: str, run: int) -> int:
     """Let the next run of a sync send again what one of its runs sent; return how many records."""
     state = store.Store(engine_of(conn_id))
     try:
