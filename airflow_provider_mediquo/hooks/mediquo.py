@@ -82,9 +82,17 @@ class MediquoHook(BaseHook):
         return self.upload(patients, UploadOptions(**options), rejects_name=rejects_name)
 
     def upload(
-        self, patients: Iterable[Any], options: UploadOptions, *, rejects_name: str | None = None
+        self,
+        patients: Iterable[Any],
+        options: UploadOptions,
+        *,
+        rejects_name: str | None = None,
+        held_by: str | None = None,
     ) -> UploadReport:
-        """Do the same as `upsert_patients`, with options that were built before."""
+        """Do the same as `upsert_patients`, with options that were built before.
+
+        :param held_by: who runs the sync, for whoever wants to run it too; default: this process.
+        """
         from airflow_provider_mediquo.api.client.client import MediquoClient
         from airflow_provider_mediquo.api.upload.reject_log import RejectLog
         from airflow_provider_mediquo.api.upload.runner import Upload
@@ -92,7 +100,9 @@ class MediquoHook(BaseHook):
         from airflow_provider_mediquo.hooks.state import sync_run_of
 
         rejects = RejectLog(*report_files(options, rejects_name))
-        sync = sync_run_of(options, self.settings, options.sync_name or self.mediquo_conn_id)
+        sync = sync_run_of(
+            options, self.settings, options.sync_name or self.mediquo_conn_id, held_by
+        )
         with closing(MediquoClient(self.settings, killed=self.killed)) as client:
             upload = Upload(client, options, rejects, sync=sync)
             self._uploads.append(upload)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import TYPE_CHECKING
 
 from airflow_provider_mediquo.api.sync import store
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
     from airflow_provider_mediquo.api.client.settings import Settings
 
 
-def sync_run_of(options: UploadOptions, settings: Settings, name: str) -> SyncRun | None:
+def sync_run_of(
+    options: UploadOptions, settings: Settings, name: str, held_by: str | None
+) -> SyncRun | None:
     """Return what an upload needs for its state; None if it has none."""
     if not options.state_conn_id:
         return None
@@ -25,6 +29,7 @@ def sync_run_of(options: UploadOptions, settings: Settings, name: str) -> SyncRu
         reading=options.reading(),
         dropped=options.dropped(),
         resend_after=options.resend_after,
+        held_by=held_by or f"process {os.getpid()} on {socket.gethostname()}",
         as_of=as_of_microseconds(options.as_of),
         dry_run=options.dry_run,
     )

@@ -179,7 +179,10 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         with fail_without_retry():
             try:
                 report = self._hook.upload(
-                    self.read_patients(context), options, rejects_name=_rejects_name(context)
+                    self.read_patients(context),
+                    options,
+                    rejects_name=_rejects_name(context),
+                    held_by=f"{self.dag_id}.{self.task_id} of {context['ti'].run_id}",
                 )
             except BaseException as error:  # also Airflow's timeout
                 self._push_ledger_of(error, context)

@@ -124,9 +124,7 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 
 @pytest.fixture
-def every_state(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[State]:
+def every_state(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[State]:
     """A state that Airflow's connection `state` leads to, through one driver."""
     driver, server = request.param, None
     from airflow_provider_mediquo.hooks.database import engine_of

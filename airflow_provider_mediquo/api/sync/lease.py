@@ -28,12 +28,15 @@ _SQL_CLOCKS = {
 class Lease:
     """The right to run a sync. Raises StateError while another run has it.
 
+    :param held_by: who runs it, in words.
     :param as_of: the time of the source's data, in microseconds since 1970.
     """
 
-    def __init__(self, store: Store, name: str, as_of: int | None = None) -> None:
+    def __init__(
+        self, store: Store, name: str, held_by: str = "somebody", as_of: int | None = None
+    ) -> None:
         self._store = store
-        self._name = name
+        self._name, self._held_by = name, held_by
         self._token = uuid.uuid4().hex
         self._confirmed = time.monotonic()
         store.write(self._create)
@@ -80,14 +83,16 @@ class Lease:
         now = connection.execute(select(clock(connection))).scalar()
         if row.holder and now - row.heartbeat < LIFETIME:
             raise StateError(
-                f"The sync {self._name!r} is running since {row.since:%Y-%m-%d %H:%M:%S} UTC. One "
-                "run at a time: wait for that one, or give this source a `sync_name` of its own."
+                f"The sync {self._name!r} is running since {row.since:%Y-%m-%d %H:%M:%S} UTC, by "
+                f"{row.held_by}. One run at a time: wait for that one, or give this source a "
+                "`sync_name` of its own."
             )
         check_as_of(row, as_of)
         unchanged = SYNC.c.id == row.id, SYNC.c.run == row.run
         values: dict[str, Any] = {
             "run": row.run + 1,
             "holder": self._token,
+            "held_by": self._held_by,
             "since": now,
             "heartbeat": now,
         }

@@ -54,6 +54,7 @@ class SyncSettings:
     :param secret_key: of the connection to mediQuo; all fingerprints are made with it.
     :param reading: all that decides how a record of the source is read.
     :param dropped: columns of the source that are not read.
+    :param held_by: who runs it, in words.
     :param as_of: time of the source's data, in microseconds since 1970.
     :param dry_run: write nothing, and let others run.
     """
@@ -63,6 +64,7 @@ class SyncSettings:
     reading: object = None
     dropped: frozenset[str] = frozenset()
     resend_after: timedelta = timedelta(days=30)
+    held_by: str = "somebody"
     as_of: int | None = None
     dry_run: bool = False
 
@@ -97,7 +99,7 @@ class SyncRun:
                 self._load(check)
             return
         self._store.create()
-        self._lease = lease.Lease(self._store, settings.name, settings.as_of)
+        self._lease = lease.Lease(self._store, settings.name, settings.held_by, settings.as_of)
         self._own = self._lease.sync_id
         self._load(check)
 
@@ -149,7 +151,8 @@ class SyncRun:
             for record in records
             if (change := record.change)
         ]
-        self._write(lambda connection, own: store.doubt(connection, own, doubts))
+        now = int(time.time())
+        self._write(lambda connection, own: store.doubt(connection, own, now, doubts))
 
     def acknowledge(self, records: Sequence[ValidRecord], sent_at: int | None) -> None:
         """Note that mediQuo has accepted records.
@@ -195,9 +198,9 @@ class SyncRun:
             return
         newest = time.time() - _RECENT
         for page in self._store.codes_of(self._own):
-            for code, has_plan, in_doubt_by, sent_at in page:
+            for code, has_plan, sent_at, in_doubt_since in page:
                 if self.comparison.is_missing(code):
-                    is_recent = in_doubt_by is not None or (sent_at or 0) > newest
+                    is_recent = max(sent_at or 0, in_doubt_since or 0) > newest
                     yield Missing(code, bool(has_plan), is_recent)
 
     def _load(self, check: Callable[[], None]) -> None:

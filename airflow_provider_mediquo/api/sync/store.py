@@ -120,11 +120,11 @@ class Store:
         return self.pages(*columns)
 
     def codes_of(self, sync_id: int) -> Iterator[Sequence[Any]]:
-        """Yield pages of rows (code, has_plan, in_doubt_by, sent_at) of the members of a sync."""
+        """Yield pages of rows (code, has_plan, sent_at, in_doubt_since) of the members of a sync."""
         member = MEMBER.c
         is_own = func.coalesce(member.in_doubt_by, member.sync_id) == sync_id
         return self.pages(
-            member.code, member.has_plan, member.in_doubt_by, member.sent_at, where=is_own
+            member.code, member.has_plan, member.sent_at, member.in_doubt_since, where=is_own
         )
 
     def certain_codes(self) -> Iterator[Sequence[Any]]:
@@ -156,24 +156,29 @@ class Store:
                 raise
             problem = describe(error)
         # Out here, because the error holds the statement's parameters.
-        raise StateError(f"The database of the state failed: {problem}. Its message is hidden.")
+        raise StateError(
+            f"The state's database failed: {problem}. Check that it runs, and that its user may read "
+            "and write the tables mediquo_*. Its message is hidden, because it may contain codes."
+        )
 
 
-def doubt(connection: Connection, sync_id: int, members: Iterable[Doubt]) -> None:
-    """Note that members are about to be sent: until there is an answer, nothing is known of them."""
+def doubt(connection: Connection, sync_id: int, now: int, members: Iterable[Doubt]) -> None:
+    """Note that members are about to be sent: until there is an answer, nothing is known of them.
+
+    :param now: seconds since 1970.
+    """
     members = list(members)
     known = [member for member in members if member.is_known]
     with_plan = [member.code for member in known if member.may_have_plan]
     without = [member.code for member in known if not member.may_have_plan]
-    _update(connection, with_plan, in_doubt_by=sync_id, has_plan=1)
-    _update(connection, without, in_doubt_by=sync_id)
+    in_doubt = {"in_doubt_by": sync_id, "in_doubt_since": now}
+    _update(connection, with_plan, has_plan=1, **in_doubt)
+    _update(connection, without, **in_doubt)
     if new := [member for member in members if not member.is_known]:
         _delete(
             connection, [member.code for member in new]
         )  # another sync may have sent it just now
-        rows = [
-            {"code": code, "has_plan": int(plan), "in_doubt_by": sync_id} for code, _, plan in new
-        ]
+        rows = [{"code": code, "has_plan": int(plan), **in_doubt} for code, _, plan in new]
         connection.execute(insert(MEMBER), rows)
 
 

@@ -44,6 +44,7 @@ SYNC = Table(
     Column("run", BigInteger, nullable=False),  # number of the last one
     Column("as_of", BigInteger),  # of the newest source, in microseconds since 1970
     Column("holder", String(32)),  # who runs it now: a random token
+    Column("held_by", Text),  # in words
     Column("since", DateTime),  # UTC, by the database's clock
     Column("heartbeat", DateTime),
     Column("heartbeats", BigInteger, nullable=False),  # so that each one changes the row
@@ -63,4 +64,5 @@ MEMBER = Table(
     Column(
         "in_doubt_by", Integer
     ),  # the sync whose request has no answer yet, and which owns it now
+    Column("in_doubt_since", BigInteger),  # seconds since 1970
 )

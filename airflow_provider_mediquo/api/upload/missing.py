@@ -67,7 +67,9 @@ class MissingMembers:
             if patient and (patient.get("plan") or member.is_recent):
                 to_send.append(_without_plan(member.code, patient))
             elif is_answered:
-                (waiting if member.is_recent else without_plan).append(member)
+                # Many servers decode `%2F` in a path and never find such a code.
+                is_unknown = member.is_recent or "/" in member.code
+                (waiting if is_unknown else without_plan).append(member)
         self._forget(without_plan)
         if to_send:
             self._sender.send(number, to_send)
