@@ -195,7 +195,9 @@ class Wire:
             name.lower(): value.strip() for name, _, value in (h.partition(":") for h in rest)
         }
         while len(body) < int(headers.get("content-length", 0)):
-            body += self._receive(connection)
+            if not (more := self._receive(connection)):
+                return None  # the client has left
+            body += more
         return Seen(line, headers, body)
 
     def _receive(self, connection: socket.socket) -> bytes:

@@ -17,6 +17,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.poolmanager import PoolManager
+from urllib3.util.ssltransport import SSLTransport
 
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 
@@ -72,7 +73,7 @@ def _bounded_pools(seconds: float, aborted: StopFlag) -> dict[str, Any]:
         def send(self, data: Any) -> None:
             if self.sock is None:
                 self.connect()
-            _send(self.sock, data, seconds, aborted)
+            _send(self.sock, data, time.monotonic() + seconds, aborted)
 
     class Connection(Bounded, HTTPConnection):
         response_class = Result
@@ -91,8 +92,12 @@ def _bounded_pools(seconds: float, aborted: StopFlag) -> dict[str, Any]:
     return {"http": Pool, "https": SecurePool}
 
 
-def _send(sock: socket.socket, data: bytes, seconds: float, aborted: StopFlag) -> None:
-    rest, ends = memoryview(data), time.monotonic() + seconds
+def _send(sock: Any, data: bytes, ends: float, aborted: StopFlag) -> None:
+    rest = memoryview(data)
+    while rest and isinstance(sock, SSLTransport):  # TLS in the TLS of a proxy
+        # Its own `send` would encrypt a block again that a proxy takes too late.
+        rest = rest[sock.sslobj.write(rest[:_BLOCK]) :]
+        _send(sock.socket, sock.outgoing.read(), ends, aborted)
     while rest:
         left = ends - time.monotonic()
         if left <= 0 or aborted.is_set():

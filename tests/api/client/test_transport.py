@@ -1,14 +1,18 @@
 """Answers that have no end, or are made to do harm, byte by byte."""
 
 import json
+import select
 import socket
+import ssl
 import threading
 import time
 import zlib
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
+import trustme
 
 from airflow_provider_mediquo.api.client import request as exchange
 from airflow_provider_mediquo.api.client import transport
@@ -199,6 +203,76 @@ def test_a_slow_line_has_as_long_as_an_answer(
     verify = authority.file if secure else True
     client = connect(wire.url, timeout=LONG, verify=verify, retry={"connect_timeout": 0.5})
     client.try_send(upsert([b'{"code": "' + b"x" * MUCH + b'"}']))
+
+
+@pytest.fixture
+def behind_tls_proxy(serve, answer, connect, monkeypatch, tmp_path):
+    """Make a server and its client, with a proxy between that pauses in the middle of a large body.
+
+    All of them speak TLS.
+    """
+    return partial(_behind_tls_proxy, serve, answer, connect, monkeypatch, tmp_path)
+
+
+def _behind_tls_proxy(serve, answer, connect, monkeypatch, tmp_path, *, pause, timeout):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", "mediquo.example.com").configure_cert(tls)
+    wire = serve(answer(), tls=tls)
+
+    def lead_on(proxy, client):
+        proxy.send(client, b"HTTP/1.1 200 Connection established\r\n\r\n")
+        passed, is_paused = 0, False
+        with socket.create_connection(("127.0.0.1", wire.port)) as server:
+            while not proxy.stopped.is_set():
+                both = [client, server]
+                for source in (
+                    [client] if client.pending() else select.select(both, [], [], 0.05)[0]
+                ):
+                    if not (data := source.recv(1 << 14)):
+                        return
+                    (server if source is client else client).sendall(data)
+                    passed += len(data)
+                if passed > MUCH / 2 and not is_paused:
+                    is_paused = True
+                    proxy.stopped.wait(pause)
+
+    proxy = serve(lead_on, tls=tls)
+    monkeypatch.setenv("HTTPS_PROXY", f"https://127.0.0.1:{proxy.port}")
+    monkeypatch.setenv("NO_PROXY", "")
+    url, verify = "https://mediquo.example.com/v1", str(tmp_path / "ca.pem")
+    return wire, connect(url, timeout=timeout, verify=verify)
+
+
+def test_a_proxy_with_tls_may_take_a_pause(behind_tls_proxy, attempt):
+    wire, client = behind_tls_proxy(pause=0.6, timeout=LONG)
+    record = b'{"code": "' + b"x" * MUCH + b'"}'
+    attempt(client, upsert([record]))
+    (seen,) = wire.requests
+    assert record in seen.body
+    client.send(ADA)  # over the same connection
+    assert (len(wire.requests), wire.connections) == (2, 1)
+
+
+def test_a_pause_of_a_proxy_with_tls_has_a_bound(behind_tls_proxy, attempt):
+    wire, client = behind_tls_proxy(pause=LONG, timeout=0.5)
+    started = time.monotonic()
+    with pytest.raises(UnreachableError):
+        attempt(client, upsert([b'{"code": "' + b"x" * MUCH + b'"}']))
+    assert time.monotonic() - started < LONG / 2
+    assert wire.requests == []
+
+
+def test_so_has_a_kill_in_such_a_pause(behind_tls_proxy, attempt):
+    _, client = behind_tls_proxy(pause=LONG, timeout=LONG)
+    killer = threading.Timer(0.5, lambda: client.stop(abort=True))
+    killer.start()
+    started = time.monotonic()
+    with pytest.raises(StoppedError):
+        attempt(client, upsert([b'{"code": "' + b"x" * MUCH + b'"}']))
+    killer.join()
+    assert time.monotonic() - started < LONG / 2
 
 
 def test_what_comes_after_a_proxy_has_led_on_has_as_long_as_a_connection(
