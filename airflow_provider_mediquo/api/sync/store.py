@@ -71,15 +71,14 @@ class Store:
                     "or create them as the docs show."
                 )
         self.check_version()
+        self.write(_insert_version)
 
     def check_version(self) -> bool:
         """Return whether there are tables; raises StateError for those of another package."""
         if not self._run(lambda connection: inspect(connection).has_table(MEMBER.name)):
             return False
         versions = self.read(lambda c: list(c.execute(select(STATE.c.version)).scalars()))
-        if not versions:
-            self.write(_insert_version)
-        elif versions != [VERSION]:
+        if versions and versions != [VERSION]:
             raise StateMismatchError(
                 f"The state has version {versions[-1]}, and this package knows version {VERSION}. "
                 "Use the package that wrote it, or a newer one, or another database."
