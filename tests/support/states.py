@@ -211,13 +211,14 @@ class Synced:
         return {line["code"] for line in self.lines if line["refused_by"] == refused_by}
 
     def go(self) -> "Synced":
+        others = {*threading.enumerate()}  # one run may begin inside another
         try:
             returned = self.upload.run(self.source)
         except BaseException as error:  # noqa: BLE001  # whatever ends it: the ledger has to be complete
             self.error = error
         else:
             assert returned is self.report
-        self.audit()
+        self.audit({*threading.enumerate()} - others)
         return self
 
     def ok(self) -> "Synced":
@@ -226,9 +227,9 @@ class Synced:
             raise self.error
         return self
 
-    def audit(self) -> None:
+    def audit(self, threads: Iterable[threading.Thread]) -> None:
         own = ("mediquo_", "mediquo-progress")
-        alive = [t.name for t in threading.enumerate() if t.name.startswith(own)]
+        alive = [thread.name for thread in threads if thread.name.startswith(own)]
         assert not alive, f"threads that were not joined: {alive}"
         assert self.source.closed
         ledger, report = self.report.as_dict(), self.report

@@ -39,7 +39,7 @@ class ResendPolicy:
 
     def is_due(self, sent_at: int, fingerprint: int) -> bool:
         """Return whether a member that was sent then is to be sent again."""
-        if self._now - sent_at > self._after:
+        if max(0, self._now - sent_at) >= self._after:
             return True
         days = self._today - sent_at // _DAY
         if self._period < 2 or days < 1:
@@ -81,7 +81,7 @@ class Comparison:
         if number < 0:
             return False
         flags = members.flags[number]
-        if flags & (ACKNOWLEDGED | DOUBT | SEEN) != ACKNOWLEDGED:
+        if flags & (ACKNOWLEDGED | DOUBT | PRESENT) != ACKNOWLEDGED:  # the first of its code
             return False
         source = members.sources[number]
         if not source or source != self._fingerprints.of_source(record):

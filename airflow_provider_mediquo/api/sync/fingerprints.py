@@ -17,7 +17,7 @@ from airflow_provider_mediquo import __version__
 
 _SIZE = 8  # bytes: a BIGINT
 _PLAIN_FORMAT = 0  # of marshal: the later ones depend on how often an object is used
-_PLAIN = frozenset({str, int, float, bool, type(None), dict, list})
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,13 @@ class Fingerprints:
         names = tuple(record)
         if names != self._names and not self._set_names(names):
             return None
-        values = self._values(record)
+        values: Any = self._values(record)
         try:
-            plain = marshal.dumps(values, _PLAIN_FORMAT)
-        except ValueError:
-            try:
-                plain = marshal.dumps(tuple(map(_as_plain, values)), _PLAIN_FORMAT)
-            except ValueError:
-                return None
-        return self._of_named.of(plain)
+            if not _SCALARS.issuperset(map(type, values)):
+                values = [_as_plain(value) for value in values]
+            return self._of_named.of(marshal.dumps(values, _PLAIN_FORMAT))
+        except (ValueError, RecursionError):
+            return None
 
     def _set_names(self, names: tuple[Any, ...]) -> bool:
         read = tuple(name for name in names if name not in self._dropped)
@@ -98,9 +96,14 @@ def _all_values(record: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _as_plain(value: Any) -> Any:
+    """Return a value that marshal writes in a way of its own; it takes those of numpy for bytes."""
     kind = type(value)
-    if kind in _PLAIN:
+    if kind in _SCALARS:
         return value
+    if kind is dict:
+        return {_as_plain(key): _as_plain(inner) for key, inner in value.items()}
+    if kind is list:
+        return [_as_plain(inner) for inner in value]
     if kind is date:
         return ("date", value.toordinal())
     if kind is datetime or kind is Decimal:

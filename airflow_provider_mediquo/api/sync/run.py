@@ -121,6 +121,7 @@ class SyncRun:
                 self._lease.release()
         except StateError as error:
             log.warning("Cannot release the sync: %s It is free within a minute.", error)
+        self._lease = None  # no heartbeat after that
         self._store.close()
         if moved := self.comparison.moved:
             log.info(

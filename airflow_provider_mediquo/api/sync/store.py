@@ -18,7 +18,8 @@ T = TypeVar("T")
 
 _PAGE = 10_000  # rows that one SELECT reads
 _LIST = 500  # codes in one statement
-_TRIES = 3  # of a write that meets the write of another sync
+_TRIES = 5  # of what meets the write of another sync
+_CONFLICTS = frozenset({"40001", "40P01", 1213, 1020})  # deadlocks, and rows that have just changed
 
 
 class Sent(NamedTuple):
@@ -41,6 +42,10 @@ class Doubt(NamedTuple):
     code: str
     is_known: bool
     may_have_plan: bool
+
+
+class _ConflictError(Exception):
+    """Another sync writes the same members at this moment."""
 
 
 class Store:
@@ -71,15 +76,14 @@ class Store:
                     "or create them as the docs show."
                 )
         self.check_version()
+        self.write(_insert_version)
 
     def check_version(self) -> bool:
         """Return whether there are tables; raises StateError for those of another package."""
         if not self._run(lambda connection: inspect(connection).has_table(MEMBER.name)):
             return False
         versions = self.read(lambda c: list(c.execute(select(STATE.c.version)).scalars()))
-        if not versions:
-            self.write(_insert_version)
-        elif versions != [VERSION]:
+        if versions and versions != [VERSION]:
             raise StateMismatchError(
                 f"The state has version {versions[-1]}, and this package knows version {VERSION}. "
                 "Use the package that wrote it, or a newer one, or another database."
@@ -95,7 +99,7 @@ class Store:
         for _ in range(_TRIES - 1):
             try:
                 return self._run(act, repeat=True)
-            except IntegrityError:
+            except _ConflictError:
                 pass
         return self._run(act)
 
@@ -152,8 +156,8 @@ class Store:
             with self._write_lock, self._engine.begin() as connection:
                 return act(connection)
         except SQLAlchemyError as error:
-            if repeat and isinstance(error, IntegrityError):
-                raise
+            if repeat and (isinstance(error, IntegrityError) or _code(error) in _CONFLICTS):
+                raise _ConflictError from None
             problem = describe(error)
         # Out here, because the error holds the statement's parameters.
         raise StateError(
@@ -238,11 +242,20 @@ def doubt_run(connection: Connection, name: str, run: int) -> int:
 
 def describe(error: SQLAlchemyError) -> str:
     """Return the class and the code of a database's error, without its message."""
-    origin = getattr(error, "orig", None) or error
+    code = _code(error)
+    return type(_origin(error)).__name__ + (f" {code}" if code else "")
+
+
+def _origin(error: SQLAlchemyError) -> BaseException:
+    return getattr(error, "orig", None) or error
+
+
+def _code(error: SQLAlchemyError) -> str | int | None:
+    origin = _origin(error)
     code = getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None)
     if not code and origin.args and isinstance(origin.args[0], int):
-        code = origin.args[0]
-    return type(origin).__name__ + (f" {code}" if code else "")
+        return origin.args[0]
+    return code
 
 
 def _all(statement: Any, parameters: Mapping[str, Any], connection: Connection) -> Sequence[Any]:

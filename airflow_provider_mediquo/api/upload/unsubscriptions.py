@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 
 from airflow_provider_mediquo.api.errors import UnsubscribeLimitError
 from airflow_provider_mediquo.api.records import ValidRecord
@@ -51,7 +52,8 @@ class Unsubscriptions:
             return math.inf
         if isinstance(self._limit, int):
             return self._limit
-        return math.ceil(self._limit * self.sync.subscribers())
+        share = Fraction(str(self._limit))  # as it was written: 0.07 * 100 is more than 7
+        return math.ceil(share * self.sync.subscribers())
 
     def _keep(self, record: ValidRecord) -> None:
         self._losing += 1

@@ -180,7 +180,7 @@ class RecordValidator:
         location: SourceLocation | None,
     ) -> None:
         """Reject a record; its plan is lost if the same code is sent without one."""
-        code = patient.get("code")
+        code = None if "code" in problems else patient.get("code")  # it may be given twice
         is_lost = self._seen.reject(code, has_plan="plan" in patient)
         problems = {**problems, **(_LOST if is_lost else {})}
         rejection = self._ledger.reject(row, code, "schema", problems, location)

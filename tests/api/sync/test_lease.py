@@ -1,0 +1,155 @@
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_provider_mediquo.api.errors import StateError, StateMismatchError
+from airflow_provider_mediquo.api.sync import lease as lease_module
+from airflow_provider_mediquo.api.sync.lease import LIFETIME, Lease
+from tests.support.states import POSTGRES, every_database, every_server
+
+
+def created(state):
+    store = state.store()
+    store.create()
+    return store
+
+
+@every_database
+def test_runs_are_numbered_one_after_the_other(every_state):
+    store = created(every_state)
+    for number in (1, 2, 3):
+        lease = Lease(store, "members")
+        assert lease.run == number
+        lease.release()
+    other = Lease(store, "other")
+    assert other.run == 1
+    assert other.sync_id != lease.sync_id
+
+
+@every_database
+def test_it_is_held_by_one(every_state):
+    store = created(every_state)
+    lease = Lease(store, "members")
+    with pytest.raises(StateError, match="is running since 20..-..-.. ..:..:.. UTC"):
+        Lease(every_state.store(), "members")
+    lease.heartbeat()
+    lease.release()
+    second = Lease(store, "members")
+    lease.release()  # late, and of no effect
+    with pytest.raises(StateError, match="is running since"):
+        Lease(store, "members")
+    second.heartbeat()
+
+
+@every_database
+def test_it_can_be_taken_from_a_run_without_a_heartbeat(every_state):
+    store = created(every_state)
+    lease = Lease(store, "members")
+    every_state.pretend_dead(int(LIFETIME.total_seconds()) - 5)
+    with pytest.raises(StateError):
+        Lease(store, "members")
+    lease.heartbeat()
+    every_state.pretend_dead(int(LIFETIME.total_seconds()) - 5)
+    with pytest.raises(StateError):
+        Lease(store, "members")
+    every_state.pretend_dead(5)
+    second = Lease(store, "members")
+    with pytest.raises(StateError, match="Another run of the sync 'members' has taken over"):
+        lease.heartbeat()
+    second.heartbeat()
+
+
+@every_database
+def test_of_many_that_begin_at_once_one_gets_it(every_state):
+    created(every_state)
+    got, refused, start = [], [], threading.Barrier(6)
+
+    def run(store):
+        start.wait(30)
+        try:
+            got.append(Lease(store, "members"))
+        except StateError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=run, args=[every_state.store()]) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 1, refused
+    assert len(refused) == 5
+    for problem in refused:
+        assert "is running since" in problem or "has just been started" in problem, problem
+    got[0].heartbeat()
+    assert got[0].run == every_state.sync()["run"] == 1
+
+
+@every_database
+def test_a_write_of_who_lost_it_changes_nothing(every_state):
+    store = created(every_state)
+    lease = Lease(store, "members")
+    every_state.run("UPDATE mediquo_sync SET holder = 'another'")
+    written = []
+
+    def act(connection):
+        lease.fence(connection)
+        written.append(1)
+
+    with pytest.raises(StateError):
+        store.write(act)
+    assert not written
+
+
+def test_it_is_asked_for_again_once_it_may_have_been_lost(state):
+    lease = Lease(created(state), "members")
+    before = state.sync()["heartbeats"]
+    lease.check()
+    assert state.sync()["heartbeats"] == before, "a check of a fresh one asks nobody"
+    lease._confirmed -= lease_module._FRESH + 1
+    lease.check()
+    assert state.sync()["heartbeats"] == before + 1
+    lease.check()
+    assert state.sync()["heartbeats"] == before + 1
+    assert timedelta(seconds=lease_module._FRESH) < LIFETIME < timedelta(minutes=1)
+
+
+@every_server
+def test_the_clock_is_the_databases_in_utc(every_state):
+    """Whatever time zone a session has: two workers may have two."""
+    name = every_state.server.dbname
+    if every_state.driver in POSTGRES:
+        every_state.server.run(f"ALTER DATABASE {name} SET timezone TO 'Asia/Tokyo'")
+    else:
+        every_state.server.run("SET GLOBAL time_zone = '+09:00'")
+    try:
+        store = created(every_state)
+        Lease(store, "members")
+        found = every_state.sync()["heartbeat"]
+    finally:
+        if every_state.driver not in POSTGRES:
+            every_state.server.run("SET GLOBAL time_zone = 'SYSTEM'")
+    assert abs(found.replace(tzinfo=UTC) - datetime.now(UTC)) < timedelta(minutes=5)
+
+
+@every_database
+def test_older_data_is_refused(every_state):
+    store = created(every_state)
+    at = 1_767_312_000_000_000
+    Lease(store, "members", at).release()
+    Lease(store, "members", at).release()
+    Lease(store, "members", at + 1).release()
+    with pytest.raises(StateMismatchError, match=r"2026-01-02T00:00:00\.000001\+00:00"):
+        Lease(store, "members", at)
+    Lease(store, "members").release()
+    assert every_state.sync()["as_of"] == at + 1
+    assert every_state.sync()["holder"] is None
+    Lease(store, "other", at - 1).release()
+
+
+@every_database
+def test_names_are_compared_exactly(every_state):
+    store = created(every_state)
+    names = ["members", "Members", "m\xe9mbers", "\U0001f600", "x" * 250]
+    ids = {Lease(store, name).sync_id for name in names}
+    assert len(ids) == len(names)

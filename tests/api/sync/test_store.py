@@ -1,0 +1,293 @@
+import threading
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from airflow_provider_mediquo.api.errors import StateError
+from airflow_provider_mediquo.api.sync import store as store_module
+from airflow_provider_mediquo.api.sync.store import (
+    Doubt,
+    Sent,
+    acknowledge,
+    doubt,
+    doubt_again,
+    doubt_run,
+    forget,
+    refresh,
+    restore,
+)
+from tests.support.states import every_database, every_server
+
+
+def created(state):
+    store = state.store()
+    store.create()
+    return store
+
+
+def sent(*codes, has_plan=True, fingerprint=2**63 - 1):
+    return [Sent(code, fingerprint, -(2**63), "proof", has_plan, 1_800_000_000) for code in codes]
+
+
+def send(store, *codes, sync_id=1, run=1, **options):
+    members = sent(*codes, **options)
+    store.write(lambda connection: acknowledge(connection, sync_id, run, members))
+
+
+@every_database
+def test_what_was_acknowledged_is_read_again(every_state):
+    store = created(every_state)
+    codes = [f"m-{number:04}" for number in range(1200)]
+    send(store, *codes)
+    assert store.count() == 1200
+    (page,) = store.members()
+    assert [tuple(row) for row in page] == [
+        (code, 2**63 - 1, -(2**63), 1, 1_800_000_000, 1, None) for code in codes
+    ]
+    send(store, "m-0000", sync_id=2, run=7, has_plan=False, fingerprint=5)
+    row = every_state.members()["m-0000"]
+    assert (row["sync_id"], row["run"], row["has_plan"], row["fingerprint"]) == (2, 7, 0, 5)
+
+
+@every_database
+def test_members_in_doubt_keep_what_was_known(every_state):
+    store = created(every_state)
+    send(store, "a", "b", "c", has_plan=False)
+    before = every_state.members()
+    doubts = [Doubt("a", True, True), Doubt("b", True, False), Doubt("n", False, True)]
+    store.write(lambda connection: doubt(connection, 2, doubts))
+    after = every_state.members()
+    assert after["a"] == before["a"] | {"in_doubt_by": 2, "has_plan": 1}
+    assert after["b"] == before["b"] | {"in_doubt_by": 2}
+    assert after["c"] == before["c"]
+    assert (after["n"]["in_doubt_by"], after["n"]["fingerprint"]) == (2, None)
+    store.write(lambda connection: restore(connection, "a", has_plan=False))
+    assert every_state.members()["a"] == before["a"]
+    send(store, "b", "n", sync_id=2)
+    assert every_state.in_doubt() == set()
+
+
+@every_database
+def test_a_new_member_that_another_sync_has_sent_meanwhile_is_put_in_doubt(every_state):
+    store = created(every_state)
+    send(store, "n")
+    store.write(lambda connection: doubt(connection, 2, [Doubt("n", False, True)]))
+    assert every_state.members()["n"]["in_doubt_by"] == 2
+    assert every_state.members()["n"]["fingerprint"] is None
+
+
+@every_database
+def test_members_are_forgotten_in_any_number(every_state):
+    store = created(every_state)
+    codes = [f"m-{number}" for number in range(1201)]
+    send(store, *codes)
+    store.write(lambda connection: forget(connection, codes[:-1]))
+    assert set(every_state.members()) == {codes[-1]}
+    store.write(lambda connection: forget(connection, []))
+
+
+@every_database
+def test_another_look_in_the_source_changes_that_alone(every_state):
+    store = created(every_state)
+    send(store, "a", "b")
+    before = every_state.members()
+    store.write(lambda connection: refresh(connection, [("a", 5), ("unknown", 6)]))
+    assert every_state.members() == before | {"a": before["a"] | {"source": 5}}
+
+
+@every_database
+def test_what_was_found_wrong_is_in_doubt_by_its_owner(every_state):
+    store = created(every_state)
+    every_state.run(
+        "INSERT INTO mediquo_sync (id, name, run, heartbeats) VALUES (1, 'members', 2, 0)"
+    )
+    send(store, "a", "b", run=1)
+    send(store, "c", "d", run=2)
+    send(store, "e", sync_id=2, run=2)
+    store.write(lambda connection: doubt(connection, 2, [Doubt("n", False, True)]))
+    store.write(lambda connection: doubt_again(connection, ["a", "n"]))
+    assert store.write(lambda connection: doubt_run(connection, "members", 2)) == 2
+    owners = {code: row["in_doubt_by"] for code, row in every_state.members().items()}
+    assert owners == {"a": 1, "b": None, "c": 1, "d": 1, "e": None, "n": 2}
+    assert store.write(lambda connection: doubt_run(connection, "unknown", 2)) == 0
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+CODES = ["B", "a", "A", "b", "a-", "a_", "a.", "\xe9", "e", "E", "\xe9a", "e\u0301", "\u00df", "ss"]
+CODES += ["10", "9", "09", "\U0001f600", "\ufffd", "z", "\u0142", "\u4e2d", "a b", "ab", "a-b", "%", "'"]
+
+
+@every_database
+def test_pages_hold_each_code_once_whatever_the_order_of_the_database(every_state, monkeypatch):
+    monkeypatch.setattr(store_module, "_PAGE", 3)
+    store = created(every_state)
+    send(store, *CODES)
+    pages = [*store.members()]
+    assert sorted(row[0] for page in pages for row in page) == sorted(CODES)
+    assert [len(page) for page in pages] == [3] * (len(CODES) // 3)
+    own = [row[0] for page in store.codes_of(1) for row in page]
+    assert sorted(own) == sorted(CODES)
+    assert not [*store.codes_of(2)]
+
+
+@every_database
+def test_members_of_a_sync_are_those_it_put_in_doubt_or_sent_last(every_state):
+    store = created(every_state)
+    send(store, "a", "b", sync_id=1)
+    send(store, "c", sync_id=2)
+    doubts = [Doubt("b", True, True), Doubt("n", False, True)]
+    store.write(lambda connection: doubt(connection, 2, doubts))
+    assert [row[0] for page in store.codes_of(1) for row in page] == ["a"]
+    assert sorted(row[0] for page in store.codes_of(2) for row in page) == ["b", "c", "n"]
+
+
+@every_database
+def test_others_may_write_between_two_pages(every_state, monkeypatch):
+    """No transaction stays open while a source is read."""
+    monkeypatch.setattr(store_module, "_PAGE", 2)
+    store, other = created(every_state), every_state.store()
+    send(store, "a", "b", "c", "d")
+    pages = store.members()
+    next(pages)
+    other.write(lambda connection: forget(connection, ["a", "c"]))
+    assert [row[0] for row in next(pages)] == ["d"]
+
+
+# --- transactions ---------------------------------------------------------------------------------
+
+
+@every_database
+def test_a_write_that_fails_leaves_nothing(every_state):
+    store = created(every_state)
+
+    def act(connection):
+        acknowledge(connection, 1, 1, sent("a"))
+        connection.execute(text("SELECT * FROM nowhere"))
+
+    with pytest.raises(StateError):
+        store.write(act)
+    assert every_state.members() == {}
+
+
+@every_database
+def test_a_write_that_meets_another_is_repeated(every_state):
+    store, tries = created(every_state), []
+
+    def act(connection):
+        tries.append(1)
+        acknowledge(connection, 1, 1, sent("a"))
+        if len(tries) < 3:
+            connection.execute(text("INSERT INTO mediquo_member (code, has_plan) VALUES ('a', 1)"))
+
+    store.write(act)
+    assert len(tries) == 3
+    assert every_state.members()["a"]["run"] == 1
+    with pytest.raises(StateError, match="Its message is hidden"):
+        store.write(lambda c: [c.execute(text("INSERT INTO mediquo_state VALUES (1)")) for _ in "aa"])
+
+
+@every_server
+def test_two_writes_that_wait_for_each_other_are_both_made(every_state):
+    """A deadlock: the database ends one of them, which is repeated."""
+    created(every_state)
+    stores = every_state.store(), every_state.store()
+    send(stores[0], "a", "b")
+    both, tries, problems = threading.Barrier(2, timeout=30), [], []
+
+    def run(store, codes):
+        def act(connection):
+            tries.append(1)
+            acknowledge(connection, 1, 1, sent(codes[0]))
+            if len(tries) <= 2:
+                both.wait()
+            acknowledge(connection, 1, 1, sent(codes[1]))
+
+        try:
+            store.write(act)
+        except BaseException as error:
+            problems.append(error)
+            raise
+
+    threads = [
+        threading.Thread(target=run, args=[stores[0], "ab"]),
+        threading.Thread(target=run, args=[stores[1], "ba"]),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert len(tries) > 2, "there was no deadlock"
+
+
+@every_server
+def test_new_members_of_two_syncs_between_each_other_are_both_written(every_state):
+    """MySQL locks the gap in which a deleted row is looked for."""
+    created(every_state)
+    stores = every_state.store(), every_state.store()
+    both, tries, problems = threading.Barrier(2, timeout=30), [], []
+
+    def run(store, number):
+        def act(connection):
+            codes = [f"m-{2 * n + number}" for n in range(50)]
+            doubt(connection, number, [Doubt(codes[0], False, True)])
+            forget(connection, codes)
+            tries.append(1)
+            if len(tries) <= 2:
+                both.wait()
+            doubt(connection, number, [Doubt(code, False, True) for code in codes])
+
+        try:
+            store.write(act)
+        except BaseException as error:
+            problems.append(error)
+            raise
+
+    threads = [threading.Thread(target=run, args=[stores[n], n]) for n in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert len(every_state.members()) == 100
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+@every_database
+def test_an_error_has_a_class_and_a_code_and_no_parameter(every_state):
+    store = created(every_state)
+    send(store, "a")
+    statement = text("INSERT INTO mediquo_member (code, has_plan, proof) VALUES (:c, 1, :p)")
+    parameters = {"c": "a", "p": "canary"}
+    with pytest.raises(StateError) as failure:
+        store.write(lambda connection: connection.execute(statement, parameters))
+    expected = {
+        "sqlite": "IntegrityError",
+        "psycopg": "UniqueViolation 23505",
+        "psycopg2": "UniqueViolation 23505",
+        "mysqlclient": "IntegrityError 1062",
+        "mysql-connector-python": "IntegrityError 23000",
+    }[every_state.driver]
+    assert str(failure.value) == (
+        f"The database of the state failed: {expected}. Its message is hidden."
+    )
+    assert failure.value.__context__ is None
+    assert failure.value.__cause__ is None
+
+
+def test_what_is_no_error_of_the_database_is_raised_as_it_is(state):
+    store = created(state)
+    for kind in (KeyError, StateError, IntegrityError):
+        error = kind("a") if kind is not IntegrityError else ValueError("a")
+
+        def act(connection, error=error):
+            connection.execute(text("DELETE FROM mediquo_state"))
+            raise error
+
+        with pytest.raises(type(error)):
+            store.write(act)
+    assert state.run("SELECT * FROM mediquo_state") == [{"version": 1}]
