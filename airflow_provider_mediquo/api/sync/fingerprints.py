@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import marshal
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -17,7 +17,7 @@ from airflow_provider_mediquo import __version__
 
 _SIZE = 8  # bytes: a BIGINT
 _PLAIN_FORMAT = 0  # of marshal: the later ones depend on how often an object is used
-_PLAIN = frozenset({str, int, float, bool, type(None), dict, list})
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,10 @@ class Fingerprints:
         self, secret_key: str, reading: object, dropped: Collection[str] = frozenset()
     ) -> None:
         self._dropped = frozenset(dropped)
-        self._values: Callable[[dict[str, Any]], Iterable[Any]] = dict.values
+        self._values: Callable[[dict[str, Any]], tuple[Any, ...]] = _all_values
         self._of_patient = _keyed(secret_key, "what was sent")
         self._of_source = _keyed(secret_key, f"as it came {__version__} {reading!r}")
         self._names: tuple[Any, ...] | None = None
-        self._converted: list[int] = []  # positions where there was a date, or another object
         self._of_named = self._of_source
 
     def of_patient(self, patient: Mapping[str, Any], encoded: bytes) -> int:
@@ -74,49 +73,39 @@ class Fingerprints:
         names = tuple(record)
         if names != self._names and not self._set_names(names):
             return None
-        values = [*self._values(record)]
-        if (dumped := self._dump(values)) is None and self._find_converted(record):
-            dumped = self._dump([*self._values(record)])
-        return None if dumped is None else self._of_named.of(dumped)
-
-    def _dump(self, values: list[Any]) -> bytes | None:
-        """Return the values as bytes; None if one of them is of an unknown type."""
-        converted = {}
+        values: Any = self._values(record)
         try:
-            for at in self._converted:
-                if type(value := values[at]) not in _PLAIN:
-                    values[at], converted[at] = None, _as_plain(value)
-            # Apart, so that nothing that comes from a source can look like a converted value.
-            values.append(converted)
-            return marshal.dumps(values, _PLAIN_FORMAT)
-        except ValueError:
+            if not _SCALARS.issuperset(map(type, values)):
+                values = [_as_plain(value) for value in values]
+            return self._of_named.of(marshal.dumps(values, _PLAIN_FORMAT))
+        except (ValueError, RecursionError):
             return None
-
-    def _find_converted(self, record: dict[str, Any]) -> bool:
-        """Return whether a record has objects where none had any so far.
-
-        To look at the type of each value of each record would take longer than all the rest.
-        """
-        values = enumerate(self._values(record))
-        found = {at for at, value in values if type(value) not in _PLAIN}
-        before, self._converted = self._converted, sorted({*self._converted, *found})
-        return before != self._converted
 
     def _set_names(self, names: tuple[Any, ...]) -> bool:
         read = tuple(name for name in names if name not in self._dropped)
         if len(read) < 2 or not all(type(name) is str for name in names):
             return False
         self._names = names
-        self._converted = []
-        self._values = itemgetter(*read) if len(read) < len(names) else dict.values
+        self._values = itemgetter(*read) if len(read) < len(names) else _all_values
         self._of_named = self._of_source.with_prefix(marshal.dumps(read, _PLAIN_FORMAT))
         return True
 
 
+def _all_values(record: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(record.values())
+
+
 def _as_plain(value: Any) -> Any:
+    """Return a value that marshal writes in a way of its own; it takes those of numpy for bytes."""
     kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is dict:
+        return {_as_plain(key): _as_plain(inner) for key, inner in value.items()}
+    if kind is list:
+        return [_as_plain(inner) for inner in value]
     if kind is date:
-        return value.toordinal()
+        return ("date", value.toordinal())
     if kind is datetime or kind is Decimal:
         return (kind.__name__, repr(value))
     raise ValueError
