@@ -69,10 +69,9 @@ class Ledger:
         return not self._rejects.has_file
 
     def next_row(self) -> int:
-        """Count a record of the source; return its row, from 1."""
-        with self._lock:
-            self.report.read += 1
-            return self.report.read
+        """Count a record of the source; return its row, from 1. Only the reading thread calls this."""
+        self.report.read += 1
+        return self.report.read
 
     def open(self, record: ValidRecord) -> None:
         """Take a record that may be sent: it is unsettled until something else is known."""
@@ -100,9 +99,8 @@ class Ledger:
         """Do nothing: without a state any run may send."""
 
     def leave(self) -> None:
-        """Count a record that mediQuo has already."""
-        with self._lock:
-            self.report.unchanged += 1
+        """Count a record that mediQuo has already. Only the reading thread calls this."""
+        self.report.unchanged += 1
 
     def withhold(self, record: ValidRecord) -> None:
         """Write down a record that would take a plan away, and is not sent."""

@@ -180,8 +180,9 @@ class Upload:
             self._halt(problem)
 
     def _records(self, source: Iterator[Any]) -> Iterator[Any]:
+        thread = threading.get_ident()
         while True:
-            self._reader = threading.get_ident()
+            self._reader = thread
             try:
                 self._check_halted()  # inside `try`, so that no kill is missed
                 record = next(source)

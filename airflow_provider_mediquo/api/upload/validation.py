@@ -29,8 +29,6 @@ from airflow_provider_mediquo.api.upload.seen_codes import SeenCodes
 log = logging.getLogger(__name__)
 
 _LOST = {"plan": "lost"}
-_SKIPPED: dict[str, str] = {}
-_UNCHANGED: dict[str, str] = {}
 _JOINED = {"record": "lines"}  # a lost quote joins any number of rows; the next may be valid
 
 
@@ -48,6 +46,10 @@ class _Checked(NamedTuple):
     encoded: bytes = b""
     omitted: Mapping[str, str] = MappingProxyType({})
     change: Change | None = None
+
+
+_SKIPPED = _Checked({}, {})
+_UNCHANGED = _Checked({}, {})
 
 
 class RecordValidator:
@@ -69,14 +71,15 @@ class RecordValidator:
         for given in records:
             row = self._ledger.next_row()
             record, location = given if isinstance(given, LocatedRecord) else (given, None)
-            patient, problems, encoded, omitted, change = self._check(record)
-            if problems is _UNCHANGED:
+            checked = self._check(record)
+            if checked is _UNCHANGED:
                 self._streak.end()
                 self._ledger.leave()
                 continue
-            if problems is _SKIPPED:
+            if checked is _SKIPPED:
                 self._ledger.skip()
                 continue
+            patient, problems, encoded, omitted, change = checked
             if problems:
                 self._reject_invalid(row, patient, problems, location)
                 if problems != _JOINED:
@@ -126,10 +129,10 @@ class RecordValidator:
             except Exception:  # noqa: BLE001  # the user's function; nothing of the error is shown
                 return _Checked({}, {"record": "transform"})
             if record is None:
-                return _Checked({}, _SKIPPED)
+                return _SKIPPED
         try:
             if self._sync and self._sync.comparison.is_unchanged(record, self._code_column):
-                return _Checked({}, _UNCHANGED)
+                return _UNCHANGED
             return self._encoded(record)
         except Exception:  # noqa: BLE001  # an object of the source's own may raise anything
             return _Checked({}, {"record": "record"})
