@@ -25,7 +25,7 @@ import pytest
 
 from airflow_provider_mediquo.sandbox import Sandbox
 
-pytest_plugins = ["tests.support.services"]
+pytest_plugins = ["tests.support.services", "tests.support.states"]
 pytest.register_assert_rewrite("tests.faults.invariants")
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
 PLENTY = 1_000_000

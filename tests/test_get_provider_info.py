@@ -21,7 +21,8 @@ MODULES = [
     name for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "airflow_provider_mediquo.")
 ]
 IMPORTED_WHEN_USED = tuple(
-    f"airflow_provider_mediquo.{part}" for part in ("api", "sandbox", "sources")
+    f"airflow_provider_mediquo.{part}"
+    for part in ("api", "hooks.reports", "hooks.state", "sandbox", "sources")
 )
 NAMES_FROM_AIRFLOW = """
 from airflow.providers.common.compat.sdk import (
@@ -58,8 +59,13 @@ def test_every_module_of_a_role_is_listed_and_nothing_else(role):
     listed = {name for entry in INFO[role] for name in entry["python-modules"]}
     helpers = {
         "airflow_provider_mediquo.hooks.connection",
+        "airflow_provider_mediquo.hooks.database",
+        "airflow_provider_mediquo.hooks.reports",
+        "airflow_provider_mediquo.hooks.state",
         "airflow_provider_mediquo.operators.base",
         "airflow_provider_mediquo.operators.hidden",
+        "airflow_provider_mediquo.operators.rendered",
+        "airflow_provider_mediquo.sensors.written",
     }
     assert listed == {n for n in MODULES if f".{role}." in n} - helpers
     for name in listed:

@@ -13,6 +13,7 @@ MediquoError
 ├── ServerError                               5xx, or an unreadable answer: try again
 ├── UnreachableError (ConnectionError)        no answer: try again
 ├── SourceError                               the database or a file cannot be read: try again
+├── AuditError                                mediQuo is not as it was sent: run the sync again
 ├── StateError                                the state cannot be used now: try again later
 │   └── StateMismatchError                    the state is of another version, or newer than the source
 └── StoppedError                              the task was killed: run it again
@@ -167,6 +168,12 @@ class UnreachableError(MediquoError, ConnectionError):
 
 class SourceError(MediquoError):
     """The source of the records cannot be read any further."""
+
+
+class AuditError(MediquoError):
+    """More members than `max_wrong` are not in mediQuo as they were sent; the next run sends them."""
+
+    can_retry = False
 
 
 class StateError(MediquoError):

@@ -8,7 +8,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
-    from sqlalchemy.engine import Engine
+    from sqlalchemy.engine import URL, Engine
 
 _SQLITE_TIMEOUT = 30  # seconds that a write waits for that of another process
 
@@ -36,4 +36,20 @@ def engine_of(conn_id: str) -> Engine:
         hook.set_autocommit(connection, False)
         return connection
 
-    return hook.get_sqlalchemy_engine({"creator": connect, "pool_pre_ping": True})
+    from sqlalchemy import create_engine
+
+    return create_engine(_url_of(hook), creator=connect, pool_pre_ping=True)
+
+
+def _url_of(hook: DbApiHook) -> URL:
+    """Return a URL that names the driver of the hook's connections."""
+    from sqlalchemy import make_url
+
+    url = make_url(hook.get_uri())
+    if url.get_backend_name() != "postgresql":
+        return url
+    from airflow.providers.postgres.hooks import postgres
+
+    # A URL without a driver means another one in each version of SQLAlchemy.
+    driver = "psycopg" if getattr(postgres, "USE_PSYCOPG3", False) else "psycopg2"
+    return url.set(drivername=f"postgresql+{driver}")

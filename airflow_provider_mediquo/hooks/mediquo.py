@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.providers.common.compat.sdk import (
@@ -17,7 +12,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowNotFoundException,
     BaseHook,
 )
-from airflow.sdk import ObjectStoragePath
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
@@ -30,9 +24,8 @@ if TYPE_CHECKING:
     from airflow_provider_mediquo.api.errors import ConnectionSettingsError
     from airflow_provider_mediquo.api.patients.endpoints import AccessToken
     from airflow_provider_mediquo.api.report import UploadReport
-    from airflow_provider_mediquo.api.sync.run import SyncRun
+    from airflow_provider_mediquo.api.sync.audit import AuditReport
     from airflow_provider_mediquo.api.upload.options import UploadArguments, UploadOptions
-    from airflow_provider_mediquo.api.upload.reject_files import RejectFile
     from airflow_provider_mediquo.api.upload.runner import Upload
 
 _NOBODY = "airflow-connection-test"
@@ -95,9 +88,11 @@ class MediquoHook(BaseHook):
         from airflow_provider_mediquo.api.client.client import MediquoClient
         from airflow_provider_mediquo.api.upload.reject_log import RejectLog
         from airflow_provider_mediquo.api.upload.runner import Upload
+        from airflow_provider_mediquo.hooks.reports import report_files
+        from airflow_provider_mediquo.hooks.state import sync_run_of
 
-        rejects = RejectLog(*_report_files(options, rejects_name))
-        sync = self._sync_run(options)
+        rejects = RejectLog(*report_files(options, rejects_name))
+        sync = sync_run_of(options, self.settings, options.sync_name or self.mediquo_conn_id)
         with closing(MediquoClient(self.settings, killed=self.killed)) as client:
             upload = Upload(client, options, rejects, sync=sync)
             self._uploads.append(upload)
@@ -108,24 +103,21 @@ class MediquoHook(BaseHook):
             finally:
                 self._uploads.remove(upload)
 
-    def _sync_run(self, options: UploadOptions) -> SyncRun | None:
-        if not options.state_conn_id:
-            return None
-        from airflow_provider_mediquo.api.sync.run import SyncRun, SyncSettings
-        from airflow_provider_mediquo.api.sync.store import Store
-        from airflow_provider_mediquo.api.upload.options import as_of_microseconds
-        from airflow_provider_mediquo.hooks.database import engine_of
+    def audit_patients(self, *, state_conn_id: str, sample_size: int = 300) -> AuditReport:
+        """Read a random sample of the members back, and compare it with what was sent.
 
-        settings = SyncSettings(
-            name=options.sync_name or self.mediquo_conn_id,
-            secret_key=self.settings.secret_key,
-            reading=options.reading(),
-            dropped=options.dropped(),
-            resend_after=options.resend_after,
-            as_of=as_of_microseconds(options.as_of),
-            dry_run=options.dry_run,
-        )
-        return SyncRun(Store(engine_of(options.state_conn_id)), settings)
+        What is wrong is sent again by the next run of its sync. Raises a MediquoError if the sample
+        cannot be read, ValueError for an invalid `sample_size`.
+
+        :param state_conn_id: ID of the SQL connection whose database has the state.
+        :param sample_size: how many to read: 300 without a miss say with 95% confidence that at most
+            1% of all are wrong, 3,000 that at most 0.1% are.
+
+        https://sdk.mediquo.com/docs/patients#get-patient
+        """
+        from airflow_provider_mediquo.hooks.state import audit_of
+
+        return audit_of(self.get_conn(), state_conn_id, sample_size)
 
     def stop(self) -> None:
         """Stop every request, running or still to come, because the task is being killed.
@@ -244,24 +236,3 @@ def fail_without_retry() -> Iterator[None]:
         failure = AirflowFailException(str(error))
         failure.report = error.report  # type: ignore[attr-defined]  # for callbacks
         raise failure from None
-
-
-def _report_files(options: UploadOptions, name: str | None) -> list[RejectFile]:
-    """Return the file of the rejects, and that of the unsubscribed, if they are asked for."""
-    if not options.rejects_path:
-        return []
-    name = name or f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}.jsonl"
-    names = [name, f"{name.removesuffix('.jsonl')}.unsubscribed.jsonl"]
-    return [
-        _file(options.rejects_path, each)
-        for each in names[: 2 if options.unsubscribed_report else 1]
-    ]
-
-
-def _file(folder: str, name: str) -> RejectFile:
-    from airflow_provider_mediquo.api.upload.reject_files import LocalFile, StoredParts
-
-    local = re.sub("^file://(localhost(?=/))?", "", folder)
-    if "://" not in local:
-        return LocalFile(Path(os.path.expanduser(local)) / name)
-    return StoredParts(ObjectStoragePath(folder) / name)

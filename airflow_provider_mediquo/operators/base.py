@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 from urllib.parse import urlsplit
 
-from airflow.providers.common.compat.sdk import AirflowFailException, Asset, BaseOperator
+from airflow.providers.common.compat.sdk import Asset, BaseOperator
 from airflow.sdk.definitions.asset import AssetRef
 
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook, fail_without_retry
+from airflow_provider_mediquo.operators.rendered import (
+    failing_on_value_errors,
+    none_if_rendered,
+    rendered_number,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset
@@ -228,30 +232,12 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
             "omit_invalid": self.omit_invalid,
             "phone_region": self.phone_region,
             "unsubscribed_report": self.unsubscribed_report,
-            **{name: _rendered_number(getattr(self, name)) for name in _LIMITS},
+            **{name: rendered_number(getattr(self, name)) for name in _LIMITS},
         }
         if options["state_conn_id"] and not options["sync_name"]:
             options["sync_name"] = f"{context['ti'].dag_id}.{context['ti'].task_id}"
-        try:
+        with failing_on_value_errors():
             return UploadOptions(**options)
-        except ValueError as error:
-            problem = str(error)
-        raise AirflowFailException(problem)
-
-
-def none_if_rendered(value: Any) -> Any:
-    """Return None for the text that a template makes of None, else the value."""
-    return None if isinstance(value, str) and value.strip() == "None" else value
-
-
-def _rendered_number(value: Any) -> Any:
-    """Return the number that a template rendered to; UploadOptions checks everything else."""
-    value = none_if_rendered(value)
-    if isinstance(value, str):
-        for kind in (int, float):
-            with suppress(ValueError):
-                return kind(value)
-    return value
 
 
 def _rejects_name(context: Context) -> str:

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_mediquo.hooks.mediquo import fail_without_retry
 from airflow_provider_mediquo.operators.base import MediquoOperator, MediquoUpsertBaseOperator
 from airflow_provider_mediquo.operators.hidden import HiddenPatients, hide, resolve
+from airflow_provider_mediquo.operators.rendered import failing_on_value_errors, rendered_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
     from airflow_provider_mediquo.arguments import MediquoArguments, UpsertArguments
 
 __all__ = [
+    "MediquoAuditPatientsOperator",
     "MediquoAuthenticatePatientOperator",
     "MediquoGetPatientOperator",
     "MediquoUpsertBaseOperator",
     "MediquoUpsertPatientsOperator",
 ]
+
+
+AUDIT_KEY = "mediquo_audit"
+"""Of the XCom that holds the report of an audit that failed."""
 
 
 class MediquoUpsertPatientsOperator(MediquoUpsertBaseOperator):
@@ -134,6 +140,63 @@ class MediquoGetPatientOperator(MediquoOperator):
                 "Wait with MediquoPatientSensor, or set `missing_ok`.",
                 status=404,
             )
+
+
+class MediquoAuditPatientsOperator(MediquoOperator):
+    """Check that mediQuo has the members as they were sent, by reading a random sample back.
+
+    What is wrong is sent again by the next run of its sync. Run it when no sync runs: what was just
+    sent may not be visible yet.
+
+    :param state_conn_id: ID of the SQL connection whose database has the state.
+    :param sample_size: how many members to read. 300 without a miss say with 95% confidence that at
+        most 1% of all are wrong; 3,000 say 0.1%.
+    :param max_wrong: how many of them may be wrong before the task fails: a count, or a fraction.
+    :param mediquo_conn_id: ID of a connection of type `mediquo`.
+
+    https://sdk.mediquo.com/docs/patients#get-patient
+    """
+
+    template_fields: Sequence[str] = (
+        *MediquoOperator.template_fields,
+        "state_conn_id",
+        "sample_size",
+        "max_wrong",
+    )
+
+    def __init__(
+        self,
+        *,
+        state_conn_id: str,
+        sample_size: int | str = 300,
+        max_wrong: float | str = 0,
+        **kwargs: Unpack[MediquoArguments],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.state_conn_id = state_conn_id
+        self.sample_size = sample_size
+        self.max_wrong = max_wrong
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Return the report: counts, the bound, and up to 20 codes. A task that fails leaves it as the
+        XCom `mediquo_audit`.
+        """
+        from airflow_provider_mediquo.api.errors import AuditError
+        from airflow_provider_mediquo.api.upload.options import check_limit, is_within
+
+        max_wrong, size = rendered_number(self.max_wrong), rendered_number(self.sample_size)
+        with fail_without_retry(), failing_on_value_errors(), closing(self._hook.get_conn()):
+            check_limit("max_wrong", max_wrong)
+            report = self._hook.audit_patients(state_conn_id=self.state_conn_id, sample_size=size)
+            self.log.info("%s", report)
+            if not is_within(max_wrong, report.wrong, report.checked):
+                if self.do_xcom_push:
+                    context["ti"].xcom_push(key=AUDIT_KEY, value=report.as_dict())
+                raise AuditError(
+                    f"{report}\nThat is more than `max_wrong` ({max_wrong}). The next run of the sync "
+                    "sends them again. If mediQuo was changed by hand, find out why."
+                )
+        return report.as_dict()
 
 
 class MediquoAuthenticatePatientOperator(MediquoOperator):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -22,6 +21,13 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook, fail_without_retry
+from airflow_provider_mediquo.sensors.written import (
+    expected_of,
+    ledgers_of,
+    listed,
+    put_in_doubt,
+    stable,
+)
 from airflow_provider_mediquo.triggers.patients import MediquoPatientTrigger, read_event
 
 if TYPE_CHECKING:
@@ -76,8 +82,8 @@ class MediquoPatientSensor(BaseSensorOperator):
         if (written is None) == (codes is None):
             raise ValueError("Pass either `written` or `codes`")
         self._by_code = written is None
-        self.written = _stable(written)
-        self.codes = _stable(codes)
+        self.written = stable(written)
+        self.codes = stable(codes)
         self.mediquo_conn_id = mediquo_conn_id
         self.deferrable = deferrable
         self._until = math.inf
@@ -129,6 +135,8 @@ class MediquoPatientSensor(BaseSensorOperator):
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
             except AirflowException as error:
+                if _is_timeout(error):
+                    put_in_doubt(ledgers_of(self.written))
                 if next_method != _TRIGGER_FAILED:
                     raise
                 failure = self._failure_of_trigger(error)
@@ -146,6 +154,7 @@ class MediquoPatientSensor(BaseSensorOperator):
         finally:
             self._is_asleep = False
         if detailed:
+            put_in_doubt(ledgers_of(self.written))
             raise detailed
 
     def _defer(self) -> None:
@@ -168,7 +177,7 @@ class MediquoPatientSensor(BaseSensorOperator):
         from airflow_provider_mediquo.api.errors import MediquoError
 
         is_skip = isinstance(error, AirflowSkipException)
-        if isinstance(error.__cause__ if is_skip else error, AirflowSensorTimeout):
+        if _is_timeout(error):
             return type(error)(
                 "Trigger timeout: no triggerer finished the wait in time.\n"
                 "Check that `airflow triggerer` runs, is healthy and has free capacity."
@@ -197,38 +206,13 @@ class MediquoPatientSensor(BaseSensorOperator):
     def _expected(self) -> dict[str, str | None]:
         """Code -> proof of what was written, or None."""
         if self._by_code:
-            return dict.fromkeys(_listed(self.codes))
-        ledgers: Any = [self.written] if isinstance(self.written, Mapping) else self.written
-        expected: dict[str, str | None] = {}
-        for ledger in ledgers if isinstance(ledgers, Iterable) else (ledgers,):
-            if not isinstance(ledger, Mapping) or not isinstance(ledger.get("sample"), Mapping):
-                raise AirflowFailException(
-                    "`written` must be the ledger of an upsert or a list of ledgers: "
-                    "written=upsert.output."
-                )
-            expected |= ledger["sample"]
-        if not expected:
-            self.log.warning("Nothing to wait for: the sample of `written` has no patients.")
-        return expected
+            return dict.fromkeys(listed(self.codes))
+        return expected_of(ledgers_of(self.written))
 
 
-def _stable(value: Any) -> Any:
-    """Return a list for a generator or set, whose text would be a new one at each DAG parse."""
-    if isinstance(value, AbstractSet):
-        return sorted(value, key=repr)
-    return list(value) if isinstance(value, Iterator) else value
-
-
-def _listed(codes: Any) -> list[Any]:
-    if isinstance(codes, str):
-        return [codes]
-    is_list = isinstance(codes, Iterable) and not isinstance(codes, Mapping)
-    found = list(codes) if is_list else []
-    if not is_list or not all(isinstance(code, Hashable) for code in found):
-        raise AirflowFailException(
-            f"`codes` must be a code or a list of codes, not a {type(codes).__name__}."
-        )
-    return found
+def _is_timeout(error: AirflowException) -> bool:
+    is_skip = isinstance(error, AirflowSkipException)
+    return isinstance(error.__cause__ if is_skip else error, AirflowSensorTimeout)
 
 
 def _stopped() -> Exception:

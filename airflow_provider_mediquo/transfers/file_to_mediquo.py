@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_mediquo.operators.base import MediquoUpsertBaseOperator, none_if_rendered
+from airflow_provider_mediquo.operators.base import MediquoUpsertBaseOperator
+from airflow_provider_mediquo.operators.rendered import none_if_rendered
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset

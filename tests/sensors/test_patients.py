@@ -573,3 +573,54 @@ def test_airflows_setting_says_whether_it_defers(python, monkeypatch):
         "print(Sensor(task_id='wait', codes='m-1').deferrable)"
     )
     assert python(code).split()[-1] == "True"
+
+
+# --- a run with a state ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch):
+    """The options of a run with a state."""
+    connection = {"conn_type": "sqlite", "host": str(tmp_path / "state.db")}
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps(connection))
+    return {"state_conn_id": "state", "sync_name": "members"}
+
+
+def test_it_is_done_at_once_and_without_a_warning_if_nothing_was_sent(box, write, wait, state):
+    write(patient(), **state)
+    lag(box, FOREVER)
+    run = wait(written=write(patient(), **state))
+    assert run.state == "success"
+    assert run.waited == 0
+    assert "Nothing to wait for" not in run.log
+
+
+def test_after_a_timeout_the_next_run_sends_again_what_that_run_sent(box, write, wait, state):
+    box.settings.clock_skew = -3600
+    write(patient("m-1"), patient("m-2"), **state)
+    box.settings.clock_skew = 0
+    lag(box, FOREVER)
+    written = write(patient("m-1"), patient("m-2", first_name="Eva"), **state)
+    assert (written["changed"], written["unchanged"]) == (1, 1)
+    run = wait(written=written, timeout=0.3)
+    assert run.state == "failed"
+    assert "The next run sends 1 records again." in run.log
+    again = write(patient("m-1"), patient("m-2", first_name="Eva"), **state)
+    assert (again["resent"], again["unchanged"]) == (1, 1)
+
+
+def test_so_it_does_where_a_timeout_is_a_skip(box, write, wait, state):
+    lag(box, FOREVER)
+    run = wait(written=[write(patient(), **state)], timeout=0.3, soft_fail=True)
+    assert run.state == "skipped"
+    assert write(patient(), **state)["resent"] == 1
+
+
+def test_a_state_that_is_gone_does_not_hide_the_timeout(box, write, wait, state, monkeypatch):
+    lag(box, FOREVER)
+    written = write(patient(), **state)
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps({"conn_type": "sqlite", "host": "/"}))
+    run = wait(written=written, timeout=0.3)
+    assert run.state == "failed"
+    assert "Not visible yet: 1" in run.log
+    assert "The records of run 1 of members could not be put in doubt (StateError)." in run.log

@@ -71,6 +71,11 @@ class Run:
         return self._last("POST", "/mediquo_ledger")
 
     @property
+    def audit(self) -> Any:
+        """The report that an audit pushed before it failed; None if it did not."""
+        return self._last("POST", "/mediquo_audit")
+
+    @property
     def rendered(self) -> dict[str, Any]:
         """The fields that the UI shows."""
         return dict(self._last("PUT", "/rtif"))

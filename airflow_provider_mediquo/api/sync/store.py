@@ -127,6 +127,13 @@ class Store:
             member.code, member.has_plan, member.in_doubt_by, member.sent_at, where=is_own
         )
 
+    def certain_codes(self) -> Iterator[Sequence[Any]]:
+        """Yield pages of rows (code,) of the members that no request has in doubt."""
+        member = MEMBER.c
+        return self.pages(
+            member.code, where=member.proof.is_not(None) & member.in_doubt_by.is_(None)
+        )
+
     def pages(self, code: Any, *columns: Any, where: Any = None) -> Iterator[Sequence[Any]]:
         """Yield pages of rows in the order of their codes, which keeps no transaction open."""
         statement = select(code, *columns).order_by(code).limit(_PAGE)
@@ -206,6 +213,15 @@ def doubt_again(connection: Connection, codes: Sequence[str]) -> None:
     for part in _parts(codes):
         statement = update(MEMBER).where(MEMBER.c.code.in_(part), MEMBER.c.sync_id.is_not(None))
         connection.execute(statement.values(in_doubt_by=MEMBER.c.sync_id))
+
+
+def proofs_of(connection: Connection, codes: Sequence[str]) -> dict[str, str]:
+    """Return code -> proof of what was sent."""
+    proofs: dict[str, str] = {}
+    for part in _parts(codes):
+        statement = select(MEMBER.c.code, MEMBER.c.proof).where(MEMBER.c.code.in_(part))
+        proofs.update((code, proof) for code, proof in connection.execute(statement))
+    return proofs
 
 
 def doubt_run(connection: Connection, name: str, run: int) -> int:

@@ -100,9 +100,9 @@ class UploadOptions:
     unsubscribed_report: bool = False
 
     def __post_init__(self) -> None:
-        _check_limit("max_rejects", self.max_rejects)
+        check_limit("max_rejects", self.max_rejects)
         if self.max_without_plan not in (None, HALF):
-            _check_limit("max_without_plan", self.max_without_plan)
+            check_limit("max_without_plan", self.max_without_plan)
         _check_count("chunk_size", self.chunk_size, MAX_PATIENTS)
         _check_count("max_in_flight", self.max_in_flight, MAX_IN_FLIGHT)
         if self.rejects_path is not None and not isinstance(self.rejects_path, str):
@@ -150,7 +150,7 @@ class UploadOptions:
         if self.on_missing not in ("keep", "unsubscribe"):
             raise ValueError("`on_missing` must be 'keep' or 'unsubscribe'")
         if self.max_unsubscribed is not None:
-            _check_limit("max_unsubscribed", self.max_unsubscribed)
+            check_limit("max_unsubscribed", self.max_unsubscribed)
         if not isinstance(self.resend_after, timedelta) or self.resend_after < timedelta(0):
             raise ValueError("`resend_after` must be a timedelta of 0 or more")
         if not isinstance(self.dry_run, bool):
@@ -222,7 +222,8 @@ def _check_columns(columns: Mapping[str, str | None] | None) -> None:
         raise ValueError("`columns` maps two columns to the same field")
 
 
-def _check_limit(name: str, limit: object) -> None:
+def check_limit(name: str, limit: object) -> None:
+    """Raise ValueError if this is neither a count nor a fraction."""
     is_number = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0
     is_share = isinstance(limit, float) and math.isfinite(limit) and 0 <= limit < 1
     if not is_number and not is_share:

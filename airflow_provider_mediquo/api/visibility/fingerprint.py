@@ -51,19 +51,23 @@ def make_proof(patient: Mapping[str, Any], secret_key: str, sent_at: int | None)
     return base64.urlsafe_b64encode(head + macs).decode().rstrip("=")
 
 
-def differences(proof: str, patient: Mapping[str, Any], secret_key: str) -> list[str]:
+def differences(
+    proof: str, patient: Mapping[str, Any], secret_key: str, *, by_time: bool = True
+) -> list[str]:
     """Return the fields that do not show the written values yet; empty if the write is visible.
 
     A write is visible if every field that was sent reads back the same after normalising, or if
     `updated_at` is not earlier than the time of sending: mediQuo may rewrite a value, and a write
     that changes nothing may leave `updated_at` unchanged. Raises ConnectionSettingsError if the
     proof was made with another secret key, ValueError if it is not a proof.
+
+    :param by_time: whether a later `updated_at` is enough; then somebody else may have changed it.
     """
     key = _derive(secret_key)
     del secret_key
     sent_at, salt, macs = _read(proof, key)
     updated_at = patient.get("updated_at")
-    if updated_at and sent_at != _UNKNOWN_TIME and updated_at.timestamp() >= sent_at:
+    if by_time and updated_at and sent_at != _UNKNOWN_TIME and updated_at.timestamp() >= sent_at:
         return []
     return [
         name

@@ -1,0 +1,165 @@
+"""Reads a sample of the members back from mediQuo and compares them with what was sent."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from airflow_provider_mediquo.api.client.client import MediquoClient
+from airflow_provider_mediquo.api.patients.endpoints import get
+from airflow_provider_mediquo.api.sync import store
+from airflow_provider_mediquo.api.sync.store import Store
+from airflow_provider_mediquo.api.visibility.fingerprint import differences
+
+CONFIDENCE = 0.95
+MAX_SAMPLE = 1_000_000
+_SHOWN_CODES = 20
+_IN_FLIGHT = 10  # mediQuo's limit is ten a second
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What an audit found.
+
+    :param known: members in the state that no request has in doubt.
+    :param checked: how many of them were read back, chosen at random.
+    :param differ: those in which a field is not as it was sent.
+    :param not_found: those that mediQuo does not have.
+    :param fields: field -> in how many members it differs.
+    :param codes: the codes of the first 20 wrong ones.
+    :param at_most: the upper bound of the share of all members that are wrong.
+    :param confidence: how certain that bound is, on one side.
+    """
+
+    known: int
+    checked: int
+    differ: int
+    not_found: int
+    fields: dict[str, int] = field(default_factory=dict)
+    codes: list[str] = field(default_factory=list)
+    at_most: float = 1.0
+    confidence: float = CONFIDENCE
+
+    @property
+    def wrong(self) -> int:
+        """Members that differ or were not found."""
+        return self.differ + self.not_found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as the audit operator returns it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        which = ", ".join(f"{name} {count:,}" for name, count in self.fields.items())
+        return (
+            f"{self.wrong:,} of {self.checked:,} members are wrong: {self.differ:,} differ"
+            f"{f' ({which})' if which else ''}, {self.not_found:,} not found. With "
+            f"{self.confidence:.0%} confidence at most {self.at_most:.2%} of all {self.known:,} are wrong."
+        )
+
+
+def audit(state: Store, client: MediquoClient, sample_size: int) -> AuditReport:
+    """Check a random sample; what is wrong is in doubt then, so that the next run sends it again.
+
+    Codes with `/` are only read if there are no others: many servers never find them.
+    """
+    known, chosen = choose(state, sample_size)
+    wrong: dict[str, list[str]] = {}
+    fields: Counter[str] = Counter()
+    not_found = 0
+    with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="mediquo-audit") as threads:
+        proofs = state.read(lambda connection: store.proofs_of(connection, chosen))
+        found = threads.map(lambda item: _check(client, *item), proofs.items())
+        for code, differing in zip(proofs, found, strict=True):
+            if differing is None:
+                not_found += 1
+            elif differing:
+                fields.update(differing)
+            else:
+                continue
+            wrong[code] = differing or []
+    if wrong:
+        state.write(lambda connection: store.doubt_again(connection, [*wrong]))
+    return AuditReport(
+        known=known,
+        checked=len(proofs),
+        differ=len(wrong) - not_found,
+        not_found=not_found,
+        fields=dict(fields.most_common()),
+        codes=[*wrong][:_SHOWN_CODES],
+        at_most=upper_bound(len(wrong), len(proofs)),
+    )
+
+
+def upper_bound(wrong: int, checked: int, confidence: float = CONFIDENCE) -> float:
+    """Return the upper bound of a share, one-sided: Clopper and Pearson's.
+
+    The largest share with which so few wrong ones are not less likely than `1 - confidence`.
+    """
+    if wrong >= checked:
+        return 1.0
+    if not wrong:
+        return float(1 - (1 - confidence) ** (1 / checked))
+    low, high = wrong / checked, 1.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        if _at_most(wrong, checked, middle) > 1 - confidence:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _at_most(wrong: int, checked: int, share: float) -> float:
+    """Return the probability of so many or fewer: the binomial distribution."""
+    if share >= 1.0:
+        return 0.0
+    total = 0.0
+    for count in range(wrong + 1):
+        ways = math.lgamma(checked + 1) - math.lgamma(count + 1) - math.lgamma(checked - count + 1)
+        total += math.exp(ways + count * math.log(share) + (checked - count) * math.log1p(-share))
+    return total
+
+
+def choose(state: Store, sample_size: int) -> tuple[int, list[str]]:
+    """Return how many members there are, and a random sample of their codes."""
+    known, plain, with_slash = 0, 0, 0
+    kept: list[str] = []
+    kept_with_slash: list[str] = []
+    for code in _certain(state):
+        known += 1
+        if "/" in code:
+            with_slash += 1
+            _consider(kept_with_slash, code, with_slash, sample_size)
+        else:
+            plain += 1
+            _consider(kept, code, plain, sample_size)
+    return known, kept or kept_with_slash
+
+
+def _certain(state: Store) -> Iterator[str]:
+    if state.check_version():
+        for page in state.certain_codes():
+            for (code,) in page:
+                yield code
+
+
+def _consider(kept: list[str], code: str, seen: int, size: int) -> None:
+    """Reservoir sampling, algorithm R."""
+    if seen <= size:
+        kept.append(code)
+    elif (position := random.randrange(seen)) < size:
+        kept[position] = code
+
+
+def _check(client: MediquoClient, code: str, proof: str) -> list[str] | None:
+    """Return the fields that differ, or None if mediQuo has no such patient."""
+    patient = client.send(get(code)).value
+    if patient is None:
+        return None
+    return differences(proof, patient, client.settings.secret_key, by_time=False)

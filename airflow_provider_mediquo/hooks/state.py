@@ -1,0 +1,51 @@
+"""The state: what mediQuo is known to have, in a database with an Airflow connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_mediquo.api.sync import store
+from airflow_provider_mediquo.api.sync.audit import MAX_SAMPLE, AuditReport, audit
+from airflow_provider_mediquo.api.sync.run import SyncRun, SyncSettings
+from airflow_provider_mediquo.api.upload.options import UploadOptions, as_of_microseconds
+from airflow_provider_mediquo.hooks.database import engine_of
+
+if TYPE_CHECKING:
+    from airflow_provider_mediquo.api.client.client import MediquoClient
+    from airflow_provider_mediquo.api.client.settings import Settings
+
+
+def sync_run_of(options: UploadOptions, settings: Settings, name: str) -> SyncRun | None:
+    """Return what an upload needs for its state; None if it has none."""
+    if not options.state_conn_id:
+        return None
+    run = SyncSettings(
+        name=name,
+        secret_key=settings.secret_key,
+        reading=options.reading(),
+        dropped=options.dropped(),
+        resend_after=options.resend_after,
+        as_of=as_of_microseconds(options.as_of),
+        dry_run=options.dry_run,
+    )
+    return SyncRun(store.Store(engine_of(options.state_conn_id)), run)
+
+
+def audit_of(client: MediquoClient, conn_id: str, sample_size: int) -> AuditReport:
+    """Audit the state of a connection."""
+    if type(sample_size) is not int or not 1 <= sample_size <= MAX_SAMPLE:
+        raise ValueError(f"`sample_size` must be a whole number from 1 to {MAX_SAMPLE:,}")
+    state = store.Store(engine_of(conn_id))
+    try:
+        return audit(state, client, sample_size)
+    finally:
+        state.close()
+
+
+def put_run_in_doubt(conn_id: str, name: str, run: int) -> int:
+    """Let the next run of a sync send again what one of its runs sent; return how many records."""
+    state = store.Store(engine_of(conn_id))
+    try:
+        return state.write(lambda connection: store.doubt_run(connection, name, run))
+    finally:
+        state.close()
