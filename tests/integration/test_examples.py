@@ -4,10 +4,12 @@ import csv
 import gzip
 import json
 import re
+import urllib.request
 
 import pytest
 from airflow.sdk import DAG, task, task_group
 
+from airflow_provider_mediquo.api.sync.audit import upper_bound
 from airflow_provider_mediquo.operators.patients import MediquoUpsertPatientsOperator
 from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
 from tests.conftest import EXAMPLES
@@ -51,7 +53,9 @@ def test_they_are_read_without_an_error(bag):
     assert bag.import_errors == {}
 
 
-@pytest.mark.parametrize("name", ["files", "messy_file", "nightly", "sharded", "warehouse"])
+@pytest.mark.parametrize(
+    "name", ["audit", "files", "messy_file", "nightly", "sharded", "warehouse"]
+)
 def test_a_task_whose_worker_is_gone_is_tried_again(bag, name):
     assert all(task.retries for task in bag.dags[f"mediquo_{name}"].tasks)
 
@@ -179,6 +183,20 @@ def fill(database, count):
 
 
 @pytest.fixture
+def put():
+    """Write a patient past this package, as somebody else may."""
+
+    def put(box, patient):
+        body = json.dumps({"patients": [patient]}).encode()
+        headers = {**box.headers, "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{box.url}/patients", body, headers, method="PUT")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert answer.status == 200
+
+    return put
+
+
+@pytest.fixture
 def night(bag, run_dag, postgres_database, monkeypatch):
     """Run the example that keeps a table in step once; return the states and the ledger."""
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres_database.json())
@@ -252,6 +270,29 @@ def test_a_night_on_which_too_many_are_gone_and_the_run_that_allows_it(
     assert states == IN_STEP
     assert ledger["missing_unsubscribed"] == 4
     assert sum(not patient["plan"] for patient in box.patients.values()) == 4
+
+
+def test_the_audit_finds_a_member_that_was_changed_and_the_next_night_corrects_it(
+    bag, start_box, run_dag, night, postgres_database, put
+):
+    box = start_box()
+    fill(postgres_database, 200)
+    night()
+    done = run_dag(bag.dags["mediquo_audit"])
+    assert done["audit"][0] == "success"
+    assert (done["audit"][1]["known"], done["audit"][1]["checked"]) == (200, 200)
+
+    put(box, {"code": "m-1", "first_name": "Augusta", "plan": "basic"})
+    done = run_dag(bag.dags["mediquo_audit"])
+    assert done["audit"][0] == "failed"
+    _, ledger = night()
+    assert (ledger["resent"], ledger["unchanged"]) == (1, 199)
+    assert box.patients["m-1"]["first_name"] == "Ada"
+
+
+def test_three_thousand_without_a_miss_prove_what_the_example_says(bag):
+    (audit,) = bag.dags["mediquo_audit"].tasks
+    assert round(upper_bound(audit.max_wrong, audit.sample_size), 4) == 0.001
 
 
 def test_the_run_over_shards(bag, start_box, run_dag, postgres_database, monkeypatch):
