@@ -25,7 +25,7 @@ COVERED := 95
 
 .PHONY: help demo playground test test-system screenshots services lint lock audit versions matrix bench $(BENCHMARKS) docs dist clean uv
 help:
-	@echo "make demo      the nightly example in a real Airflow, against a mediQuo on this machine"
+	@echo "make demo      three nights of the nightly example in a real Airflow, against a mediQuo on this machine"
 	@echo "make playground  Airflow's UI, the example DAGs and a mediQuo on this machine, until Ctrl-C"
 	@echo "make test      all tests that can run here, and how much of the code they run"
 	@echo "make test-system  whole Airflows: its UI in a browser, Celery, parts that are killed (apt, as root)"

@@ -1,7 +1,11 @@
-"""Sync mediQuo every night with a table of members.
+"""Keep mediQuo in step with a table of members, every night.
 
-Copy it, replace `members` with your own table, and add two connections: `mediquo_default`, and
-`warehouse` for your SQL database.
+The first run sends every member. Each later run sends what changed, and takes the plan from members
+that left the table.
+
+Copy it, replace `members` with your own table, and add three connections: `mediquo_default`,
+`warehouse` for your SQL database, and `mediquo_state` for the database that keeps the state
+(PostgreSQL, MySQL, MariaDB or SQLite). The last two may be the same database.
 """
 
 # [START warehouse]
@@ -21,7 +25,7 @@ REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
     schedule="0 2 * * *",
     start_date=datetime(2026, 1, 1, tz="Europe/Madrid"),
     catchup=False,
-    # Concurrent runs would overwrite each other's patients in an unpredictable order.
+    # A sync has one run at a time: a second one would fail.
     max_active_runs=1,
     # Retries help when a worker, a server, or the network fails. Errors that need human action
     # (keys, settings, invalid members) and a sensor that timed out are not retried.
@@ -29,6 +33,10 @@ REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
     params={
         "rejects": Param(
             str(REJECTS), type="string", description="A folder, or s3://conn_id@bucket/folder"
+        ),
+        # When a run has withheld, its message says which number to enter for the next one.
+        "max_unsubscribed": Param(
+            0.01, type="number", minimum=0, description="How many may lose their plan"
         ),
     },
     tags=["mediquo"],
@@ -44,8 +52,16 @@ def mediquo_warehouse():
                    phone, product AS plan, locale
             FROM members
         """,
-        # Valid members are always sent. Tolerate one reject in a thousand.
-        max_rejects=0.001,
+        # What mediQuo has is kept here, without names: only what changed is sent.
+        state_conn_id="mediquo_state",
+        # Do not change it: under another name, this is a new sync that does not know who left.
+        sync_name="members",
+        # Whoever is no longer in the table loses the plan ...
+        on_missing="unsubscribe",
+        # ... but if more than one in a hundred would lose it, all keep it and the task fails.
+        max_unsubscribed="{{ params.max_unsubscribed }}",
+        # Valid members are always sent. Tolerate up to this many rejects.
+        max_rejects=10,
         rejects_path="{{ params.rejects }}",
         # DAGs scheduled on this asset find the counts in the `extra` of its event.
         outlets=[Asset("mediquo://patients")],

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_mediquo.sandbox import Sandbox
 
 HOME = Path(".playground")
-WAREHOUSE = "warehouse.db"
+WAREHOUSE, STATE = "warehouse.db", "state.db"
 AIRFLOW_PORT, SANDBOX_PORT = 8080, 8484
 # Its SQL works on PostgreSQL only.
 LEFT_OUT = "mediquo_sharded"
@@ -42,6 +42,9 @@ LEFT_OUT = "mediquo_sharded"
 READY = """\
    Start here   {airflow}/dags/mediquo_nightly
                 Trigger, at the top right: 300 members go to mediQuo, and some are waited for.
+   In step      {airflow}/dags/mediquo_warehouse
+                Trigger it twice: the first run sends 2,500 members, the second sends none. Then
+                change or delete rows of the table members in {home}/warehouse.db.
    All DAGs     {airflow}/dags
                 Trigger any of them. They are copies in {home}/dags: edit them as you
                 like, the next start replaces them.
@@ -129,13 +132,18 @@ def add_connections(airflow: Airflow, box: Sandbox) -> None:
         # Without it the Test button answers "400" on Airflow 3.3.2.
         "port": urlsplit(box.url).port,
     }
-    warehouse = {
-        "connection_id": "warehouse",
-        "conn_type": "sqlite",
-        "description": "Members, for mediquo_warehouse",
-        "host": str(airflow.home / WAREHOUSE),
-    }
-    for connection in (sandbox, warehouse):
+    databases = (
+        ("warehouse", WAREHOUSE, "Members, for mediquo_warehouse"),
+        ("mediquo_state", STATE, "What mediQuo has, for mediquo_warehouse"),
+    )
+    airflow.ask("connections", sandbox)
+    for connection_id, file, description in databases:
+        connection = {
+            "connection_id": connection_id,
+            "conn_type": "sqlite",
+            "description": description,
+            "host": str(airflow.home / file),
+        }
         airflow.ask("connections", connection)
 
 

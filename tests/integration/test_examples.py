@@ -4,10 +4,12 @@ import csv
 import gzip
 import json
 import re
+import urllib.request
 
 import pytest
 from airflow.sdk import DAG, task, task_group
 
+from airflow_provider_mediquo.api.sync.audit import upper_bound
 from airflow_provider_mediquo.operators.patients import MediquoUpsertPatientsOperator
 from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
 from tests.conftest import EXAMPLES
@@ -51,7 +53,9 @@ def test_they_are_read_without_an_error(bag):
     assert bag.import_errors == {}
 
 
-@pytest.mark.parametrize("name", ["files", "messy_file", "nightly", "sharded", "warehouse"])
+@pytest.mark.parametrize(
+    "name", ["audit", "files", "messy_file", "nightly", "sharded", "warehouse"]
+)
 def test_a_task_whose_worker_is_gone_is_tried_again(bag, name):
     assert all(task.retries for task in bag.dags[f"mediquo_{name}"].tasks)
 
@@ -178,16 +182,117 @@ def fill(database, count):
     )
 
 
-def test_the_run_over_a_table(bag, start_box, run_dag, postgres_database, monkeypatch):
-    box = start_box(lag=1)
+@pytest.fixture
+def put():
+    """Write a patient past this package, as somebody else may."""
+
+    def put(box, patient):
+        body = json.dumps({"patients": [patient]}).encode()
+        headers = {**box.headers, "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{box.url}/patients", body, headers, method="PUT")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert answer.status == 200
+
+    return put
+
+
+@pytest.fixture
+def night(bag, run_dag, postgres_database, monkeypatch):
+    """Run the example that keeps a table in step once; return the states and the ledger."""
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres_database.json())
-    fill(postgres_database, 2500)
+    monkeypatch.setenv("AIRFLOW_CONN_MEDIQUO_STATE", postgres_database.json())
     dag = bag.dags["mediquo_warehouse"]
     dag.get_task("wait_until_visible").poke_interval = 0.2
-    done = run_dag(dag)
-    assert {state for state, _ in done.values()} == {"success"}
-    assert done["upsert"][1]["upserted"] == len(box.patients) == 2500
+
+    def run(**conf):
+        done = run_dag(dag, **conf)
+        return {name: state for name, (state, _) in done.items()}, done["upsert"][1]
+
+    return run
+
+
+IN_STEP = {"upsert": "success", "wait_until_visible": "success"}
+
+
+def counts(ledger):
+    """The counts of a ledger that are not 0, without what it cost."""
+    costs = ("requests", "retries", "seconds", "throttled_seconds")
+    return {
+        name: count
+        for name, count in ledger.items()
+        if isinstance(count, int) and count and name not in costs
+    }
+
+
+def test_three_nights_of_a_table(start_box, night, postgres_database):
+    box = start_box(lag=1)
+    fill(postgres_database, 2500)
+    states, first = night()
+    assert states == IN_STEP
+    assert counts(first) == {"read": 2500, "upserted": 2500, "new": 2500}
+    assert len(box.patients) == 2500
     assert box.patients["m-1"]["birth_date"] == "1980-12-10"
+    assert first["sync"] == {"state_conn_id": "mediquo_state", "name": "members", "run": 1}
+
+    postgres_database.run("UPDATE members SET first_name = 'Augusta' WHERE id <= 2")
+    states, second = night()
+    assert states == IN_STEP
+    assert counts(second) == {"read": 2500, "upserted": 2, "changed": 2, "unchanged": 2498}
+    assert second["requests"] == 1
+    assert [box.patients[code]["first_name"] for code in ("m-1", "m-2", "m-4")] == [
+        "Augusta",
+        "Augusta",
+        "Ada",
+    ]
+
+    # Not one of those two: mediQuo's clock cannot tell two writes within two seconds apart.
+    postgres_database.run("DELETE FROM members WHERE id = 4")
+    states, third = night()
+    assert states == IN_STEP
+    left = {"missing": 1, "missing_unsubscribed": 1, "unsubscribed": 1}
+    assert counts(third) == {"read": 2499, "unchanged": 2499, **left}
+    assert {code for code, patient in box.patients.items() if not patient["plan"]} == {"m-4"}
+    assert box.patients["m-4"]["email"] == "m4@example.com", "it keeps all else"
+    assert postgres_database.run("SELECT count(*) FROM mediquo_member") == [(2499,)]
+
+
+def test_a_night_on_which_too_many_are_gone_and_the_run_that_allows_it(
+    start_box, night, postgres_database
+):
+    box = start_box()
+    fill(postgres_database, 200)
+    night()
+    postgres_database.run("DELETE FROM members WHERE id <= 5")  # four of them, and 1% is two
+    states, _ = night()
+    assert states == {"upsert": "failed", "wait_until_visible": "upstream_failed"}
+    assert all(patient["plan"] for patient in box.patients.values())
+    states, ledger = night(max_unsubscribed=4)
+    assert states == IN_STEP
+    assert ledger["missing_unsubscribed"] == 4
+    assert sum(not patient["plan"] for patient in box.patients.values()) == 4
+
+
+def test_the_audit_finds_a_member_that_was_changed_and_the_next_night_corrects_it(
+    bag, start_box, run_dag, night, postgres_database, put
+):
+    box = start_box()
+    fill(postgres_database, 200)
+    night()
+    done = run_dag(bag.dags["mediquo_audit"])
+    assert done["audit"][0] == "success"
+    assert (done["audit"][1]["known"], done["audit"][1]["checked"]) == (200, 200)
+
+    put(box, {"code": "m-1", "first_name": "Augusta", "plan": "basic"})
+    done = run_dag(bag.dags["mediquo_audit"])
+    assert done["audit"][0] == "failed"
+    _, ledger = night()
+    assert (ledger["resent"], ledger["unchanged"]) == (1, 199)
+    assert box.patients["m-1"]["first_name"] == "Ada"
+
+
+def test_three_thousand_without_a_miss_prove_what_the_example_says(bag):
+    (audit,) = bag.dags["mediquo_audit"].tasks
+    assert round(upper_bound(audit.max_wrong, audit.sample_size), 4) == 0.001
 
 
 def test_the_run_over_shards(bag, start_box, run_dag, postgres_database, monkeypatch):

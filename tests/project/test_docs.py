@@ -14,6 +14,8 @@ from types import SimpleNamespace
 from typing import Literal, get_args, get_origin
 
 import pytest
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.schema import CreateTable
 
 import airflow_provider_mediquo
 from airflow_provider_mediquo.api import errors, text
@@ -23,8 +25,10 @@ from airflow_provider_mediquo.api.patients import fields, limits, meta, schema
 from airflow_provider_mediquo.api.patients.fields import RULES
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 from airflow_provider_mediquo.api.report import UploadReport
+from airflow_provider_mediquo.api.sync.audit import AuditReport
+from airflow_provider_mediquo.api.sync.tables import MEMBER, STATE, SYNC, VERSION, metadata
 from airflow_provider_mediquo.api.upload import circuit_breaker, reject_files, reject_log
-from airflow_provider_mediquo.api.upload.options import UploadOptions
+from airflow_provider_mediquo.api.upload.options import RESEND_AFTER, UploadOptions
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.upload.runner import Upload
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
@@ -43,6 +47,7 @@ from airflow_provider_mediquo.sources.files import (
 PROJECT = Path(__file__).parents[2]
 DOCS = PROJECT / "docs"
 SOURCE = Path(airflow_provider_mediquo.__file__).parent
+TABLES = (STATE, SYNC, MEMBER)
 EXAMPLES = sorted((PROJECT / "example_dags").glob("*.py"))
 PAGES = sorted([*PROJECT.glob("*.md"), *DOCS.glob("*.md")])
 ERRORS = [
@@ -196,7 +201,7 @@ def test_what_is_quoted_in_part_is_there(page):
 )
 def test_an_option_is_told_with_its_default(option):
     *_, default = rows(section(read("operators.md"), "## Upsert options"))[option.name]
-    shown = {None: "none", "half": "half"}.get(option.default, str(option.default))
+    shown = {None: "none", RESEND_AFTER: "30 days"}.get(option.default, str(option.default))
     assert default.startswith(shown)
 
 
@@ -205,7 +210,38 @@ def test_the_rules_are_told():
 
 
 def test_the_ledger_is_told():
-    assert set(rows(section(read("operators.md"), "## The ledger"))) == {*UploadReport().as_dict()}
+    ledger = UploadReport(sync={"name": "members"}, is_dry_run=True).as_dict()
+    assert set(rows(section(read("operators.md"), "## The ledger"))) == {*ledger}
+
+
+def test_the_report_of_an_audit_is_told():
+    report = AuditReport(known=1, checked=1, differ=0, not_found=0).as_dict()
+    told = [*rows(section(read("sync.md"), "## Audits"))]
+    assert set(told) == {*report, "state_conn_id", "sample_size", "max_wrong"}
+
+
+@pytest.mark.parametrize("table", metadata.sorted_tables, ids=str)
+def test_the_columns_of_the_state_are_told(table):
+    part = section(read("sync.md"), "## What is in the state").partition(f"\n| `{table}` |")[2]
+    if table.name == "mediquo_state":
+        assert f"version of the tables, {VERSION}." in read("sync.md")
+    else:
+        assert set(rows(part.partition("\n\n")[0])) == {*table.columns.keys()}
+
+
+@pytest.mark.parametrize(
+    ("database", "dialect"),
+    [
+        ("PostgreSQL", postgresql.dialect()),
+        ("MySQL and MariaDB", mysql.dialect()),
+        ("SQLite", sqlite.dialect()),
+    ],
+)
+def test_the_tables_of_the_state_can_be_created_as_the_docs_show(database, dialect):
+    _, _, below = read("sync.md").partition(f"\n{database}:\n\n```sql\n")
+    shown = re.sub(r"\s+", " ", below.partition("\n```")[0]).strip()
+    statements = [str(CreateTable(table).compile(dialect=dialect)) for table in TABLES]
+    assert shown == " ".join(re.sub(r"\s+", " ", text).strip() + ";" for text in statements)
 
 
 def test_the_fields_of_a_patient_are_told():

@@ -109,6 +109,14 @@ def look_at_database(findings: Findings, database: Database, fernet_key: str) ->
                 findings.look(place, f"{table}.{column}", clear, encrypted=True)
 
 
+def look_at_state(findings: Findings, database: Database) -> None:
+    """Look at every column of every row of the state."""
+    for table in ("mediquo_state", "mediquo_sync", "mediquo_member"):
+        for (line,) in database.run(f"SELECT row_to_json(row)::text FROM {table} AS row"):
+            for column, value in json.loads(line).items():
+                findings.look("state", f"{table}.{column}", str(value))
+
+
 def look_at_processes(findings: Findings, home: Path) -> None:
     """Look at the names, command lines and environments of what runs."""
     for process in processes_of(home):

@@ -38,6 +38,7 @@ from tests.system.places import (
     look_at_errors,
     look_at_files,
     look_at_processes,
+    look_at_state,
 )
 
 PROJECT = Path(__file__).parents[2]
@@ -51,6 +52,7 @@ FEW = {
     "output of scheduler and workers": 2,
     "other files": 2,
     "reject report": 3,
+    "state": 5,
     "import errors": 5,
     "DAG processor's log": 5,
 }
@@ -149,7 +151,8 @@ def connections(start_box, box, slow, warehouse):
         "slow": slow.connection,
     }
     return {f"mediquo_{name}": connection for name, connection in leads_to.items()} | {
-        "warehouse": warehouse.connection
+        "warehouse": warehouse.connection,
+        "mediquo_state": warehouse.connection,
     }
 
 
@@ -297,7 +300,18 @@ def settings(home, files, metrics, fernet_key):
 
 @pytest.fixture(scope="module")
 def found(
-    home, connections, settings, postgres, metrics, fernet_key, box, slow, files, say, nothing_left
+    home,
+    connections,
+    settings,
+    postgres,
+    warehouse,
+    metrics,
+    fernet_key,
+    box,
+    slow,
+    files,
+    say,
+    nothing_left,
 ):
     """What was found where, and how each run ended, after all of it has run."""
     findings, states = Findings(), {}
@@ -332,6 +346,7 @@ def found(
     say("Searching")
     look_at_files(findings, home)
     look_at_errors(findings, home / "errors")
+    look_at_state(findings, warehouse)
     for packet in metrics[1]:
         findings.look("metrics", "packet", packet)
     say("Searched")

@@ -225,7 +225,7 @@ class SyncRun:
     def _as_sent(self, record: ValidRecord, now: int, sent_at: int | None) -> Sent:
         change = record.change
         if not change:
-            raise ValueError("a record without a comparison")
+            raise AssertionError("a record without a comparison")
         proof = make_proof(json.loads(record.encoded), self._settings.secret_key, sent_at)
         return Sent(record.code, change.fingerprint, change.source, proof, record.has_plan, now)
 

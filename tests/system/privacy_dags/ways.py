@@ -76,6 +76,13 @@ with DAG("ways", schedule=None, max_active_tasks=32, params={"name": Param(OWN_P
         parameters={"code": CODE},
     )
 
+    MediquoUpsertPatientsOperator(
+        task_id="in_step",
+        patients=[PATIENT, OWN_PATIENT],
+        state_conn_id="mediquo_state",
+        sync_name="ways",
+    )
+
     @task.mediquo_upsert(mediquo_conn_id="mediquo_stored")
     def stored():
         yield PATIENT
