@@ -586,6 +586,16 @@ def test_a_patient_may_be_missing_where_that_is_fine(box, run_task):
 @pytest.mark.parametrize(
     "operator", [MediquoGetPatientOperator, MediquoAuthenticatePatientOperator]
 )
+def test_its_connection_is_closed_when_it_ends(ada, box, run_task, eventually, operator):
+    run = run_task(operator(task_id="ask", code=ada["code"]))
+    assert run.state == "success"
+    assert eventually(lambda: not box._server.server_state.connections)
+    assert run.task._hook.get_conn()  # not closed only because the task is gone
+
+
+@pytest.mark.parametrize(
+    "operator", [MediquoGetPatientOperator, MediquoAuthenticatePatientOperator]
+)
 def test_wrong_keys_are_no_reason_to_ask_again(box, connect, run_task, operator):
     connect(box, login="another-api-key")
     assert run_task(operator(task_id="ask", code="m-1")).state == "failed"
