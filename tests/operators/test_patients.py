@@ -648,6 +648,33 @@ def test_a_task_that_is_killed_before_it_has_begun_sends_nothing(box, run_task, 
     assert box.counters.total == 0
 
 
+# --- options of an upsert -------------------------------------------------------------------------
+
+
+def test_what_changes_a_record_is_handed_on(box, run_task):
+    given = {"id": "m-1", "first_name": "Ada", "gender": "x", "phone": "07700 900123"}
+    run = run_task(
+        upsert(
+            [given, {"id": "m-2"}],
+            transform=lambda record: record if "phone" in record else None,
+            columns={"id": "code"},
+            omit_invalid=True,
+            phone_region="GB",
+        )
+    )
+    assert run.state == "success"
+    assert (run.result["skipped"], run.result["omitted"], run.result["upserted"]) == (1, 1, 1)
+    assert box.patients["m-1"]["phone"] == "+447700900123"
+    assert box.patients["m-1"]["gender"] is None
+
+
+@pytest.mark.parametrize(("least", "state"), [(2, "success"), (3, "up_for_retry")])
+def test_the_least_number_of_records_is_handed_on(box, run_task, people, least, state):
+    run = run_task(upsert(people(2), min_records=least))
+    assert run.state == state
+    assert len(box.patients) == (2 if state == "success" else 0)
+
+
 # --- reading one ----------------------------------------------------------------------------------
 
 
@@ -695,6 +722,16 @@ def test_a_patient_may_be_missing_where_that_is_fine(box, run_task):
     run = run_task(read(code="m-2", missing_ok=True))
     assert run.state == "success"
     assert run.result is None
+
+
+@pytest.mark.parametrize(
+    "operator", [MediquoGetPatientOperator, MediquoAuthenticatePatientOperator]
+)
+def test_its_connection_is_closed_when_it_ends(ada, box, run_task, eventually, operator):
+    run = run_task(operator(task_id="ask", code=ada["code"]))
+    assert run.state == "success"
+    assert eventually(lambda: not box._server.server_state.connections)
+    assert run.task._hook.get_conn()  # not closed only because the task is gone
 
 
 @pytest.mark.parametrize(

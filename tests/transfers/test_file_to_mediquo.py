@@ -64,6 +64,16 @@ def test_each_rejected_record_is_written_down_with_its_file_and_line(
     assert "Canary" not in run.everything
 
 
+def test_a_transform_makes_patients_of_rows_with_any_columns(box, run_task, tmp_path):
+    def patient(row):
+        return {"code": row["number"], "first_name": row["called"]}
+
+    (tmp_path / "members.csv").write_text("number,called\n7,Ada\n")
+    run = run_task(upsert(tmp_path / "members.csv", columns=None, transform=patient))
+    assert run.state == "success", run.error
+    assert box.patients["7"]["first_name"] == "Ada"
+
+
 def one_below(folder):
     (path,) = (path for path in folder.rglob("*") if path.is_file())
     return path

@@ -333,6 +333,16 @@ def test_an_unknown_column_may_be_dropped(warehouse, box, transfer, run_task):
     assert run_task(transfer(sql, columns={"shoe_size": None})).result["upserted"] == 1
 
 
+@pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
+def test_a_transform_makes_patients_of_rows_with_any_columns(warehouse, box, transfer, run_task):
+    def patient(row: Any) -> dict[str, Any]:
+        return {"code": row["number"], "first_name": row["called"]}
+
+    run = run_task(transfer("SELECT 7 AS number, 'Ada' AS called", transform=patient))
+    assert run.state == "success", run.error
+    assert box.patients["7"]["first_name"] == "Ada"
+
+
 # --- what goes wrong ------------------------------------------------------------------------------
 
 

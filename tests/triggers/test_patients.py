@@ -1,6 +1,7 @@
 """The trigger, run as the triggerer runs it: on an event loop that it must not hold up."""
 
 import asyncio
+import gc
 import json
 import re
 import subprocess
@@ -75,6 +76,23 @@ def test_it_ends_when_all_are_visible(box):
     expected = write("m-1", "m-2")
     assert run(trigger(expected=expected)) == {"status": "visible"}
     assert set(box.patients) == {"m-1", "m-2"}
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_garbage_collection_stays_as_it_was(box, monkeypatch, is_on):
+    during = []
+    make = MediquoHook.get_conn
+    monkeypatch.setattr(
+        MediquoHook, "get_conn", lambda hook: during.append(gc.isenabled()) or make(hook)
+    )
+    expected = write("m-1")
+    (gc.enable if is_on else gc.disable)()
+    try:
+        run(trigger(expected=expected))
+        assert gc.isenabled() is is_on
+    finally:
+        gc.enable()
+    assert during == [is_on], "off only while something is imported"
 
 
 def test_those_that_were_seen_are_not_asked_for_again(box):

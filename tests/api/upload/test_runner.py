@@ -177,6 +177,16 @@ def test_half_of_the_first_thousand_may_be_without_a_plan_where_no_limit_is_give
     assert "501 of the first 1,000 records" in str(run.error)
 
 
+def test_the_first_thousand_are_those_that_are_read_and_not_only_the_valid(
+    box, client, upload, people
+):
+    pairs = zip(people(500, plan=None), people(500, start=5000, gender="x"), strict=True)
+    records = [record for pair in pairs for record in pair]
+    run = upload(client, records + people(500, start=9000), max_rejects=500)
+    assert isinstance(run.error, UnsubscribeLimitError)
+    assert box.counters.total == 0
+
+
 def test_later_the_chunk_that_would_pass_half_of_all_is_not_sent(client, upload, people):
     records = people(1000) + people(3000, start=5000, plan="")
     run = upload(client, records, max_in_flight=1)
