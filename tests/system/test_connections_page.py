@@ -246,7 +246,9 @@ def test_a_finished_run_shows_counts_and_no_patient(visit, airflow, box, picture
     table = page.get_by_role("table")
     table.get_by_role("link", name="upsert", exact=True).click()
     ledger = page.locator("code, pre").filter(has_text="Ledger").first
-    expect(ledger).to_contain_text(re.compile(r"read\s+300\s+upserted\s+292\s+skipped\s+0\s+rejected\s+8"))
+    expect(ledger).to_contain_text(
+        re.compile(r"read\s+300\s+upserted\s+292\s+skipped\s+0\s+rejected\s+8")
+    )
     # All of the log, and not the list of levels beside it.
     expect(ledger).to_contain_text("Post Execute")
     expect(ledger).not_to_contain_text("WARNING")
