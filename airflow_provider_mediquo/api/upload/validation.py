@@ -53,7 +53,7 @@ class RecordValidator:
         self._ledger = ledger
         self._seen: set[int] = set()
         self._invalid_with_plan: set[int] = set()
-        self._streak = InvalidStreak()
+        self._streak = InvalidStreak(options.max_rejects)
 
     def accept(self, records: Iterable[Any]) -> Iterator[ValidRecord]:
         """Yield the records that may be sent.
@@ -69,7 +69,7 @@ class RecordValidator:
                 continue
             if problems:
                 self._reject_invalid(row, patient, problems, location)
-                if problems != _JOINED:
+                if problems != _JOINED and not is_optional(problems):
                     self._count_invalid()
                 continue
             self._streak.end()
