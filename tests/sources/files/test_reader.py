@@ -217,6 +217,11 @@ def test_nor_are_rows_of_blank_cells(folder, row):
     assert folder.read(f"{HEADER}\n{row}\nm-1,Ada,basic\n{row}\n") == ([ada()], [3])
 
 
+def test_rows_of_invisible_cells_are_skipped(folder):
+    text = f"{HEADER}\n\u200b,,\nm-1,Ada,basic\n\u2060, ,\ufeff\n"
+    assert folder.read(text) == ([ada()], [3])
+
+
 def test_rows_that_were_emptied_in_a_spreadsheet_are_skipped(folder):
     records, lines = folder.read((CASES / "words" / "empty-rows.csv").read_bytes())
     assert [record["code"] for record in records] == ["1", "2"]
@@ -386,6 +391,36 @@ def test_nor_do_bytes_of_another_encoding(folder):
 def test_a_json_array_is_asked_for_as_lines(folder, text):
     said = folder.fails(text.replace("%s", SECRET), InvalidPatientsError)
     assert said.startswith("file is a JSON array. Write one object a line instead: JSON lines.")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('{\n "code": 1,\n "first_name": "%s"\n}\n', "JSON with line breaks in its objects."),
+        ('{"members": [\r\n{"code": 1}\r\n]}', "JSON with line breaks in its objects."),
+        ('{"members": [{"code": 1, "first_name": "%s"}]}', "a JSON object around a list."),
+        (
+            '{"n": 1, "code": "x", "data": [ {"first_name": "%s"}]}\n',
+            "a JSON object around a list.",
+        ),
+        ('{"data": [{"first_name": "' + "%s" * 400_000, "a JSON object around a list."),
+    ],
+    ids=range(5),
+)
+def test_all_members_in_one_object_are_an_error_and_no_reject(folder, text, what):
+    said = folder.fails(text.replace("%s", SECRET), InvalidPatientsError)
+    assert said.startswith(f"file is {what} Write one object a line.")
+
+
+def test_an_object_may_hold_a_list_of_others(folder):
+    record = {"cards": [{"id": 1}], **ada(code=1)}
+    assert folder.records(json.dumps(record) * 2, columns={"cards": None}) == [record, record]
+    record = {"cards": [{"id": 1}], "member": "x"}
+    reading = FileReadOptions(ColumnMapping(is_transformed=True))
+    (folder.path / "file").write_text(json.dumps(record))
+    assert [each.record for each in read_files(str(folder.path / "file"), None, reading)] == [
+        record
+    ]
 
 
 # --- lines that are far too long ------------------------------------------------------------------
