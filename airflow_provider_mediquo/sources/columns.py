@@ -26,7 +26,7 @@ class ColumnMapping:
         self, columns: Mapping[str, str | None] | None = None, *, is_transformed: bool = False
     ) -> None:
         self.columns = columns or {}
-        self._is_transformed = is_transformed
+        self.is_transformed = is_transformed
         self._had_plan: bool | None = None  # of the files before; None: there was no file yet
 
     def fields(self, names: Sequence[str]) -> list[str | None]:
@@ -42,7 +42,7 @@ class ColumnMapping:
 
         :param source: the file or statement, for the message.
         """
-        if self._is_transformed:
+        if self.is_transformed:
             return
         problem = self._missing(names) or self._wrong(names)
         if problem:
@@ -58,9 +58,11 @@ class ColumnMapping:
                 "including case and spaces."
             )
         if missing := sorted(REQUIRED.difference(filter(None, fields))):
+            is_near = {name.strip().lower() for name in names} & {*missing}
             return (
                 f"no column named {' or '.join(missing)}, among its {len(names):,} columns. Map it: "
                 f"columns={{'its_name': '{missing[0]}'}}, or check `encoding` and `delimiter`."
+                f"{' Case and spaces of names count.' if is_near else ''}"
             )
         if self._had_plan is not None and self._had_plan != ("plan" in fields):
             return (

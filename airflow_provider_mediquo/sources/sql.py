@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
+from airflow_provider_mediquo.sources.empty_rows import is_empty
 from airflow_provider_mediquo.sources.prefetch import Prefetch
 from airflow_provider_mediquo.sources.sql_drivers import closing_quietly, driver_of
 from airflow_provider_mediquo.sources.sql_errors import describe, missing_column
@@ -78,10 +79,11 @@ class Rows:
         self._check_columns(names)
         while rows:
             self._read += len(rows)
-            yield [
+            records = (
                 row if isinstance(row, Mapping) else dict(zip(names, row, strict=True))
                 for row in rows
-            ]
+            )
+            yield [record for record in records if not is_empty(record)]
             fitting = MAX_BATCH_BYTES // _longest(rows[:: count // 10 or 1])
             count = min(10 * count, _MAX_BATCH, max(fitting, 1))
             rows = cursor.fetchmany(count)

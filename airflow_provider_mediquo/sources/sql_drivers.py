@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mediquo.sources.json_objects import each_key_once
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -56,6 +61,7 @@ class _Postgres(Driver):
         """Keep the result on the server, and switch off the timeouts that would end a pause of ours."""
         # A named cursor needs a transaction, whatever the connection's extra says.
         self._connection.autocommit = False
+        self._read_json_strictly()
         with self._connection.cursor() as cursor:
             cursor.execute(
                 "SELECT set_config(name, '0', true) FROM pg_settings "
@@ -66,6 +72,14 @@ class _Postgres(Driver):
 
     def cancel(self, hook: DbApiHook) -> None:
         self._connection.cancel()
+
+    def _read_json_strictly(self) -> None:
+        """Find a key that is given twice, which the type `json` keeps, as in files."""
+        loads = partial(json.loads, object_pairs_hook=each_key_once)
+        if type(self._connection).__module__.startswith("psycopg2"):
+            import_module("psycopg2.extras").register_default_json(self._connection, loads=loads)
+        else:
+            import_module("psycopg.types.json").set_json_loads(loads, self._connection)
 
 
 class _MySQL(Driver):

@@ -4,7 +4,6 @@ What is asked of the state is asked of every database that keeps one; the rest o
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -32,8 +31,6 @@ from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from airflow_provider_mediquo.operators.patients import MediquoUpsertPatientsOperator
 from tests.support.states import (
     CONN_ID,
-    TABLES,
-    State,
     every_database,
     every_server,
     one_of_each,
@@ -138,9 +135,7 @@ def test_1_a_new_secret_key_sends_everything_once(box, start_box, state, sync, p
         ({}, {"phone_region": "GB"}),
     ],
 )
-def test_1_an_option_that_changes_how_a_record_is_read_never_skips(
-    box, state, sync, before, after
-):
+def test_1_an_option_that_changes_how_a_record_is_read_never_skips(box, state, sync, before, after):
     record = {"code": "7", "plan": "p", "phone": "+44 7700 900123"}
     if "columns" in before:
         record |= {"a": "Anna", "b": "Berta"}
@@ -243,9 +238,7 @@ def test_2_a_refusal_does_not_settle_the_doubt_of_an_earlier_run(box, every_stat
 
 
 @pytest.mark.parametrize("status", ["403", "409"])
-def test_2_what_may_come_from_an_intermediary_leaves_the_doubt(
-    box, state, sync, people, status
-):
+def test_2_what_may_come_from_an_intermediary_leaves_the_doubt(box, state, sync, people, status):
     """It may have stored the request before somebody else refused the answer."""
     sync(box, state, people(2)).ok()
     box.script("upsert", *[status] * 20)
@@ -256,9 +249,7 @@ def test_2_what_may_come_from_an_intermediary_leaves_the_doubt(
     assert sync(box, state, people(2)).ok().resent >= 1
 
 
-def test_2_a_restarted_mediquo_that_lost_writes_gets_them_by_doubt_again(
-    box, state, sync, people
-):
+def test_2_a_restarted_mediquo_that_lost_writes_gets_them_by_doubt_again(box, state, sync, people):
     """A chunk without an answer is in doubt, whatever mediQuo has of it."""
     box.script("upsert", *["hang"] * 3, *["lost_before"] * 3, *["502"] * 30)
     sync(box, state, people(20), chunk_size=10)
@@ -271,10 +262,9 @@ def test_2_a_restarted_mediquo_that_lost_writes_gets_them_by_doubt_again(
 
 # --- 3: a run that was killed goes on where it was ------------------------------------------------
 
+
 @one_of_each
-def test_3_a_run_that_was_killed_goes_on_where_it_was(
-    box, every_state, sync, people, eventually
-):
+def test_3_a_run_that_was_killed_goes_on_where_it_was(box, every_state, sync, people, eventually):
     box.settings.latency = 0.02
     url = every_state.engine().url.render_as_string(hide_password=False)
     command = [sys.executable, "-m", "tests.support.synced_child", url, box.url]
@@ -315,9 +305,7 @@ MIRROR = {"on_missing": "unsubscribe", "max_unsubscribed": None}
 
 
 @one_of_each
-def test_4_missing_is_who_this_sync_sent_and_the_source_has_not(
-    box, every_state, sync, people
-):
+def test_4_missing_is_who_this_sync_sent_and_the_source_has_not(box, every_state, sync, people):
     sync(box, every_state, people(3), **MIRROR).ok()
     sync(box, every_state, people(2, start=10), name="other", **MIRROR).ok()
     run = sync(box, every_state, people(2), **MIRROR).ok()
@@ -406,9 +394,7 @@ def test_4_fewer_than_min_records_unsubscribe_nobody(box, state, sync, people):
     assert sync(box, state, people(2), min_records=2, **MIRROR).ok().missing == 1
 
 
-def test_4_what_was_lost_to_a_broken_source_may_not_lose_its_plan_either(
-    box, state, sync, people
-):
+def test_4_what_was_lost_to_a_broken_source_may_not_lose_its_plan_either(box, state, sync, people):
     """What was held back until the end is not sent when there is no end."""
 
     def broken():
@@ -522,7 +508,11 @@ def test_5_a_record_held_back_whose_code_comes_again_with_a_plan_is_not_sent(
 def test_5_losing_a_plan_to_an_invalid_record_of_the_same_code_is_told_each_time(
     box, state, sync, people
 ):
-    records = [*people(1, birth_date="2980-01-01"), *without(people(1), "plan"), *people(9, start=2)]
+    records = [
+        *people(1, birth_date="2980-01-01"),
+        *without(people(1), "plan"),
+        *people(9, start=2),
+    ]
     for _ in range(2):
         run = sync(box, state, records, max_rejects=1)
         assert isinstance(run.error, InvalidPatientsError)
@@ -1217,11 +1207,11 @@ def test_the_operator_keeps_a_state(box, every_state, people, dag, run_task):
     }
 
 
-def test_the_operator_is_its_own_sync_unless_it_is_named(box, tmp_path, people, dag, run_task, monkeypatch):
+def test_the_operator_is_its_own_sync_unless_it_is_named(
+    box, tmp_path, people, dag, run_task, monkeypatch
+):
     file = tmp_path / "state.db"
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_STATE", json.dumps({"conn_type": "sqlite", "host": str(file)})
-    )
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps({"conn_type": "sqlite", "host": str(file)}))
     run = run_task(
         MediquoUpsertPatientsOperator(task_id="upsert", patients=people(1), state_conn_id="state")
     )
@@ -1243,9 +1233,7 @@ def test_older_data_than_that_of_the_last_run_is_refused(
     box, tmp_path, people, dag, run_task, monkeypatch, as_of, state
 ):
     file = tmp_path / "state.db"
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_STATE", json.dumps({"conn_type": "sqlite", "host": str(file)})
-    )
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps({"conn_type": "sqlite", "host": str(file)}))
     options = {"state_conn_id": "state", "sync_name": "members"}
     MediquoHook().upsert_patients(people(1), as_of="2026-01-02T00:00:00Z", **options)
     before = box.counters.total

@@ -134,3 +134,11 @@ def test_a_missing_plan_column_is_named_as_in_the_source():
     mapping.check(["code", "first_name", "product"], "a.csv")
     with pytest.raises(InvalidPatientsError, match=r"b\.csv has no column product"):
         mapping.check(["code", "first_name"], "b.csv")
+
+
+@pytest.mark.parametrize("name", ["CODE", " code", "Code\u00a0"])
+def test_a_name_that_differs_in_case_or_spaces_alone_is_said_to(name):
+    with pytest.raises(InvalidPatientsError, match=r"Case and spaces of names count\.$"):
+        ColumnMapping().check([name, "first_name"], "file")
+    with pytest.raises(InvalidPatientsError, match=r"check `encoding` and `delimiter`\.$"):
+        ColumnMapping().check(["id", "first_name"], "file")

@@ -243,3 +243,17 @@ def test_a_reader_that_stops_ends_a_statement_that_has_no_row_yet():
         signal.signal(signal.SIGUSR1, before)
         with suppress(sqlite3.ProgrammingError):  # it is closed, as it should be
             connection.interrupt()
+
+
+def test_rows_without_values_are_skipped(tmp_path):
+    class Hook:
+        def get_conn(self):
+            return sqlite3.connect(tmp_path / "db", check_same_thread=False)
+
+    empty = "SELECT NULL AS code, ' ' AS first_name, NULL AS plan FROM numbers"
+    sql = (
+        "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT 3000) "
+        f"{empty} UNION ALL SELECT 1, 'Ada', NULL UNION ALL {empty} UNION ALL SELECT NULL, NULL, 0"
+    )
+    rows = [*Rows(Hook(), sql, None, lambda names: None)]
+    assert [[*row.values()] for row in rows] == [[1, "Ada", None], [None, None, 0]]

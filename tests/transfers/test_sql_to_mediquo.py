@@ -194,6 +194,40 @@ def test_values_of_postgres(warehouse, transfer):
     )
 
 
+@pytest.mark.parametrize("warehouse", POSTGRES, indirect=True)
+def test_a_key_twice_in_json_of_postgres_is_seen(warehouse, transfer):
+    from airflow_provider_mediquo.api.patients.schema import check_patient
+
+    meta = ['{"a": {"b": 1, "b": 2}}', '{"a": [1, "x"]}']
+    sql = " UNION ALL ".join(
+        f"SELECT {number} AS code, 'Ada' AS first_name, '{text}'::json AS meta"
+        for number, text in enumerate(meta)
+    )
+    twice, once = read(transfer(sql))
+    assert check_patient(twice)[1] == {"meta": "object"}
+    assert once["meta"] == {"a": [1, "x"]}
+
+
+@pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
+def test_a_key_twice_in_json_as_text_is_seen(warehouse, box, transfer, run_task):
+    sql = """SELECT 1 AS code, 'Ada' AS first_name, '{"a": 1, "a": 2}' AS meta"""
+    run = run_task(transfer(sql, max_rejects=1))
+    assert (run.state, run.result["invalid"]) == ("success", 1)
+    assert "meta must be a JSON object" in run.log
+
+
+@pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
+def test_empty_rows_do_not_end_a_run(warehouse, box, transfer, run_task):
+    numbers = "WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s LIMIT 1000)"
+    some = "CASE WHEN n % 500 = 0 THEN {} END"
+    name = some.format("'Ada'")
+    sql = f"{numbers} SELECT {some.format('n')} AS code, {name} AS first_name FROM s"
+    run = run_task(transfer(sql))
+    assert run.state == "success", run.error
+    assert (run.result["read"], run.result["upserted"]) == (2, 2)
+    assert {*box.patients} == {"500", "1000"}
+
+
 # --- as a stream ----------------------------------------------------------------------------------
 
 

@@ -15,15 +15,20 @@ MAX_INVALID = CHUNKS * MAX_PATIENTS
 
 
 class InvalidStreak:
-    """Counts consecutive invalid records."""
+    """Counts consecutive invalid records, except those that are only wrong in optional fields.
 
-    def __init__(self) -> None:
+    :param max_rejects: if it is a count, that many are allowed.
+    """
+
+    def __init__(self, max_rejects: float) -> None:
         self.count = 0
+        allowed = max_rejects if isinstance(max_rejects, int) else 0
+        self._limit = max(MAX_INVALID, allowed + 1)
 
     def add(self) -> bool:
         """Count one; return whether these are too many."""
         self.count += 1
-        return self.count >= MAX_INVALID
+        return self.count >= self._limit
 
     def end(self) -> None:
         """Start again: a valid record came."""

@@ -61,7 +61,7 @@ class RecordValidator:
         self._sync = sync
         self._code_column = options.source_of("code")
         self._seen = SeenCodes(sync)
-        self._streak = InvalidStreak()
+        self._streak = InvalidStreak(options.max_rejects)
 
     def accept(self, records: Iterable[Any]) -> Iterator[ValidRecord]:
         """Yield the records that may be sent.
@@ -82,7 +82,7 @@ class RecordValidator:
             patient, problems, encoded, omitted, change = checked
             if problems:
                 self._reject_invalid(row, patient, problems, location)
-                if problems != _JOINED:
+                if problems != _JOINED and not is_optional(problems):
                     self._count_invalid()
                 continue
             self._streak.end()

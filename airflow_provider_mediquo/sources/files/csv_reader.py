@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+from airflow_provider_mediquo.api.patients.fields import is_blank
 from airflow_provider_mediquo.api.records import LocatedRecord, SourceLocation, Unreadable
 from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.files.bounded_lines import Line, Lines
@@ -61,6 +62,7 @@ class _Rows:
         """Whether a line may be the rest of the row before: that was rejected, cut or of lines."""
         self._is_rest = False  # whether this is so even if it looks like a row
         self._layout = layout
+        self._header = _folded(layout.names)
         self._delimiter = layout.parser.delimiter
         self._quoted = QuotedRows(lines, layout.parser, layout.fields, layout.width)
 
@@ -104,10 +106,16 @@ class _Rows:
         return not strays or (not self.is_in_doubt and are_text(strays, self._layout.fields))
 
     def _checked(self, row: list[str]) -> list[str] | Unreadable:
-        names, width = self._layout.names, self._layout.width
-        if not row[0].strip() and not "".join(row).strip():
+        count, width = len(self._header), self._layout.width
+        first = row[0].strip()
+        if (not first or not first.isascii()) and is_blank("".join(row)):
             self.is_in_doubt |= len(row) != width
             return []
-        if len(row) != width or (width > len(names) and "".join(row[len(names) :]).strip()):
+        if len(row) != width or (width > count and "".join(row[count:]).strip()):
             return Unreadable("cells")
-        return Unreadable("header") if row[: len(names)] == names else row
+        is_like_it = self._header[:1] == [first.lower()]
+        return Unreadable("header") if is_like_it and _folded(row[:count]) == self._header else row
+
+
+def _folded(names: Sequence[str]) -> list[str]:
+    return [name.strip().lower() for name in names]

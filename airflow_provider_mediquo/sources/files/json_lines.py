@@ -9,7 +9,9 @@ from typing import Any, TextIO
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.records import LocatedRecord, SourceLocation, Unreadable
+from airflow_provider_mediquo.sources.empty_rows import is_empty
 from airflow_provider_mediquo.sources.files.bounded_lines import MAX_LINE
+from airflow_provider_mediquo.sources.json_objects import each_key_once
 
 _BLANK = re.compile(r"[\s\x1a\ufeff]*")  # Ctrl-Z of DOS, byte order marks of concatenated files
 _COMMA = re.compile(r"\s*,\s*(?:\{|$)")
@@ -18,7 +20,8 @@ _OVERLAP = 100  # characters in which the end of an object and the beginning of 
 
 
 def read_json_lines(text: TextIO, name: str) -> Iterator[LocatedRecord]:
-    """Yield each object with its line; anything else is Unreadable, and the next object is found.
+    """Yield each object with its line; anything else is Unreadable, and the next object is found. Empty
+    ones are skipped.
 
     Raises InvalidPatientsError if there are commas between the objects.
 
@@ -29,10 +32,12 @@ def read_json_lines(text: TextIO, name: str) -> Iterator[LocatedRecord]:
     while piece := text.readline(MAX_LINE):
         is_end = piece.endswith("\n")
         for record in objects.add(piece, is_end=is_end):
-            yield LocatedRecord(record, SourceLocation(name, number))
+            if not is_empty(record):
+                yield LocatedRecord(record, SourceLocation(name, number))
         number += is_end
     for record in objects.add("", is_end=True):
-        yield LocatedRecord(record, SourceLocation(name, number))
+        if not is_empty(record):
+            yield LocatedRecord(record, SourceLocation(name, number))
 
 
 class _Objects:
@@ -97,12 +102,4 @@ def _object(text: str, at: int) -> tuple[dict[str, Any], int]:
     return record, end
 
 
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse an object with a key twice: which value counts would be a guess."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError
-    return found
-
-
-_decode = json.JSONDecoder(object_pairs_hook=_each_key_once).raw_decode
+_decode = json.JSONDecoder(object_pairs_hook=each_key_once).raw_decode

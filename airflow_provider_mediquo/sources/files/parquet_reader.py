@@ -11,6 +11,7 @@ from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceErro
 from airflow_provider_mediquo.api.patients.limits import MAX_RECORD_BYTES
 from airflow_provider_mediquo.api.records import LocatedRecord, SourceLocation, Unreadable
 from airflow_provider_mediquo.sources.columns import ColumnMapping
+from airflow_provider_mediquo.sources.empty_rows import is_empty
 from airflow_provider_mediquo.sources.files.bounded_gzip import FREE, MOST
 from airflow_provider_mediquo.sources.files.parquet_footer import encrypted_columns
 
@@ -25,6 +26,8 @@ _BUFFER = 1 << 20  # bytes of each column; without it pyarrow loads a whole row 
 def read_parquet(raw: Any, name: str, header: ColumnMapping) -> Iterator[LocatedRecord]:
     """Yield each row as a mapping of columns to Python's own values; its line is its number.
 
+    Rows without a value are skipped.
+
     :param raw: the file, a stream of bytes that can seek.
     :param name: of the file.
     :param header: checks the columns, and says which are fields of a patient.
@@ -36,6 +39,8 @@ def read_parquet(raw: Any, name: str, header: ColumnMapping) -> Iterator[Located
         _check_encryption(raw, file, wanted, name)
         rows = chain.from_iterable(map(_rows, _batches(raw, file, wanted, name)))
         for number, row in enumerate(rows, 1):
+            if is_empty(row):
+                continue
             yield LocatedRecord(row, SourceLocation(name, number))
 
 
@@ -159,17 +164,31 @@ def _without_nanoseconds(batch: Any) -> Any:
 
 def _with_texts(batch: Any) -> Any:
     """Read bytes as text, because Impala and others write it so; invalid text fails later."""
-    arrow = import_module("pyarrow")
-    types = arrow.types
+    types = import_module("pyarrow").types
     for at, field in enumerate(batch.schema):
         column = batch.column(at)
-        if types.is_dictionary(field.type) and types.is_binary(field.type.value_type):
-            column = column.dictionary_decode()
-        if types.is_binary(column.type):
-            batch = batch.set_column(at, field.name, column.view(arrow.string()))
-        elif types.is_large_binary(column.type):
-            batch = batch.set_column(at, field.name, column.view(arrow.large_string()))
+        if types.is_dictionary(field.type):
+            values = field.type.value_type
+            column = column if _text_type(values) == values else column.dictionary_decode()
+        kind = _text_type(column.type)
+        if kind != column.type:
+            batch = batch.set_column(at, field.name, column.view(kind))
     return batch
+
+
+def _text_type(kind: Any) -> Any:
+    """Return a type with text for bytes, also inside lists, structs and maps."""
+    arrow = import_module("pyarrow")
+    types = arrow.types
+    if types.is_struct(kind):
+        return arrow.struct([each.with_type(_text_type(each.type)) for each in kind])
+    if types.is_map(kind):
+        return arrow.map_(_text_type(kind.key_type), _text_type(kind.item_type))
+    if types.is_list(kind) or types.is_large_list(kind):
+        make = arrow.list_ if types.is_list(kind) else arrow.large_list
+        return make(kind.value_field.with_type(_text_type(kind.value_type)))
+    texts = {arrow.binary(): arrow.string(), arrow.large_binary(): arrow.large_string()}
+    return texts.get(kind, kind)
 
 
 def _open(raw: Any, name: str, **options: Any) -> Any:

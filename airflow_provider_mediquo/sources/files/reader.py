@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
+from airflow_provider_mediquo.api.patients.schema import REQUIRED
 from airflow_provider_mediquo.api.records import LocatedRecord, Unreadable
 from airflow_provider_mediquo.api.text import escaped
 from airflow_provider_mediquo.sources.columns import ColumnMapping
@@ -41,6 +42,8 @@ _MARKS = {
 }
 _WIDE = ("utf-16", "utf-32")
 _JSON_ARRAY = re.compile(r"\[\s*[{\]]")
+_JSON_LINE_BREAK = re.compile(r"\{[^\n]*(?<=[{\[])[ \t\r]*\n")
+_JSON_ENVELOPE = re.compile(r'\{(?:\s*"[^"]*"\s*:\s*[^\s,{\[]+\s*,)*\s*"[^"]*"\s*:\s*\[\s*\{')
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,8 @@ def _text_records(
     if _JSON_ARRAY.match(begin):
         raise _no_records(name, "a JSON array. Write one object a line instead: JSON lines")
     is_json = begin.startswith("{")
+    if is_json and _JSON_LINE_BREAK.match(begin):
+        raise _no_records(name, "JSON with line breaks in its objects. Write one object a line")
     newline = "\n" if is_json else ""  # csv needs the line ends
     # Bytes that do not fit the encoding reject their record, and no other.
     errors = (
@@ -167,9 +172,24 @@ def _text_records(
     )
     with io.TextIOWrapper(stream, encoding, errors, newline) as text:
         if is_json:
-            yield from read_json_lines(text, name)
+            records = read_json_lines(text, name)
+            may_be_one = _JSON_ENVELOPE.match(begin)
+            yield from _no_envelope(records, name, reading.header) if may_be_one else records
         else:
             yield from read_csv(text, name, reading.header, reading.delimiter)
+
+
+def _no_envelope(
+    records: Iterator[LocatedRecord], name: str, header: ColumnMapping
+) -> Iterator[LocatedRecord]:
+    """Yield the records of a file that may be one object around a list of all, which is refused."""
+    for number, located in enumerate(records):
+        is_record = isinstance(located.record, dict) and (
+            header.is_transformed or {*header.fields([*located.record])} >= REQUIRED
+        )
+        if not number and not is_record:
+            raise _no_records(name, "a JSON object around a list. Write one object a line")
+        yield located
 
 
 def _head(stream: io.BufferedReader[Any]) -> bytes:

@@ -83,7 +83,7 @@ class FolderColumns(ColumnMapping):
     """
 
     def __init__(self, header: ColumnMapping, values: Mapping[str, str | None]) -> None:
-        super().__init__(header.columns)
+        super().__init__(header.columns, is_transformed=header.is_transformed)
         self._header = header
         self._values = values
 

@@ -109,7 +109,11 @@ def test_only_what_is_acknowledged_and_in_no_doubt_is_unchanged(flags, kind):
 
 def test_what_looks_otherwise_is_compared_as_it_is_sent():
     comparison = make((ADA, KNOWN))
-    for spelling in ({**ADA, "code": 7}, {**ADA, "first_name": "Ada "}, dict(reversed(ADA.items()))):
+    for spelling in (
+        {**ADA, "code": 7},
+        {**ADA, "first_name": "Ada "},
+        dict(reversed(ADA.items())),
+    ):
         assert not comparison.is_unchanged(spelling, "code")
         assert kind_of(comparison, spelling) == "unchanged"
     assert [code for code, _ in comparison.respelled] == ["7"] * 3

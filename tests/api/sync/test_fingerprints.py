@@ -264,7 +264,9 @@ def changed(record, changes, order):
     st.dictionaries(st.sampled_from(FIELDS), values, max_size=2),
     st.permutations(["code", *FIELDS]),
 )
-@example(ADA | {"birth_date": date(1980, 2, 3)}, {"birth_date": ("date", 722_847)}, ["code", *FIELDS])
+@example(
+    ADA | {"birth_date": date(1980, 2, 3)}, {"birth_date": ("date", 722_847)}, ["code", *FIELDS]
+)
 def test_a_record_that_looks_the_same_is_sent_the_same(record, changes, order):
     other = changed(record, changes, order)
     fingerprints = Fingerprints(KEY, None)

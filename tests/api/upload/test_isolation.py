@@ -255,6 +255,24 @@ def test_what_the_schema_refuses_has_no_chunks(box, client, upload, people, chun
     assert upload(client, records, chunk_size=chunk_size, max_rejects=299).error is None
 
 
+@pytest.mark.parametrize("max_rejects", [1000, 0.99])
+def test_nor_do_three_hundred_that_are_wrong_in_an_optional_field(
+    box, client, upload, people, max_rejects
+):
+    """Dates that a database sorts first, such as 0001-01-01."""
+    records = people(500, start=5000, birth_date="0001-01-01") + people(20)
+    run = upload(client, records, max_rejects=max_rejects)
+    assert run.error is None
+    assert (run.report.upserted, run.report.invalid) == (20, 500)
+
+
+def test_as_many_in_a_row_as_max_rejects_allows_do_not_stop_it(box, client, upload, people):
+    records = [{"code": 1, "name": "canary"}] * 400 + people(1)
+    assert upload(client, records, max_rejects=400).error is None
+    run = upload(client, records, max_rejects=399)
+    assert "400 consecutive records are invalid" in str(run.error)
+
+
 def test_three_hundred_records_in_a_row_that_break_a_rule_stop_it(box, client, upload, people):
     records = people(1500) + [{"code": 1, "name": "canary"}] * 100_000
     run = upload(client, records)

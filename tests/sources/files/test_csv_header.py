@@ -42,6 +42,8 @@ def test_a_header_that_holds_data_is_not_quoted(name, encoding, columns):
 def test_a_row_that_is_the_header_again_is_rejected():
     assert case("again.csv") == {2: "1", 3: "header", 4: "2"}
     assert read('code,first_name,plan\n"code","first_name","plan"\n') == {2: "header"}
+    assert read("code,first_name,plan\n code,First_Name,PLAN \n") == {2: "header"}
+    assert read("code,first_name,plan\ncode,Code,plan\n") == {2: "code"}
 
 
 def test_a_byte_order_mark_in_front_of_a_row_is_none_of_it():

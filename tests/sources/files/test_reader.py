@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
+from airflow_provider_mediquo.api.patients.fields import is_blank
 from airflow_provider_mediquo.api.patients.schema import check_patient
 from airflow_provider_mediquo.api.records import Unreadable
 from airflow_provider_mediquo.sources.columns import ColumnMapping
@@ -216,6 +217,11 @@ def test_nor_are_rows_of_blank_cells(folder, row):
     assert folder.read(f"{HEADER}\n{row}\nm-1,Ada,basic\n{row}\n") == ([ada()], [3])
 
 
+def test_rows_of_invisible_cells_are_skipped(folder):
+    text = f"{HEADER}\n\u200b,,\nm-1,Ada,basic\n\u2060, ,\ufeff\n"
+    assert folder.read(text) == ([ada()], [3])
+
+
 def test_rows_that_were_emptied_in_a_spreadsheet_are_skipped(folder):
     records, lines = folder.read((CASES / "words" / "empty-rows.csv").read_bytes())
     assert [record["code"] for record in records] == ["1", "2"]
@@ -302,16 +308,44 @@ def test_a_line_is_an_object(folder):
         '{"code": "m-1",}',
         "{'code': 'm-1'}",
         '{"code": "m-1", "code": "m-2"}',
-        '{"code": "m-1", "meta": {"a": 1, "a": 2}}',
         '{"code": ' + "9" * 10_000 + "}",
         '{"meta": ' + "[" * 100_000,
         "m-1,Ada,basic",
     ],
-    ids=range(12),
+    ids=range(11),
 )
 def test_a_line_that_is_no_object_spoils_no_other(folder, line):
     text = f"{json.dumps(ada())}\n{line}\n{json.dumps(ada())}\n"
     assert folder.read(text) == ([ada(), Unreadable("record"), ada()], [1, 2, 3])
+
+
+META_TWICE = '{"a": [{"b": 1, "b": 2}]}'
+META_TWICE_CSV = META_TWICE.replace('"', '""')
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        (CASES / "json" / "meta-key-twice.csv").read_bytes(),
+        f'code,first_name,meta\nm-1,Ada,"{META_TWICE_CSV}"\n',
+        f'{{"code": "m-1", "first_name": "Ada", "meta": {META_TWICE}}}',
+        '{"code": "m-1", "first_name": "Ada", "meta": {"a": 1, "a": 1}}{"code": 2}',
+        json.dumps({"code": "m-1", "first_name": "Ada", "meta": META_TWICE}),
+        parquet({"code": ["m-1"], "first_name": ["Ada"], "meta": [META_TWICE]}),
+        parquet({"code": ["m-1"], "first_name": ["Ada"], "meta": [META_TWICE.encode()]}),
+    ],
+    ids=range(7),
+)
+def test_a_key_twice_in_meta_spoils_meta_in_each_format(folder, content):
+    record, *_ = folder.records(content)
+    assert check_patient(record)[1] == {"meta": "object"}
+    assert record["code"]
+
+
+@pytest.mark.parametrize("empty", [{}, {"code": None, "first_name": " "}, {"plan": "\u200b"}])
+def test_an_object_without_values_is_skipped(folder, empty):
+    text = "".join(f"{json.dumps(each)}\n" for each in (empty, ada(), empty, {"code": 0}))
+    assert folder.read(text) == ([ada(), {"code": 0}], [2, 4])
 
 
 @pytest.mark.parametrize("gap", ["", " ", "\t", "\r", "\ufeff"])
@@ -357,6 +391,36 @@ def test_nor_do_bytes_of_another_encoding(folder):
 def test_a_json_array_is_asked_for_as_lines(folder, text):
     said = folder.fails(text.replace("%s", SECRET), InvalidPatientsError)
     assert said.startswith("file is a JSON array. Write one object a line instead: JSON lines.")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('{\n "code": 1,\n "first_name": "%s"\n}\n', "JSON with line breaks in its objects."),
+        ('{"members": [\r\n{"code": 1}\r\n]}', "JSON with line breaks in its objects."),
+        ('{"members": [{"code": 1, "first_name": "%s"}]}', "a JSON object around a list."),
+        (
+            '{"n": 1, "code": "x", "data": [ {"first_name": "%s"}]}\n',
+            "a JSON object around a list.",
+        ),
+        ('{"data": [{"first_name": "' + "%s" * 400_000, "a JSON object around a list."),
+    ],
+    ids=range(5),
+)
+def test_all_members_in_one_object_are_an_error_and_no_reject(folder, text, what):
+    said = folder.fails(text.replace("%s", SECRET), InvalidPatientsError)
+    assert said.startswith(f"file is {what} Write one object a line.")
+
+
+def test_an_object_may_hold_a_list_of_others(folder):
+    record = {"cards": [{"id": 1}], **ada(code=1)}
+    assert folder.records(json.dumps(record) * 2, columns={"cards": None}) == [record, record]
+    record = {"cards": [{"id": 1}], "member": "x"}
+    reading = FileReadOptions(ColumnMapping(is_transformed=True))
+    (folder.path / "file").write_text(json.dumps(record))
+    assert [each.record for each in read_files(str(folder.path / "file"), None, reading)] == [
+        record
+    ]
 
 
 # --- lines that are far too long ------------------------------------------------------------------
@@ -408,7 +472,7 @@ def test_a_line_without_an_end_does_not_fill_the_memory(files, monkeypatch, text
 
 def test_a_row_of_parquet_has_pythons_own_values(folder):
     columns = {
-        "code": pa.array([1, None], pa.int64()),
+        "code": pa.array([1, 2], pa.int64()),
         "first_name": pa.array(["Ada", None]).dictionary_encode(),
         "birth_date": pa.array([dt.date(1990, 4, 12), None]),
         "tax_id": pa.array([Decimal("12.50"), None]),
@@ -423,7 +487,7 @@ def test_a_row_of_parquet_has_pythons_own_values(folder):
                 "tax_id": Decimal("12.50"),
                 "meta": {"a": 1, "b": ["x"]},
             },
-            dict.fromkeys(columns),
+            dict.fromkeys(columns) | {"code": 2},
         ],
         [1, 2],
     )
@@ -468,6 +532,17 @@ def test_a_value_that_python_cannot_hold_spoils_its_row_alone(folder, broken):
     assert records[0] == Unreadable("record")
     assert records[1]["code"] == "2"
     assert lines == [1, 2]
+
+
+def test_a_row_of_parquet_without_values_is_skipped(folder):
+    columns = {
+        "code": ["1", None, "", "2"],
+        "first_name": ["A", None, " ", None],
+        "plan": pa.array([None, float("nan"), None, None], pa.float64()),
+        "meta": pa.array([{"a": 1}, None, None, None]),
+    }
+    records, lines = folder.read(parquet(columns))
+    assert ([record["code"] for record in records], lines) == (["1", "2"], [1, 4])
 
 
 def test_a_column_that_is_dropped_is_not_even_read(folder):
@@ -556,6 +631,32 @@ def test_bytes_that_are_text_are_text(folder):
         Unreadable("record"),
         {"code": "2", "first_name": "Zoë", "plan": None},
     ]
+
+
+@pytest.mark.parametrize("text", [pa.binary(), pa.large_binary()])
+def test_also_inside_lists_structs_and_maps(folder, text):
+    lists = pa.struct([("a", text), ("b", pa.list_(text)), ("c", pa.large_list(text))])
+    good = {"a": "é".encode(), "b": [b"x", None], "c": [b"y"]}
+    metas = [
+        pa.array([good, None, {"a": b"\xe9"}, {"b": [b"\xe9"]}], lists),
+        pa.array([[(b"a", b"x")], None, [(b"a", b"\xe9")], [(b"\xe9", b"")]], pa.map_(text, text)),
+    ]
+    read = []
+    for meta in metas:
+        columns = {"code": [*"1234"], "first_name": ["A"] * 4, "meta": meta}
+        first, second, *others = folder.records(parquet(columns))
+        assert check_patient(first)[1] == check_patient(second)[1] == {}
+        assert others == [Unreadable("record")] * 2
+        read.append(first["meta"])
+    assert read == [{"a": "é", "b": ["x", None], "c": ["y"]}, {"a": "x"}]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(1), pa.list_(pa.binary(), 1)])
+def test_bytes_that_may_be_numbers_are_rejected(folder, kind):
+    value = [b"x"] if pa.types.is_fixed_size_list(kind) else b"x"
+    meta = pa.array([{"a": value}], pa.struct([("a", kind)]))
+    (record,) = folder.records(parquet({"code": ["1"], "first_name": ["A"], "meta": meta}))
+    assert check_patient(record)[1] == {"meta": "object"}
 
 
 def test_a_page_whose_checksum_is_wrong_is_not_read(folder):
@@ -770,6 +871,12 @@ def test_csv(folder, rows, delimiter, encoding, end, quoting, pack):
     assert [tuple(record.values()) for record in records] == rows
 
 
+def has_value(values):
+    return not all(
+        value is None or (isinstance(value, str) and is_blank(value)) for value in values
+    )
+
+
 @many
 @given(
     records=st.lists(
@@ -780,7 +887,8 @@ def test_csv(folder, rows, delimiter, encoding, end, quoting, pack):
 )
 def test_json_lines(folder, records, ascii):
     text = "\n".join(json.dumps(record, ensure_ascii=ascii) for record in records)
-    assert folder.read(text) == (records, [*range(1, len(records) + 1)])
+    filled = [(each, at) for at, each in enumerate(records, 1) if has_value(each.values())]
+    assert folder.read(text) == ([each for each, _ in filled], [at for _, at in filled])
 
 
 @many
@@ -793,7 +901,7 @@ def test_parquet(folder, rows):
         "birth_date": pa.array(days, pa.date32()),
     }
     records = folder.records(parquet(columns))
-    assert [tuple(record.values()) for record in records] == rows
+    assert [tuple(record.values()) for record in records] == [*filter(has_value, rows)]
 
 
 @settings(
