@@ -6,7 +6,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from airflow_provider_mediquo.api.sync import store
+from airflow_provider_mediquo.api.sync import statements, store
 from airflow_provider_mediquo.api.sync.audit import MAX_SAMPLE, AuditReport, audit
 from airflow_provider_mediquo.api.sync.run import SyncRun, SyncSettings
 from airflow_provider_mediquo.api.upload.options import UploadOptions, as_of_microseconds
@@ -29,6 +29,7 @@ def sync_run_of(
         reading=options.reading(),
         dropped=options.dropped(),
         resend_after=options.resend_after,
+        conn_id=options.state_conn_id,
         held_by=held_by or f"process {os.getpid()} on {socket.gethostname()}",
         as_of=as_of_microseconds(options.as_of),
         dry_run=options.dry_run,
@@ -51,6 +52,6 @@ def put_run_in_doubt(conn_id: str, name: str, run: int) -> int:
     """Let the next run of a sync send again what one of its runs sent; return how many records."""
     state = store.Store(engine_of(conn_id))
     try:
-        return state.write(lambda connection: store.doubt_run(connection, name, run))
+        return state.write(lambda connection: statements.doubt_run(connection, name, run))
     finally:
         state.close()

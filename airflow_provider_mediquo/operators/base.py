@@ -36,12 +36,12 @@ LEDGER_KEY = "mediquo_ledger"
 """Of the XCom that holds the ledger, whether the task succeeds or fails."""
 
 _LIMITS = (
-    "max_rejects",
-    "max_without_plan",
-    "chunk_size",
-    "max_in_flight",
-    "min_records",
+    *("max_rejects", "max_without_plan", "chunk_size", "max_in_flight", "min_records"),
     "max_unsubscribed",
+)
+_AS_GIVEN = (
+    *("columns", "transform", "omit_invalid", "phone_region", "unsubscribed_report"),
+    *("on_missing", "resend_after"),
 )
 _TEXTS = ("rejects_path", "state_conn_id", "sync_name", "as_of")
 
@@ -227,14 +227,8 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
 
         options: Any = {
             **{name: none_if_rendered(getattr(self, name)) for name in _TEXTS},
-            "on_missing": self.on_missing,
-            "resend_after": self.resend_after,
+            **{name: getattr(self, name) for name in _AS_GIVEN},
             "dry_run": self.is_dry_run,
-            "columns": self.columns,
-            "transform": self.transform,
-            "omit_invalid": self.omit_invalid,
-            "phone_region": self.phone_region,
-            "unsubscribed_report": self.unsubscribed_report,
             **{name: rendered_number(getattr(self, name)) for name in _LIMITS},
         }
         if options["state_conn_id"] and not options["sync_name"]:

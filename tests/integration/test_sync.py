@@ -920,7 +920,7 @@ def take_away_when(state, monkeypatch):
     """Take it away once mediQuo has accepted the last record, before that is written."""
     from airflow_provider_mediquo.api.sync import run as run_module
 
-    acknowledge = run_module.store.acknowledge
+    acknowledge = run_module.statements.acknowledge
 
     def strike(connection, sync_id, run, members):
         if any(member.code == "m-1100" for member in members):
@@ -1113,7 +1113,7 @@ def test_10_a_person_who_is_deleted_is_new(box, every_state, sync, people):
 
 @every_database
 def test_11_members_that_are_put_in_doubt_again_are_sent_again(box, every_state, sync, people):
-    from airflow_provider_mediquo.api.sync.store import doubt_again, doubt_run
+    from airflow_provider_mediquo.api.sync.statements import doubt_again, doubt_run
 
     sync(box, every_state, people(3)).ok()
     sync(box, every_state, people(5)).ok()

@@ -33,6 +33,7 @@ from airflow_provider_mediquo.api.client.retry import (
     RetryPolicy,
     log_pause,
     log_retry,
+    too_many_requests,
 )
 from airflow_provider_mediquo.api.client.session import clear_frames
 from airflow_provider_mediquo.api.client.settings import Settings
@@ -147,17 +148,19 @@ class MediquoClient:
             sending.stats.add_retry()
         while True:
             self._acquire_slot(sending)
-            try:
-                if check:
-                    check()
-            except BaseException:
-                self.limiter(sending.operation).release()
-                raise
+            self._run_check(sending, check)
             try:
                 return self._send_once(sending)
             except RateLimitedError as error:
                 if error.is_final:
                     raise
+
+    def _run_check(self, sending: Sending[Any], check: Callable[[], None] | None) -> None:
+        try:
+            check and check()
+        except BaseException:
+            self.limiter(sending.operation).release()
+            raise
 
     def _acquire_slot(self, sending: Sending[Any]) -> None:
         """Wait until the rate limit allows one request, which must then leave."""
@@ -225,20 +228,10 @@ class MediquoClient:
         seconds = limiter.window if asked is None else max(asked, 1.0)
         without_success, is_new = limiter.on_throttled(seconds)
         count = sending.stats.add_throttled()
+        what = f"{operation.method} {operation.endpoint}"
         if is_new:
-            log_pause(f"{operation.method} {operation.endpoint}", seconds, count)
-        is_final = (
-            seconds > patience
-            or without_success >= patience
-            or without_success + seconds > patience + limiter.window
-        )
-        return RateLimitedError(
-            f"mediQuo answered 429 to {operation.method} {operation.endpoint} and asks to wait "
-            f"{seconds:.0f} s; nothing has succeeded for {without_success:.0f} s. Others may be "
-            "using the same limit: lower `requests_per_minute` here or there.",
-            retry_after=seconds,
-            is_final=is_final,
-        )
+            log_pause(what, seconds, count)
+        return too_many_requests(what, seconds, without_success, patience, limiter.window)
 
     def _unreachable(self, name: str, certificate: str) -> MediquoError:
         host = self.settings.host

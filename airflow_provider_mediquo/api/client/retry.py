@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import tenacity
 
+from airflow_provider_mediquo.api.errors import RateLimitedError
+
 log = logging.getLogger(__name__)
 
 Backoff = Callable[[tenacity.RetryCallState], float]
@@ -60,4 +62,28 @@ def log_pause(what: str, seconds: float, count: int) -> None:
         what,
         seconds,
         count,
+    )
+
+
+def too_many_requests(
+    what: str, seconds: float, without_success: float, patience: float, window: float
+) -> RateLimitedError:
+    """Return the error for a 429.
+
+    :param seconds: that mediQuo asks to wait.
+    :param without_success: seconds since something succeeded.
+    :param patience: seconds without a success after which it is final.
+    :param window: seconds over which mediQuo counts.
+    """
+    is_final = (
+        seconds > patience
+        or without_success >= patience
+        or without_success + seconds > patience + window
+    )
+    return RateLimitedError(
+        f"mediQuo answered 429 to {what} and asks to wait {seconds:.0f} s; nothing has succeeded for "
+        f"{without_success:.0f} s. Others may be using the same limit: lower `requests_per_minute` here "
+        "or there.",
+        retry_after=seconds,
+        is_final=is_final,
     )

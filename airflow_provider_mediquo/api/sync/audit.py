@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_provider_mediquo.api.client.client import MediquoClient
 from airflow_provider_mediquo.api.patients.endpoints import get
-from airflow_provider_mediquo.api.sync import store
+from airflow_provider_mediquo.api.sync import statements
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.visibility.fingerprint import differences
 
@@ -73,7 +73,7 @@ def audit(state: Store, client: MediquoClient, sample_size: int) -> AuditReport:
     fields: Counter[str] = Counter()
     not_found = 0
     with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="mediquo-audit") as threads:
-        proofs = state.read(lambda connection: store.proofs_of(connection, chosen))
+        proofs = state.read(lambda connection: statements.proofs_of(connection, chosen))
         found = threads.map(lambda item: _check(client, *item), proofs.items())
         for code, differing in zip(proofs, found, strict=True):
             if differing is None:
@@ -84,7 +84,7 @@ def audit(state: Store, client: MediquoClient, sample_size: int) -> AuditReport:
                 continue
             wrong[code] = differing or []
     if wrong:
-        state.write(lambda connection: store.doubt_again(connection, [*wrong]))
+        state.write(lambda connection: statements.doubt_again(connection, [*wrong]))
     return AuditReport(
         known=known,
         checked=len(proofs),

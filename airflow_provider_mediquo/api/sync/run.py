@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection
 
 from airflow_provider_mediquo.api.errors import StateError
 from airflow_provider_mediquo.api.records import ValidRecord
-from airflow_provider_mediquo.api.sync import lease, store
+from airflow_provider_mediquo.api.sync import lease, statements
 from airflow_provider_mediquo.api.sync.comparison import Comparison, ResendPolicy
 from airflow_provider_mediquo.api.sync.fingerprints import Fingerprints
 from airflow_provider_mediquo.api.sync.members import (
@@ -25,7 +25,8 @@ from airflow_provider_mediquo.api.sync.members import (
     PRESENT,
     Members,
 )
-from airflow_provider_mediquo.api.sync.store import Doubt, Sent, Store
+from airflow_provider_mediquo.api.sync.statements import Doubt, Sent
+from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.visibility.fingerprint import make_proof
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class SyncSettings:
     :param secret_key: of the connection to mediQuo; all fingerprints are made with it.
     :param reading: all that decides how a record of the source is read.
     :param dropped: columns of the source that are not read.
+    :param conn_id: ID of the connection to the state.
     :param held_by: who runs it, in words.
     :param as_of: time of the source's data, in microseconds since 1970.
     :param dry_run: write nothing, and let others run.
@@ -64,6 +66,7 @@ class SyncSettings:
     reading: object = None
     dropped: frozenset[str] = frozenset()
     resend_after: timedelta = timedelta(days=30)
+    conn_id: str | None = None
     held_by: str = "somebody"
     as_of: int | None = None
     dry_run: bool = False
@@ -104,9 +107,10 @@ class SyncRun:
         self._load(check)
 
     @property
-    def name(self) -> str:
-        """The population of which the source is the whole."""
-        return self._settings.name
+    def description(self) -> dict[str, Any]:
+        """Where the state is, which sync this is and which run of it, for the ledger."""
+        settings = self._settings
+        return {"state_conn_id": settings.conn_id, "name": settings.name, "run": self.run}
 
     @property
     def run(self) -> int | None:
@@ -153,7 +157,7 @@ class SyncRun:
             if (change := record.change)
         ]
         now = int(time.time())
-        self._write(lambda connection, own: store.doubt(connection, own, now, doubts))
+        self._write(lambda connection, own: statements.doubt(connection, own, now, doubts))
 
     def acknowledge(self, records: Sequence[ValidRecord], sent_at: int | None) -> None:
         """Note that mediQuo has accepted records.
@@ -163,7 +167,7 @@ class SyncRun:
         now = int(time.time())
         sent = [self._as_sent(record, now, sent_at) for record in records]
         run = self.run or 0
-        self._write(lambda connection, own: store.acknowledge(connection, own, run, sent))
+        self._write(lambda connection, own: statements.acknowledge(connection, own, run, sent))
 
     def refuse(self, record: ValidRecord) -> None:
         """Note that mediQuo has refused a record, so it has what it had before."""
@@ -172,13 +176,15 @@ class SyncRun:
             return
         code, had_plan = record.code, change.had_plan
         if change.was_known:
-            self._write(lambda connection, own: store.restore(connection, code, has_plan=had_plan))
+            self._write(
+                lambda connection, own: statements.restore(connection, code, has_plan=had_plan)
+            )
         else:
             self.forget([code])
 
     def forget(self, codes: Sequence[str]) -> None:
         """Delete members."""
-        self._write(lambda connection, own: store.forget(connection, codes))
+        self._write(lambda connection, own: statements.forget(connection, codes))
 
     def note_spelling(self) -> None:
         """Write how unchanged members look in the source, if there are many."""
@@ -224,15 +230,14 @@ class SyncRun:
 
     def _as_sent(self, record: ValidRecord, now: int, sent_at: int | None) -> Sent:
         change = record.change
-        if not change:
-            raise AssertionError("a record without a comparison")
+        assert change
         proof = make_proof(json.loads(record.encoded), self._settings.secret_key, sent_at)
         return Sent(record.code, change.fingerprint, change.source, proof, record.has_plan, now)
 
     def _write_respelled(self) -> None:
         respelled, self.comparison.respelled = self.comparison.respelled, []
         if respelled:
-            self._write(lambda connection, own: store.refresh(connection, respelled))
+            self._write(lambda connection, own: statements.refresh(connection, respelled))
 
     def _write(self, act: Callable[[Connection, int], None]) -> None:
         """Write, if this is no dry run and the lease is still held."""

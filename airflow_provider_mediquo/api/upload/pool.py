@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from airflow_provider_mediquo.api.errors import MediquoError, StoppedError
+from airflow_provider_mediquo.api.records import ValidRecord
 
 T = TypeVar("T")
 
@@ -83,3 +84,20 @@ class SendingPool:
             self._halt(MediquoError(f"{type(error).__name__}."))
         finally:
             self._slots.release()
+
+
+def chunked(records: Iterator[ValidRecord], size: int) -> Iterator[list[ValidRecord]]:
+    """Yield records in chunks; if the source fails, those before it first."""
+    chunk: list[ValidRecord] = []
+    try:
+        for record in records:
+            chunk.append(record)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+    except Exception:  # of the source: the records before it are sent all the same
+        if chunk:
+            yield chunk
+        raise
+    if chunk:
+        yield chunk

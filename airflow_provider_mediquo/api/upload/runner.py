@@ -23,7 +23,7 @@ from airflow_provider_mediquo.api.upload.missing import MissingMembers
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 from airflow_provider_mediquo.api.upload.outcome import RunOutcome, with_ledger
 from airflow_provider_mediquo.api.upload.plan_guard import PlanGuard
-from airflow_provider_mediquo.api.upload.pool import SendingPool
+from airflow_provider_mediquo.api.upload.pool import SendingPool, chunked
 from airflow_provider_mediquo.api.upload.progress import (
     PROGRESS_SECONDS,
     Progress,
@@ -69,7 +69,7 @@ class Upload:
         self._sync = sync
         self.report.is_dry_run = options.dry_run
         if sync:
-            self._describe_sync(sync)
+            self.report.sync = sync.description
         self._validator = RecordValidator(options, self._ledger, sync)
         self._plans = PlanGuard(options.max_without_plan, self.report)
         self._unsubscriptions = Unsubscriptions(options, sync, self._ledger) if sync else None
@@ -105,13 +105,6 @@ class Upload:
             self._close_ledger(started)
         self._raise_problem()
         return self.report
-
-    def _describe_sync(self, sync: SyncRun) -> None:
-        self.report.sync = {
-            "state_conn_id": self._options.state_conn_id,
-            "name": sync.name,
-            "run": sync.run,
-        }
 
     def _heartbeat(self) -> AbstractContextManager[None]:
         sync = self._sync
@@ -163,11 +156,11 @@ class Upload:
         try:
             if self._sync:
                 self._sync.start(self._check_halted)
-                self._describe_sync(self._sync)
+                self.report.sync = self._sync.description
             valid = self._validator.accept(self._records(source))
             if self._unsubscriptions:
                 valid = self._unsubscriptions.hold(valid)
-            chunks = _chunks(self._plans.guard(valid), self._options.chunk_size)
+            chunks = chunked(self._plans.guard(valid), self._options.chunk_size)
             for number, chunk in enumerate(chunks):
                 self._send(pool, number, chunk)
             self._unsubscribe_missing(pool)
@@ -241,19 +234,3 @@ class Upload:
             raise problem
         if kinds := outcome.problems():
             log.warning("%s rejected: %s.", f"{self.report.rejected:,}", kinds)
-
-
-def _chunks(records: Iterator[ValidRecord], size: int) -> Iterator[list[ValidRecord]]:
-    chunk: list[ValidRecord] = []
-    try:
-        for record in records:
-            chunk.append(record)
-            if len(chunk) == size:
-                yield chunk
-                chunk = []
-    except Exception:  # of the source: the records before it are sent all the same
-        if chunk:
-            yield chunk
-        raise
-    if chunk:
-        yield chunk

@@ -6,7 +6,7 @@ from sqlalchemy.exc import IntegrityError
 
 from airflow_provider_mediquo.api.errors import StateError
 from airflow_provider_mediquo.api.sync import store as store_module
-from airflow_provider_mediquo.api.sync.store import (
+from airflow_provider_mediquo.api.sync.statements import (
     Doubt,
     Sent,
     acknowledge,

@@ -6,7 +6,8 @@ from sqlalchemy import create_engine
 
 from airflow_provider_mediquo.api.errors import StateError, StateMismatchError
 from airflow_provider_mediquo.api.sync.lease import Lease
-from airflow_provider_mediquo.api.sync.store import Doubt, Sent, Store, acknowledge, doubt
+from airflow_provider_mediquo.api.sync.statements import Doubt, Sent, acknowledge, doubt
+from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.sync.tables import VERSION
 from tests.support.states import TABLES, every_database
 
