@@ -1,0 +1,134 @@
+import pytest
+
+from airflow_provider_mediquo.api.errors import AuthenticationError, MediquoError, StoppedError
+from airflow_provider_mediquo.api.upload import missing as missing_module
+
+MIRROR = {"on_missing": "unsubscribe", "max_unsubscribed": None}
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(missing_module, "_WAITS", (0.01, 0.01))
+
+
+def known(box, state, sync, records):
+    sync(box, state, records).ok()
+    state.run("UPDATE mediquo_member SET sent_at = sent_at - 3600")
+
+
+OPTIONS = MIRROR
+
+
+def test_many_are_read_one_by_one_and_written_in_chunks(box, state, sync, people):
+    known(box, state, sync, people(260))
+    before = len(box.journal)
+    run = sync(box, state, people(10), chunk_size=100, **OPTIONS).ok()
+    assert (run.missing, run.missing_unsubscribed, run.unsubscribed) == (250, 250, 250)
+    seen = box.journal[before:]
+    assert sorted(entry.patients for entry in seen if entry.endpoint == "upsert") == [50, 100, 100]
+    assert sum(entry.endpoint == "get" for entry in seen) == 250
+    assert sum(bool(shown["plan"]) for shown in box.patients.values()) == 10
+    assert len(state.members()) == 10
+
+
+def test_who_has_no_plan_there_is_not_written(box, state, sync, people):
+    """Somebody has taken it away already."""
+    known(box, state, sync, people(3))
+    box._mediquo.store.accept([{"code": "m-3", "first_name": "Ada"}])
+    before = box.counters.accepted
+    run = sync(box, state, people(2), **OPTIONS).ok()
+    assert run.missing_unsubscribed == 1
+    assert box.counters.accepted == before
+    assert "m-3" not in state.members()
+
+
+def test_who_was_sent_just_now_is_written_even_if_it_shows_no_plan(box, state, sync, people):
+    """What mediQuo shows may be older than what was sent."""
+    box._mediquo.store.accept([{"code": "m-3", "first_name": "Old"}])
+    box.settings.lag = 60
+    sync(box, state, people(3)).ok()
+    before = box.accepted["m-3"]
+    run = sync(box, state, people(2), **OPTIONS).ok()
+    assert run.missing_unsubscribed == 1
+    assert box.accepted["m-3"] == before + 1
+    box.settings.lag = 0
+
+
+def test_one_that_cannot_be_read_stays_for_the_next_run(box, state, sync, people):
+    known(box, state, sync, people(4))
+    box.script("get", *["503"] * 5)
+    run = sync(box, state, people(2), max_in_flight=1, **OPTIONS)
+    assert isinstance(run.error, MediquoError)
+    assert "1 missing members without a final answer" in str(run.error)
+    assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (2, 1, 1)
+    assert len(state.members()) == 3
+    box._mediquo.faults._scripts.clear()
+    assert sync(box, state, people(2), **OPTIONS).ok().missing_unsubscribed == 1
+
+
+def test_a_mediquo_that_is_down_ends_it(box, state, sync, people):
+    known(box, state, sync, people(300))
+    box.script("get", *["503"] * 3000)
+    run = sync(box, state, people(2), **OPTIONS)
+    assert isinstance(run.error, MediquoError)
+    assert run.missing == 298
+    assert run.missing_unsubscribed == 0
+    assert len(state.members()) == 300
+
+
+def test_wrong_keys_end_it(box, state, sync, people):
+    known(box, state, sync, people(3))
+    box.script("get", *["401"] * 5)
+    run = sync(box, state, people(2), **OPTIONS)
+    assert isinstance(run.error, AuthenticationError)
+    assert (run.missing, run.missing_unsettled) == (1, 1)
+
+
+def test_one_that_is_refused_does_not_keep_the_others(box, state, sync, people):
+    records = [*people(5), *people(1, start=6, tax_id="bad")]
+    known(box, state, sync, records)
+    box.settings.refuse_tax_id = "bad"
+    run = sync(box, state, people(2), **OPTIONS)
+    assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (4, 3, 1)
+    (line,) = [line for line in run.lines if line["code"] == "m-6"]
+    assert (line["refused_by"], line["status"]) == ("mediquo", 422)
+    assert run.refused == 0, "it is no record of the source"
+
+
+def test_a_kill_ends_the_waiting_for_what_is_not_shown(
+    box, state, prepare_sync, sync, people, monkeypatch
+):
+    box.settings.lag = 600
+    sync(box, state, people(3)).ok()
+    monkeypatch.setattr(missing_module, "_WAITS", (300,))
+    run = prepare_sync(box, state, people(2), **OPTIONS)
+    pause = run.upload._client.pause
+
+    def kill(seconds):
+        run.upload.stop()
+        pause(seconds)
+
+    monkeypatch.setattr(run.upload._client, "pause", kill)
+    run.go()
+    assert isinstance(run.error, StoppedError)
+    assert state.sync()["holder"] is None
+
+
+def test_who_another_sync_has_sent_meanwhile_is_not_missing(box, state, sync, people, monkeypatch):
+    known(box, state, sync, people(4))
+    count = missing_module.MissingMembers.chunks
+
+    def later(self):
+        sync(box, state, people(1, start=4, first_name="Eva"), name="other").ok()
+        yield from count(self)
+
+    monkeypatch.setattr(missing_module.MissingMembers, "chunks", later)
+    run = sync(box, state, people(2), **OPTIONS).ok()
+    assert (run.missing, run.missing_unsubscribed) == (1, 1)
+    assert box.patients["m-4"]["plan"] == "premium"
+
+
+def test_the_sample_and_the_list_of_the_unsubscribed_have_them(box, state, sync, people):
+    known(box, state, sync, people(3))
+    run = sync(box, state, people(2), **OPTIONS).ok()
+    assert set(run.report.sample) == {"m-3"}

@@ -1,0 +1,117 @@
+import pytest
+
+from airflow_provider_mediquo.api.errors import InvalidPatientsError, UnsubscribeLimitError
+
+
+def without_plan(records):
+    return [{k: v for k, v in record.items() if k != "plan"} for record in records]
+
+
+def test_what_takes_a_plan_comes_last(box, state, sync, people):
+    """It waits until the source is read to its end."""
+    sync(box, state, people(30)).ok()
+    before = len(box.journal)
+    records = without_plan(people(2)) + people(28, start=3, first_name="Eva")
+    sync(box, state, records, max_unsubscribed=2, chunk_size=7, max_in_flight=1).ok()
+    sent = [entry.patients for entry in box.journal[before:]]
+    assert sent == [7, 7, 7, 7, 2]
+    assert [code for code, shown in box.patients.items() if not shown["plan"]] == ["m-1", "m-2"]
+
+
+def test_without_a_limit_nothing_waits(box, state, sync, people):
+    sync(box, state, people(30)).ok()
+    before = len(box.journal)
+    records = without_plan(people(2)) + people(28, start=3, first_name="Eva")
+    sync(box, state, records, max_unsubscribed=None, chunk_size=2, max_in_flight=1).ok()
+    assert len(box.journal) - before == 15
+    assert sum(not shown["plan"] for shown in box.patients.values()) == 2
+
+
+def test_beyond_the_limit_they_are_counted_and_not_kept(box, state, prepare_sync, sync, people):
+    sync(box, state, people(6000)).ok()
+    seen = []
+
+    def source():
+        yield from people(1000, start=5001)
+        for number, record in enumerate(without_plan(people(5000)), 1):
+            yield record
+            if number in (51, 5000):
+                held, unsettled = run.upload._unsubscriptions, run.upload._ledger._unsettled
+                seen.append((number, len(held._kept), len(unsettled)))
+
+    run = prepare_sync(box, state, source(), max_unsubscribed=50).go()
+    assert [kept for _, kept, _ in seen] == [0, 0]
+    assert all(unsettled <= 1 for *_, unsettled in seen)
+    assert isinstance(run.error, UnsubscribeLimitError)
+    assert (run.withheld, run.unchanged) == (5000, 1000)
+    assert "max_unsubscribed=5000." in str(run.error)
+    assert len(run.codes("withheld")) == 5000
+
+
+def test_up_to_the_limit_they_are_kept(box, state, sync, people):
+    sync(box, state, people(60)).ok()
+    seen = []
+
+    def source():
+        yield from without_plan(people(50))
+        seen.append(box.counters.accepted)
+        yield from people(10, start=51)
+
+    run = sync(box, state, source(), max_unsubscribed=50, chunk_size=10).ok()
+    assert seen == [60], "nobody was sent again before the end"
+    assert (run.changed, run.unsubscribed, run.without_plan) == (50, 50, 50)
+
+
+@pytest.mark.parametrize("limit", [1, 0])
+def test_a_contradicted_record_is_no_part_of_the_count(box, state, sync, people, limit):
+    sync(box, state, people(3)).ok()
+    records = [*without_plan(people(1)), *people(1), *people(2, start=2)]
+    run = sync(box, state, records, max_unsubscribed=limit, max_rejects=1)
+    assert isinstance(run.error, InvalidPatientsError)
+    assert (run.withheld, run.unsubscribed) == (1, 0)
+    assert all(shown["plan"] for shown in box.patients.values())
+
+
+def test_a_member_whose_plan_is_in_doubt_is_guarded(box, state, sync, people):
+    """It may have one: taking it away counts."""
+    box.script("upsert", *["lost_after"] * 50)
+    sync(box, state, people(2))
+    box._mediquo.faults._scripts.clear()
+    run = sync(box, state, without_plan(people(2)), max_unsubscribed=1)
+    assert isinstance(run.error, UnsubscribeLimitError)
+    assert run.withheld == 2
+
+
+def test_the_share_is_of_those_who_have_a_plan(box, state, sync, people):
+    sync(box, state, people(100) + without_plan(people(100, start=101))).ok()
+    records = without_plan(people(2)) + people(98, start=3) + without_plan(people(100, start=101))
+    run = sync(box, state, records, max_unsubscribed=0.01)
+    assert isinstance(run.error, UnsubscribeLimitError)
+    assert "(0.01 of 100 = 1)" in str(run.error)
+
+
+def test_those_who_have_lost_it_already_do_not_count_in_the_next_run(box, state, sync, people):
+    sync(box, state, people(10)).ok()
+    for lost in range(1, 6):
+        records = without_plan(people(lost)) + people(10 - lost, start=lost + 1)
+        run = sync(box, state, records, max_unsubscribed=1).ok()
+        assert (run.unsubscribed, run.changed) == (1, 1)
+
+
+def test_rejects_and_withheld_records_are_told_together(box, state, sync, people):
+    sync(box, state, people(10)).ok()
+    records = without_plan(people(2)) + [{"code": "m-3"}] + people(7, start=4)
+    run = sync(box, state, records, max_unsubscribed=0)
+    assert isinstance(run.error, UnsubscribeLimitError)
+    assert "1 rejected" in str(run.error)
+    assert (run.withheld, run.rejected) == (2, 1)
+
+
+def test_a_run_that_stops_early_unsubscribes_nobody(box, state, sync, people):
+    sync(box, state, people(10)).ok()
+    box.script("upsert", *["401"] * 5)
+    records = people(8, first_name="Eva")
+    run = sync(box, state, records, on_missing="unsubscribe", max_unsubscribed=None)
+    assert run.error
+    assert run.unsubscribed == 0
+    assert all(shown["plan"] for shown in box.patients.values())
