@@ -36,7 +36,7 @@ from tests.support.states import (
     one_of_each,
 )
 
-ADA = {
+ADA: dict = {
     "code": "7",
     "first_name": "Ada",
     "birth_date": "1980-02-03",

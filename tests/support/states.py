@@ -202,7 +202,15 @@ class Synced:
     @property
     def counts(self) -> dict[str, int]:
         """What is not 0 of what became of the records and the missing members."""
-        names = ("read", "new", "changed", "resent", "unchanged", "withheld", "skipped")
+        names: tuple[str, ...] = (
+            "read",
+            "new",
+            "changed",
+            "resent",
+            "unchanged",
+            "withheld",
+            "skipped",
+        )
         names += ("rejected", "unsettled", "unsubscribed")
         names += ("missing", "missing_unsubscribed", "missing_withheld", "missing_unsettled")
         return {name: getattr(self.report, name) for name in names if getattr(self.report, name)}
@@ -233,7 +241,14 @@ class Synced:
         assert not alive, f"threads that were not joined: {alive}"
         assert self.source.closed
         ledger, report = self.report.as_dict(), self.report
-        parts = ("upserted", "unchanged", "withheld", "skipped", "rejected", "unsettled")
+        parts: tuple[str, ...] = (
+            "upserted",
+            "unchanged",
+            "withheld",
+            "skipped",
+            "rejected",
+            "unsettled",
+        )
         assert ledger["read"] == self.source.pulled == sum(ledger[name] for name in parts)
         assert ledger["upserted"] == sum(ledger[name] for name in ("new", "changed", "resent"))
         parts = ("missing_unsubscribed", "missing_withheld", "missing_unsettled")

@@ -141,7 +141,7 @@ class Table(dict):
         None,
         {},
         {"code": "7"},
-        {**ADA, 1: "a number"},
+        dict([*ADA.items(), (1, "a number")]),
         {**ADA, Text("last_name"): "a"},
         {**ADA, "last_name": Text("a")},
         {**ADA, "code": UUID(int=7)},
@@ -240,7 +240,7 @@ FIELDS += ["locale", "meta", "birthdate", "note"]
 @pytest.mark.parametrize("field", FIELDS)
 def test_nothing_that_is_sent_otherwise_looks_the_same(field):
     """Each value against each other one in each field: also where one of them is invalid."""
-    by_source = {}
+    by_source: dict = {}
     for value in LOOK_ALIKES:
         record = {**ADA, field: value}
         source = Fingerprints(KEY, None).of_source(record)

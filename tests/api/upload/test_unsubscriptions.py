@@ -29,7 +29,7 @@ def test_without_a_limit_nothing_waits(box, state, sync, people):
 
 def test_beyond_the_limit_they_are_counted_and_not_kept(box, state, prepare_sync, sync, people):
     sync(box, state, people(6000)).ok()
-    seen = []
+    seen: list = []
 
     def source():
         yield from people(1000, start=5001)
@@ -50,7 +50,7 @@ def test_beyond_the_limit_they_are_counted_and_not_kept(box, state, prepare_sync
 
 def test_up_to_the_limit_they_are_kept(box, state, sync, people):
     sync(box, state, people(60)).ok()
-    seen = []
+    seen: list = []
 
     def source():
         yield from without_plan(people(50))
