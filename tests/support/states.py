@@ -3,13 +3,13 @@
 An upload goes through `Synced`, which adds up its ledger, however it ends.
 """
 
-import gc
 import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class State:
     """A database that keeps a state; Airflow's connection `state` leads to it.
 
     :param make_engine: as the hook makes it.
-    :param server: the database's own, for what is done behind the back of a run; None for SQLite.
+    :param server: None for SQLite.
     """
 
     driver: str
@@ -59,24 +59,21 @@ class State:
     def store(self) -> Store:
         return Store(self.engine())
 
+    @cached_property
+    def own(self) -> Engine:
+        """For what is done behind the back of a run."""
+        return self.engine()
+
     def run(self, sql: str, **parameters: Any) -> Any:
         """Run one statement; return the number of rows that it changed, or the rows it found."""
-        engine = self.make_engine()
-        try:
-            with engine.begin() as connection:
-                result = connection.execute(text(sql), parameters)
-                if not result.returns_rows:
-                    return result.rowcount
-                return [dict(row) for row in result.mappings()]
-        finally:
-            engine.dispose()
+        with self.own.begin() as connection:
+            result = connection.execute(text(sql), parameters)
+            if not result.returns_rows:
+                return result.rowcount
+            return [dict(row) for row in result.mappings()]
 
     def tables(self) -> set[str]:
-        engine = self.make_engine()
-        try:
-            return set(inspect(engine).get_table_names())
-        finally:
-            engine.dispose()
+        return set(inspect(self.own).get_table_names())
 
     def members(self) -> dict[str, dict[str, Any]]:
         """Code -> its row."""
@@ -151,7 +148,6 @@ def every_state(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def _dispose(state: State) -> None:
     for engine in state.engines:
         engine.dispose()
-    gc.collect()  # what was forgotten shows here, and not in a later test
 
 
 every_database = pytest.mark.parametrize("every_state", ["sqlite", *SERVERS], indirect=True)

@@ -248,7 +248,6 @@ def test_new_members_of_two_syncs_between_each_other_are_both_written(every_stat
     def run(store, number):
         def act(connection):
             codes = [f"m-{2 * n + number}" for n in range(50)]
-            doubt(connection, number, [Doubt(codes[0], False, True)])
             forget(connection, codes)
             tries.append(1)
             if len(tries) <= 2:

@@ -39,7 +39,8 @@ def test_beyond_the_limit_they_are_counted_and_not_kept(box, state, prepare_sync
                 held, unsettled = run.upload._unsubscriptions, run.upload._ledger._unsettled
                 seen.append((number, len(held._kept), len(unsettled)))
 
-    run = prepare_sync(box, state, source(), max_unsubscribed=50).go()
+    run = prepare_sync(box, state, source(), max_unsubscribed=50)
+    run.go()
     assert [kept for _, kept, _ in seen] == [0, 0]
     assert all(unsettled <= 1 for *_, unsettled in seen)
     assert isinstance(run.error, UnsubscribeLimitError)
