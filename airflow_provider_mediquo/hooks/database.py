@@ -34,6 +34,10 @@ def engine_of(conn_id: str) -> Engine:
     def connect() -> Any:
         connection = hook.get_conn()
         hook.set_autocommit(connection, False)
+        if hasattr(connection, "prepare_threshold"):
+            # psycopg 3 would have a statement planned once, on the first requests of a run: while the
+            # table is small PostgreSQL plans to read all of it, and then does so each time.
+            connection.prepare_threshold = None
         return connection
 
     from sqlalchemy import create_engine

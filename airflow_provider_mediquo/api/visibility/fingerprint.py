@@ -29,6 +29,7 @@ _HEAD = struct.Struct(">B4sQ16sH")  # version, key id, time, salt, which fields
 _MAC_BYTES = 6
 _UNKNOWN_TIME = 0
 _MAX_PHP_INTEGER = (1 << 63) - 1  # PHP reads a larger one as a float
+_encode = json.JSONEncoder(sort_keys=True).encode  # json.dumps would make an encoder for each value
 
 
 @dataclass(frozen=True)
@@ -122,8 +123,8 @@ def _key_id(key: _Key) -> bytes:
 
 
 def _mac(key: _Key, salt: bytes, name: str, value: Any) -> bytes:
-    message = json.dumps([name, _normalise(name, value)], sort_keys=True).encode()
-    return hmac.digest(key.derived, salt + message, hashlib.sha256)[:_MAC_BYTES]
+    message = f'["{name}", {_encode(_normalise(name, value))}]'.encode()  # [name, value] as JSON
+    return hmac.digest(key.derived, salt + message, "sha256")[:_MAC_BYTES]
 
 
 def _normalise(name: str, value: Any) -> Any:
