@@ -54,9 +54,9 @@ def mediquo_warehouse():
         """,
         # What mediQuo has is kept here, without names: only what changed is sent.
         state_conn_id="mediquo_state",
-        # Do not change it: under another name, this is a new sync that does not know who left.
+        # Keep this name: under another one, this is a new sync, which has never sent anybody.
         sync_name="members",
-        # Whoever is no longer in the table loses the plan ...
+        # Members who are no longer in the table lose their plan ...
         on_missing="unsubscribe",
         # ... but if more than one in a hundred would lose it, all keep it and the task fails.
         max_unsubscribed="{{ params.max_unsubscribed }}",
