@@ -9,11 +9,12 @@ LOCK := pyproject.toml uv.lock
 # dlt apart from Airflow: where the two meet, dlt asks Airflow's variables for each of its settings.
 BENCH := .venv-bench
 BENCH_DLT := .venv-bench-dlt
+BENCH_DRT := .venv-bench-drt
 DOCS := .venv-docs
 AUDIT := .venv-audit
 RELEASE := .venv-release
 UV := .venv-uv/bin
-BENCHMARKS := bench-check bench-memory bench-peers bench-limit bench-workers bench-soak
+BENCHMARKS := bench-check bench-memory bench-sync bench-peers bench-limit bench-workers bench-soak
 
 # More processes than the two cores of a small machine: the tests wait more than they work. A file
 # stays in one process, for what its tests share; conftest.py says which files begin.
@@ -33,7 +34,7 @@ help:
 	@echo "make lint      ruff, ruff format, mypy and deptry"
 	@echo "make versions  the oldest Airflow, Python and marshmallow together; the newest are those of make test"
 	@echo "make matrix    all combinations, for some hours; or ARGS='3.1/3.11/3', --quick, --help"
-	@echo "make bench     all benchmarks, two hours on a machine that does nothing else; one by one:"
+	@echo "make bench     all benchmarks, three hours on a machine that does nothing else; one by one:"
 	@echo "               $(BENCHMARKS) [ARGS=--help]"
 	@echo "make docs      these pages as a site: docs/_build/html/index.html"
 	@echo "make dist      the sdist and the wheel, checked for PyPI, in dist/"
@@ -86,6 +87,8 @@ audit: $(AUDIT)/installed
 
 bench: $(BENCHMARKS)
 
+bench-sync: $(BENCH_DRT)/installed
+
 $(BENCHMARKS): bench-%: $(BENCH)/installed $(BENCH_DLT)/installed
 	@$(BENCH)/bin/python benchmarks/$*.py $(ARGS)
 
@@ -125,6 +128,10 @@ $(BENCH)/installed: $(LOCK)
 
 $(BENCH_DLT)/installed: $(LOCK)
 	@sh scripts/install.sh $(PYTHON) $(BENCH_DLT) --only-group bench-dlt
+	@touch $@
+
+$(BENCH_DRT)/installed: $(LOCK)
+	@sh scripts/install.sh $(PYTHON) $(BENCH_DRT) --only-group bench-drt
 	@touch $@
 
 $(DOCS)/installed: $(LOCK)

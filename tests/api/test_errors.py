@@ -59,6 +59,8 @@ def test_errors_that_a_retry_cannot_fix_say_so():
         "TooManyRejectsError",
         "UnsubscribeLimitError",
         "RejectedRequestError",
+        "AuditError",
+        "StateMismatchError",
     }
 
 

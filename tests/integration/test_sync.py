@@ -925,12 +925,12 @@ def take_away_when(state, monkeypatch):
 
     def strike(connection, sync_id, run, members):
         if any(member.code == "m-1100" for member in members):
-            monkeypatch.setattr(run_module.store, "acknowledge", acknowledge)
+            monkeypatch.setattr(run_module.statements, "acknowledge", acknowledge)
             connection.rollback()
             take_away(state)
         acknowledge(connection, sync_id, run, members)
 
-    monkeypatch.setattr(run_module.store, "acknowledge", strike)
+    monkeypatch.setattr(run_module.statements, "acknowledge", strike)
 
 
 @every_server
@@ -1083,6 +1083,7 @@ def test_10_the_tables_have_these_columns_alone(box, state, sync, people):
         "has_plan",
         "sent_at",
         "in_doubt_by",
+        "in_doubt_since",
     }
 
 

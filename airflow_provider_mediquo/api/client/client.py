@@ -93,12 +93,11 @@ class MediquoClient:
         :param attempts: default: those of the retry policy.
         :param check: called before each attempt; raises what must keep it from leaving.
         """
-        what = f"{operation.method} {operation.endpoint}"
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(attempts or self._retry.attempts),
             wait=self._seconds_between,
             retry=tenacity.retry_if_exception_type((ServerError, UnreachableError)),
-            before_sleep=lambda state: log_retry(what, state),
+            before_sleep=lambda state: log_retry(operation.name, state),
             sleep=self.pause,
             reraise=True,
         )
@@ -173,8 +172,7 @@ class MediquoClient:
             while seconds:
                 if seconds > self._retry.max_throttled_seconds:
                     raise RateLimitedError(
-                        f"mediQuo asked to pause {operation.method} {operation.endpoint} for "
-                        f"another {seconds:.0f} s.",
+                        f"mediQuo asked to pause {operation.name} for another {seconds:.0f} s.",
                         retry_after=seconds,
                     )
                 self.pause(seconds)
@@ -228,10 +226,9 @@ class MediquoClient:
         seconds = limiter.window if asked is None else max(asked, 1.0)
         without_success, is_new = limiter.on_throttled(seconds)
         count = sending.stats.add_throttled()
-        what = f"{operation.method} {operation.endpoint}"
         if is_new:
-            log_pause(what, seconds, count)
-        return too_many_requests(what, seconds, without_success, patience, limiter.window)
+            log_pause(operation.name, seconds, count)
+        return too_many_requests(operation.name, seconds, without_success, patience, limiter.window)
 
     def _unreachable(self, name: str, certificate: str) -> MediquoError:
         host = self.settings.host

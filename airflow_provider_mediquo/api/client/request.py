@@ -51,6 +51,11 @@ class Operation(Generic[T]):
     can_be_missing: bool = False
     parse_invalid_records: Callable[[Any], Mapping[int, Collection[str]]] = _no_invalid_records
 
+    @property
+    def name(self) -> str:
+        """Method and endpoint, for messages."""
+        return f"{self.method} {self.endpoint}"
+
 
 @dataclass(frozen=True)
 class Result(Generic[T]):

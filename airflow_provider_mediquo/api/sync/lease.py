@@ -28,12 +28,12 @@ _SQL_CLOCKS = {
 class Lease:
     """The right to run a sync. Raises StateError while another run has it.
 
-    :param held_by: who runs it, in words.
     :param as_of: the time of the source's data, in microseconds since 1970.
+    :param held_by: who runs it, in words.
     """
 
     def __init__(
-        self, store: Store, name: str, held_by: str = "somebody", as_of: int | None = None
+        self, store: Store, name: str, as_of: int | None = None, held_by: str = "somebody"
     ) -> None:
         self._store = store
         self._name, self._held_by = name, held_by

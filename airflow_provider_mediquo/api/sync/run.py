@@ -102,7 +102,7 @@ class SyncRun:
                 self._load(check)
             return
         self._store.create()
-        self._lease = lease.Lease(self._store, settings.name, settings.held_by, settings.as_of)
+        self._lease = lease.Lease(self._store, settings.name, settings.as_of, settings.held_by)
         self._own = self._lease.sync_id
         self._load(check)
 
@@ -156,8 +156,7 @@ class SyncRun:
             for record in records
             if (change := record.change)
         ]
-        now = int(time.time())
-        self._write(lambda connection, own: statements.doubt(connection, own, now, doubts))
+        self._write(lambda connection, own: statements.doubt(connection, own, doubts))
 
     def acknowledge(self, records: Sequence[ValidRecord], sent_at: int | None) -> None:
         """Note that mediQuo has accepted records.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -35,16 +36,13 @@ class Doubt(NamedTuple):
     may_have_plan: bool
 
 
-def doubt(connection: Connection, sync_id: int, now: int, members: Iterable[Doubt]) -> None:
-    """Note that members are about to be sent: until there is an answer, nothing is known of them.
-
-    :param now: seconds since 1970.
-    """
+def doubt(connection: Connection, sync_id: int, members: Iterable[Doubt]) -> None:
+    """Note that members are about to be sent: until there is an answer, nothing is known of them."""
     members = list(members)
     known = [member for member in members if member.is_known]
     with_plan = [member.code for member in known if member.may_have_plan]
     without = [member.code for member in known if not member.may_have_plan]
-    in_doubt = {"in_doubt_by": sync_id, "in_doubt_since": now}
+    in_doubt = {"in_doubt_by": sync_id, "in_doubt_since": int(time.time())}
     _update(connection, with_plan, has_plan=1, **in_doubt)
     _update(connection, without, **in_doubt)
     if new := [member for member in members if not member.is_known]:

@@ -71,7 +71,7 @@ def test_a_second_run_knows_what_the_first_one_sent(state, start):
     write(first, record(first, "a"), record(first, "b", plan=None))
     first.close()
     second = start(state)
-    assert (first.name, second.name) == ("members", "members")
+    assert second.description == {"state_conn_id": None, "name": "members", "run": 2}
     assert second.run == 2
     assert record(second, "a").change.kind == "unchanged"
     assert record(second, "b", plan=None).change.kind == "unchanged"
@@ -216,7 +216,7 @@ def test_a_database_that_is_gone_at_the_end_is_told(state, start, caplog):
     run = start(state)
     state.run("DROP TABLE mediquo_sync")
     run.close()
-    assert "Cannot release the sync: The database of the state failed" in caplog.text
+    assert "Cannot release the sync: The state's database failed" in caplog.text
     assert "It is free within a minute." in caplog.text
 
 

@@ -59,4 +59,4 @@ def test_the_ledger_counts_as_before(box, state, sync, people):
     run = sync(box, state, people(250)).ok()
     assert run.upserted == 250
     assert len(run.report.sample) == 20
-    assert run.report.sync == {"state_conn_id": "state", "name": "members", "run": 1}
+    assert run.report.sync == {"state_conn_id": None, "name": "members", "run": 1}

@@ -77,7 +77,7 @@ def test_each_has_its_place(run, people):
 def test_the_ledger_says_where_it_is(run, people, files):
     report, _ = run(without_plan(people, 1))
     assert report.as_dict()["unsubscribed_path"] == str(files[1].path)
-    assert f"unsubscribed_path {files[1].path}" in report.as_text()
+    assert f"unsubscribed_path    {files[1].path}" in report.as_text()
     assert report.rejects_path is None
 
 
