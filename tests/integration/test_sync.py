@@ -797,10 +797,18 @@ def test_8_the_last_sync_that_sent_a_member_owns_it(box, every_state, sync, peop
     assert {code for code, shown in box.patients.items() if not shown["plan"]} == {"m-2"}
 
 
-def test_8_an_unchanged_member_does_not_move(box, state, sync, people):
+@pytest.mark.parametrize("respelled", [{}, {"first_name": " Ada "}])
+def test_8_a_member_that_moves_unchanged_is_sent_once_so_that_nobody_takes_its_plan(
+    box, state, sync, people, respelled
+):
     sync(box, state, people(2), name="a").ok()
-    assert sync(box, state, people(2), name="b").ok().unchanged == 2
-    assert sync(box, state, people(1), name="a", **MIRROR).ok().missing_unsubscribed == 1
+    assert sync(box, state, people(1, **respelled), name="b").ok().counts == {"read": 1, "resent": 1}
+    run = sync(box, state, people(1, start=2), name="a", **MIRROR).ok()
+    assert run.counts == {"read": 1, "unchanged": 1}
+    assert sync(box, state, people(1, **respelled), name="b").ok().counts == {
+        "read": 1,
+        "unchanged": 1,
+    }
 
 
 def test_8_a_member_that_another_sync_puts_in_doubt_is_no_longer_ours(box, state, sync, people):

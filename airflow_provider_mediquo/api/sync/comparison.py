@@ -81,7 +81,7 @@ class Comparison:
         if number < 0:
             return False
         flags = members.flags[number]
-        if flags & (ACKNOWLEDGED | DOUBT | PRESENT) != ACKNOWLEDGED:  # the first of its code
+        if flags & (ACKNOWLEDGED | OWN | DOUBT | PRESENT) != ACKNOWLEDGED | OWN:
             return False
         source = members.sources[number]
         if not source or source != self._fingerprints.of_source(record):
@@ -149,7 +149,9 @@ class Comparison:
             return "resent"
         if not flags & ACKNOWLEDGED or self.members.fingerprints[number] != fingerprint:
             return "changed"
-        is_due = self._resend.is_due(self.members.sent_at[number], fingerprint)
+        # Sent, so that it belongs to this sync: the other one may have lost it from its source.
+        is_foreign = not flags & OWN
+        is_due = is_foreign or self._resend.is_due(self.members.sent_at[number], fingerprint)
         return "resent" if is_due else "unchanged"
 
     def is_missing(self, code: str) -> bool:
