@@ -7,7 +7,6 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -121,9 +120,7 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 
 @pytest.fixture
-def every_state(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[State]:
+def every_state(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[State]:
     """A state that Airflow's connection `state` leads to, through one driver."""
     driver, server = request.param, None
     from airflow_provider_mediquo.hooks.database import engine_of
@@ -157,6 +154,11 @@ one_of_each = pytest.mark.parametrize(
     "every_state", ["sqlite", "psycopg", "mysqlclient"], indirect=True
 )
 every_server = pytest.mark.parametrize("every_state", SERVERS, indirect=True)
+
+
+def heal(box: Sandbox) -> None:
+    """Let mediQuo answer again, whatever it was told to do next."""
+    box._mediquo.faults._scripts.clear()
 
 
 class Taken:
@@ -200,9 +202,9 @@ class Synced:
     @property
     def counts(self) -> dict[str, int]:
         """What is not 0 of what became of the records and the missing members."""
-        names = ("read", "new", "changed", "resent", "unchanged", "withheld", "skipped")
-        names += ("rejected", "unsettled", "unsubscribed")
-        names += ("missing", "missing_unsubscribed", "missing_withheld", "missing_unsettled")
+        names = ["read", "new", "changed", "resent", "unchanged", "withheld", "skipped"]
+        names += ["rejected", "unsettled", "unsubscribed"]
+        names += ["missing", "missing_unsubscribed", "missing_withheld", "missing_unsettled"]
         return {name: getattr(self.report, name) for name in names if getattr(self.report, name)}
 
     def codes(self, refused_by: str) -> set[str]:
@@ -231,10 +233,10 @@ class Synced:
         assert not alive, f"threads that were not joined: {alive}"
         assert self.source.closed
         ledger, report = self.report.as_dict(), self.report
-        parts = ("upserted", "unchanged", "withheld", "skipped", "rejected", "unsettled")
+        parts = ["upserted", "unchanged", "withheld", "skipped", "rejected", "unsettled"]
         assert ledger["read"] == self.source.pulled == sum(ledger[name] for name in parts)
         assert ledger["upserted"] == sum(ledger[name] for name in ("new", "changed", "resent"))
-        parts = ("missing_unsubscribed", "missing_withheld", "missing_unsettled")
+        parts = ["missing_unsubscribed", "missing_withheld", "missing_unsettled"]
         assert ledger["missing"] == sum(ledger[name] for name in parts)
         assert all(value >= 0 for value in report.counts().values())
         if self.path.exists():
@@ -297,8 +299,7 @@ def prepare_sync(tmp_path: Path) -> Iterator[Callable[..., Synced]]:
 
     yield make
     for client in clients:
-        with closing(client):
-            pass
+        client.close()
 
 
 @pytest.fixture

@@ -28,8 +28,7 @@ def main(database: str, mediquo: str) -> None:
     state = SyncRun(Store(create_engine(database)), sync)
     upload = Upload(MediquoClient(settings), options, RejectLog(), sync=state)
     upload.run(
-        {"code": f"m-{number}", "first_name": "Ada", "plan": "premium"}
-        for number in range(1, 1501)
+        {"code": f"m-{number}", "first_name": "Ada", "plan": "premium"} for number in range(1, 1501)
     )
 
 

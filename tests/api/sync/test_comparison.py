@@ -30,10 +30,10 @@ ADA = {"code": "7", "first_name": "Ada", "plan": "premium"}
 @pytest.mark.parametrize("days", [2, 3, 7, 30])
 def test_each_member_is_sent_once_in_a_period_and_about_as_many_on_each_day(days, hour):
     sent_at = {f * 7919 - 2**40: 0 for f in range(3000)}  # fingerprints, also negative ones
-    on_day = Counter()
+    on_day: Counter[int] = Counter()
     first = 20_000 * DAY + hour * 3600
     sent_at = dict.fromkeys(sent_at, first)  # all in the first run
-    of_member = Counter()
+    of_member: Counter[int] = Counter()
     for day in range(1, 4 * days + 1):
         now = first + day * DAY
         policy = ResendPolicy(timedelta(days=days), now=now)
@@ -109,7 +109,11 @@ def test_only_what_is_acknowledged_and_in_no_doubt_is_unchanged(flags, kind):
 
 def test_what_looks_otherwise_is_compared_as_it_is_sent():
     comparison = make((ADA, KNOWN))
-    for spelling in ({**ADA, "code": 7}, {**ADA, "first_name": "Ada "}, dict(reversed(ADA.items()))):
+    for spelling in (
+        {**ADA, "code": 7},
+        {**ADA, "first_name": "Ada "},
+        dict(reversed(ADA.items())),
+    ):
         assert not comparison.is_unchanged(spelling, "code")
         assert kind_of(comparison, spelling) == "unchanged"
     assert [code for code, _ in comparison.respelled] == ["7"] * 3

@@ -31,7 +31,7 @@ def test_runs_are_numbered_one_after_the_other(every_state):
 def test_it_is_held_by_one(every_state):
     store = created(every_state)
     lease = Lease(store, "members")
-    with pytest.raises(StateError, match="is running since 20..-..-.. ..:..:.. UTC"):
+    with pytest.raises(StateError, match=r"is running since 20..-..-.. ..:..:.. UTC"):
         Lease(every_state.store(), "members")
     lease.heartbeat()
     lease.release()

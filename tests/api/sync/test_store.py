@@ -116,7 +116,21 @@ def test_what_was_found_wrong_is_in_doubt_by_its_owner(every_state):
 # --- pages ----------------------------------------------------------------------------------------
 
 CODES = ["B", "a", "A", "b", "a-", "a_", "a.", "\xe9", "e", "E", "\xe9a", "e\u0301", "\u00df", "ss"]
-CODES += ["10", "9", "09", "\U0001f600", "\ufffd", "z", "\u0142", "\u4e2d", "a b", "ab", "a-b", "%", "'"]
+CODES += [
+    "10",
+    "9",
+    "09",
+    "\U0001f600",
+    "\ufffd",
+    "z",
+    "\u0142",
+    "\u4e2d",
+    "a b",
+    "ab",
+    "a-b",
+    "%",
+    "'",
+]
 
 
 @every_database
@@ -185,7 +199,9 @@ def test_a_write_that_meets_another_is_repeated(every_state):
     assert len(tries) == 3
     assert every_state.members()["a"]["run"] == 1
     with pytest.raises(StateError, match="Its message is hidden"):
-        store.write(lambda c: [c.execute(text("INSERT INTO mediquo_state VALUES (1)")) for _ in "aa"])
+        store.write(
+            lambda c: [c.execute(text("INSERT INTO mediquo_state VALUES (1)")) for _ in "aa"]
+        )
 
 
 @every_server

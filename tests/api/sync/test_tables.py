@@ -115,7 +115,9 @@ def test_another_version_is_left_alone(every_state):
     store.create()
     every_state.run("UPDATE mediquo_state SET version = 3")
     for act in (store.create, store.check_version):
-        with pytest.raises(StateMismatchError, match="has version 3, and this package knows version 1"):
+        with pytest.raises(
+            StateMismatchError, match="has version 3, and this package knows version 1"
+        ):
             act()
 
 
