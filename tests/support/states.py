@@ -7,7 +7,6 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -157,6 +156,11 @@ one_of_each = pytest.mark.parametrize(
 every_server = pytest.mark.parametrize("every_state", SERVERS, indirect=True)
 
 
+def heal(box: Sandbox) -> None:
+    """Let mediQuo answer again, whatever it was told to do next."""
+    box._mediquo.faults._scripts.clear()
+
+
 class Taken:
     """An iterator over records that tells how many were taken, and whether it was closed."""
 
@@ -198,17 +202,9 @@ class Synced:
     @property
     def counts(self) -> dict[str, int]:
         """What is not 0 of what became of the records and the missing members."""
-        names: tuple[str, ...] = (
-            "read",
-            "new",
-            "changed",
-            "resent",
-            "unchanged",
-            "withheld",
-            "skipped",
-        )
-        names += ("rejected", "unsettled", "unsubscribed")
-        names += ("missing", "missing_unsubscribed", "missing_withheld", "missing_unsettled")
+        names = ["read", "new", "changed", "resent", "unchanged", "withheld", "skipped"]
+        names += ["rejected", "unsettled", "unsubscribed"]
+        names += ["missing", "missing_unsubscribed", "missing_withheld", "missing_unsettled"]
         return {name: getattr(self.report, name) for name in names if getattr(self.report, name)}
 
     def codes(self, refused_by: str) -> set[str]:
@@ -237,17 +233,10 @@ class Synced:
         assert not alive, f"threads that were not joined: {alive}"
         assert self.source.closed
         ledger, report = self.report.as_dict(), self.report
-        parts: tuple[str, ...] = (
-            "upserted",
-            "unchanged",
-            "withheld",
-            "skipped",
-            "rejected",
-            "unsettled",
-        )
+        parts = ["upserted", "unchanged", "withheld", "skipped", "rejected", "unsettled"]
         assert ledger["read"] == self.source.pulled == sum(ledger[name] for name in parts)
         assert ledger["upserted"] == sum(ledger[name] for name in ("new", "changed", "resent"))
-        parts = ("missing_unsubscribed", "missing_withheld", "missing_unsettled")
+        parts = ["missing_unsubscribed", "missing_withheld", "missing_unsettled"]
         assert ledger["missing"] == sum(ledger[name] for name in parts)
         assert all(value >= 0 for value in report.counts().values())
         if self.path.exists():
@@ -310,8 +299,7 @@ def prepare_sync(tmp_path: Path) -> Iterator[Callable[..., Synced]]:
 
     yield make
     for client in clients:
-        with closing(client):
-            pass
+        client.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import itertools
 from array import array
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,7 +14,7 @@ from airflow_provider_mediquo.api.patients.schema import check_patient
 from airflow_provider_mediquo.api.sync.fingerprints import Fingerprints
 
 KEY = "a secret key"
-ADA = {"code": "7", "first_name": "Ada", "plan": "premium"}
+ADA: dict[Any, Any] = {"code": "7", "first_name": "Ada", "plan": "premium"}
 
 
 def of_patient(record, key=KEY):
@@ -141,7 +142,7 @@ class Table(dict):
         None,
         {},
         {"code": "7"},
-        dict([*ADA.items(), (1, "a number")]),
+        ADA | {1: "a number"},
         {**ADA, Text("last_name"): "a"},
         {**ADA, "last_name": Text("a")},
         {**ADA, "code": UUID(int=7)},
@@ -240,7 +241,7 @@ FIELDS += ["locale", "meta", "birthdate", "note"]
 @pytest.mark.parametrize("field", FIELDS)
 def test_nothing_that_is_sent_otherwise_looks_the_same(field):
     """Each value against each other one in each field: also where one of them is invalid."""
-    by_source: dict = {}
+    by_source: dict[int, Any] = {}
     for value in LOOK_ALIKES:
         record = {**ADA, field: value}
         source = Fingerprints(KEY, None).of_source(record)

@@ -2,6 +2,7 @@ import pytest
 
 from airflow_provider_mediquo.api.errors import AuthenticationError, MediquoError, StoppedError
 from airflow_provider_mediquo.api.upload import missing as missing_module
+from tests.support.states import heal
 
 MIRROR = {"on_missing": "unsubscribe", "max_unsubscribed": None}
 
@@ -62,7 +63,7 @@ def test_one_that_cannot_be_read_stays_for_the_next_run(box, state, sync, people
     assert "1 missing members without a final answer" in str(run.error)
     assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (2, 1, 1)
     assert len(state.members()) == 3
-    box._mediquo.faults._scripts.clear()
+    heal(box)
     assert sync(box, state, people(2), **OPTIONS).ok().missing_unsubscribed == 1
 
 

@@ -1,6 +1,7 @@
 import pytest
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, UnsubscribeLimitError
+from tests.support.states import heal
 
 
 def without_plan(records):
@@ -29,7 +30,7 @@ def test_without_a_limit_nothing_waits(box, state, sync, people):
 
 def test_beyond_the_limit_they_are_counted_and_not_kept(box, state, prepare_sync, sync, people):
     sync(box, state, people(6000)).ok()
-    seen: list = []
+    seen: list[tuple[int, int, int]] = []
 
     def source():
         yield from people(1000, start=5001)
@@ -51,7 +52,7 @@ def test_beyond_the_limit_they_are_counted_and_not_kept(box, state, prepare_sync
 
 def test_up_to_the_limit_they_are_kept(box, state, sync, people):
     sync(box, state, people(60)).ok()
-    seen: list = []
+    seen = []
 
     def source():
         yield from without_plan(people(50))
@@ -77,7 +78,7 @@ def test_a_member_whose_plan_is_in_doubt_is_guarded(box, state, sync, people):
     """It may have one: taking it away counts."""
     box.script("upsert", *["lost_after"] * 50)
     sync(box, state, people(2))
-    box._mediquo.faults._scripts.clear()
+    heal(box)
     run = sync(box, state, without_plan(people(2)), max_unsubscribed=1)
     assert isinstance(run.error, UnsubscribeLimitError)
     assert run.withheld == 2
