@@ -47,7 +47,7 @@ def engine_of(conn_id: str) -> Engine:
 
 def _url_of(hook: DbApiHook) -> URL:
     """Return a URL that names the driver of the hook's connections."""
-    from sqlalchemy import make_url
+    from sqlalchemy.engine import make_url
 
     url = make_url(hook.get_uri())
     if url.get_backend_name() != "postgresql":
