@@ -58,7 +58,7 @@ class GroupedWrites:
         group = [own, *others]
         try:
             self._commit([each.act for each in group])
-        except BaseException as error:  # a signal, too: nobody may take it for written
+        except BaseException as error:  # noqa: BLE001  # a signal, too: raised in each thread
             for each in group:
                 each.error = error
         else:
