@@ -806,7 +806,10 @@ def test_8_a_member_that_moves_unchanged_is_sent_once_so_that_nobody_takes_its_p
     box, state, sync, people, respelled
 ):
     sync(box, state, people(2), name="a").ok()
-    assert sync(box, state, people(1, **respelled), name="b").ok().counts == {"read": 1, "resent": 1}
+    assert sync(box, state, people(1, **respelled), name="b").ok().counts == {
+        "read": 1,
+        "resent": 1,
+    }
     run = sync(box, state, people(1, start=2), name="a", **MIRROR).ok()
     assert run.counts == {"read": 1, "unchanged": 1}
     assert sync(box, state, people(1, **respelled), name="b").ok().counts == {
