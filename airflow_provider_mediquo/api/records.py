@@ -20,11 +20,11 @@ class LocatedRecord(NamedTuple):
     """A record with its position."""
 
     record: Any
-    place: SourceLocation
+    location: SourceLocation
 
 
 class Unreadable(NamedTuple):
-    """Takes the place of a record that cannot be read, and is rejected.
+    """Stands for a record that cannot be read, and is rejected.
 
     :param rule: one of `fields.RULES`.
     """
@@ -39,4 +39,4 @@ class ValidRecord(NamedTuple):
     code: str
     has_plan: bool
     encoded: bytes
-    place: SourceLocation | None = None
+    location: SourceLocation | None = None

@@ -14,12 +14,12 @@ class Rejection:
     """A record that was not accepted, without any of its values.
 
     :param row: its position in the source, from 1.
-    :param code: None where the code itself is invalid.
+    :param code: None if the code itself is invalid.
     :param refused_by: `schema`, `duplicate`, `mediquo`; or `unsettled`: there was no final answer,
         and the next run sends it again; or `omitted`: it was sent without these fields.
     :param problems: field -> rule (see `fields.RULES`).
     :param status: of mediQuo's answer.
-    :param place: file and line, where the source is files.
+    :param location: file and line, if the source is files.
     """
 
     row: int
@@ -27,13 +27,13 @@ class Rejection:
     refused_by: str
     problems: Mapping[str, str] = field(default_factory=dict)
     status: int | None = None
-    place: SourceLocation | None = None
+    location: SourceLocation | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as one line of a reject report."""
         line: dict[str, Any] = {"row": self.row}
-        if self.place:
-            line |= self.place._asdict()
+        if self.location:
+            line |= self.location._asdict()
         line |= {"code": self.code, "refused_by": self.refused_by, "problems": dict(self.problems)}
         return line if self.status is None else line | {"status": self.status}
 

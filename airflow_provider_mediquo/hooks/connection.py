@@ -1,4 +1,4 @@
-"""An Airflow connection -> settings, whether it is stored as JSON, as a URI or in the form."""
+"""Turns an Airflow connection, stored as JSON, as a URI or by the form, into settings."""
 
 from __future__ import annotations
 

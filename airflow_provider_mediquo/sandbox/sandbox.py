@@ -96,7 +96,7 @@ class Sandbox:
 
     @property
     def connection(self) -> dict[str, Any]:
-        """The Airflow connection to this sandbox; except on loopback, it has to allow plain HTTP."""
+        """The Airflow connection to this sandbox; except on loopback, it allows plain HTTP."""
         host, _ = self._address
         extra = {} if WILDCARDS.get(host, host) in LOOPBACKS else {"extra": {"allow_http": True}}
         return {

@@ -23,13 +23,13 @@ class Settings(BaseModel):
     minute: float = Field(60.0, gt=0)
     """Length of the rate limit's minute in seconds. Shorten it for quick trials."""
     window: Literal["fixed", "sliding"] = "fixed"
-    """fixed: the minute starts with the first request, and ends for all at once. sliding: it slides."""
+    """fixed: all requests of a minute expire at once. sliding: each one expires after a minute."""
     retry_after: Literal["seconds", "date", "none"] = "seconds"
     """How a 429 says when to retry: whole seconds, an HTTP date, or not at all."""
     max_patients: int = Field(100, ge=1)
     """Patients allowed per request; more cause a 422."""
     success_body: Literal["current", "earlier"] = "current"
-    """Body of a successful upsert, as in mediQuo's current documentation or in the earlier one."""
+    """Body of an upsert's response: as in mediQuo's current documentation, or in the earlier one."""
     validation_detail: Literal["errors", "message", "none"] = "errors"
     """What a 422 contains: a message and errors by field, only the message, or nothing."""
     quote_values: bool = True
@@ -41,7 +41,7 @@ class Settings(BaseModel):
     lost_before_rate: float = Field(0.0, ge=0, le=1)
     """Fraction of requests whose connection is cut without a response. Nothing is written."""
     lost_after_rate: float = Field(0.0, ge=0, le=1)
-    """Fraction of requests whose connection is cut after the write was accepted, without a response."""
+    """Fraction of requests whose connection is cut without a response after the write was accepted."""
     drip: float = Field(0.5, ge=0)
     """Seconds before each byte of a scripted slow_body."""
     unknown_patient_status: Literal[404, 401] = 404
@@ -51,6 +51,6 @@ class Settings(BaseModel):
     timestamp_format: Literal["space", "iso"] = "space"
     """Time format of GET: 2000-01-01 10:00:00+0000, or 2000-01-01T10:00:00Z."""
     clock_skew: float = Field(0.0, ge=-1e9, le=1e9)
-    """Seconds by which the server's clock is ahead: in the Date header and in all times."""
+    """Seconds by which the server's clock is ahead, in the Date header and in all times."""
     seed: int | None = None
     """Seed for the random faults and the jitter. None: different each time."""

@@ -101,7 +101,7 @@ class MediquoPatientSensor(BaseSensorOperator):
         self._is_asleep = False
         if self._poller.look(self._until):
             return True
-        self._is_asleep = True  # first, so that no moment is left in which a kill would be lost
+        self._is_asleep = True  # before the check, so that no kill is missed
         if self._killed.is_set():
             raise _stopped()
         self.log.info("%s", self._poller)
@@ -195,7 +195,7 @@ class MediquoPatientSensor(BaseSensorOperator):
 
     @cached_property
     def _expected(self) -> dict[str, str | None]:
-        """Code -> fingerprint of what was written, or None."""
+        """Code -> proof of what was written, or None."""
         if self._by_code:
             return dict.fromkeys(_listed(self.codes))
         ledgers: Any = [self.written] if isinstance(self.written, Mapping) else self.written

@@ -1,4 +1,4 @@
-"""Reads in a separate thread: most database drivers ignore signals while they wait."""
+"""Reads one batch ahead in a thread: most database drivers ignore signals while they wait."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Prefetch(Generic[T]):
     """Iterates over the items of batches, and reads one batch ahead.
 
     :param batches: called in the thread; its errors are raised in the thread that iterates.
-    :param hang_up: interrupts a wait of the thread.
+    :param interrupt: ends a wait of the thread.
     """
 
-    def __init__(self, batches: Callable[[], Generator[list[T]]], hang_up: Callable[[], None]):
+    def __init__(self, batches: Callable[[], Generator[list[T]]], interrupt: Callable[[], None]):
         self._batches = batches
-        self._hang_up = hang_up
+        self._interrupt = interrupt
         self._is_over = threading.Event()
         self._ready: queue.Queue[list[T] | BaseException | None] = queue.Queue(maxsize=1)
 
@@ -39,7 +39,7 @@ class Prefetch(Generic[T]):
             self._is_over.set()
             thread.join(2 * _POLL_SECONDS)
             if thread.is_alive():
-                self._hang_up()
+                self._interrupt()
                 thread.join(_SHUTDOWN_GRACE)
 
     def _read(self) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 _FIRST_BATCH, _MAX_BATCH = 10, 1000  # rows
-MAX_BATCH_BYTES = 64 << 20  # estimated by the longest of some earlier rows, as of 5 MB scans
+MAX_BATCH_BYTES = 64 << 20  # estimated from earlier rows; a scan may have 5 MB
 
 
 class Rows:
@@ -44,7 +44,7 @@ class Rows:
 
     def __iter__(self) -> Iterator[Row]:
         """Yield each row as column -> value; raises SourceError if reading fails."""
-        return iter(Prefetch(self._batches, self._hang_up))
+        return iter(Prefetch(self._batches, self._interrupt))
 
     def _batches(self) -> Generator[list[Row]]:
         problem = None
@@ -101,11 +101,10 @@ class Rows:
             )
         where = f"after row {self._read:,}" if self._read else "before the first row"
         return SourceError(
-            f"Reading the database failed {where}: {text}. Its message is hidden, because it may "
-            "contain personal data."
+            f"Reading failed {where}: {text} (message hidden: it may contain personal data)."
         )
 
-    def _hang_up(self) -> None:
+    def _interrupt(self) -> None:
         """Interrupt a wait for the database, from another thread."""
         with suppress(Exception):  # the connection may be closed already
             self._cancel(self._hook)

@@ -58,7 +58,7 @@ class _Postgres(Driver):
     """psycopg 2 and 3."""
 
     def cursor(self) -> AbstractContextManager[Any]:
-        """Keep the result on the server, without a timeout of ours there."""
+        """Keep the result on the server, and switch off the timeouts that would end a pause of ours."""
         # A named cursor needs a transaction, whatever the connection's extra says.
         self._connection.autocommit = False
         self._read_json_strictly()
@@ -90,7 +90,7 @@ class _MySQL(Driver):
         self._number = self._number_of(connection)
 
     def cursor(self) -> AbstractContextManager[Any]:
-        """Let the server wait for us without a timeout."""
+        """Let the server wait long for us."""
         with closing(self._connection.cursor()) as cursor:
             cursor.execute(f"SET SESSION net_write_timeout = {_NET_WRITE_TIMEOUT}")
         return nullcontext(self._streaming())  # closing it would read all remaining rows

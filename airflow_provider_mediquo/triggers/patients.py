@@ -29,8 +29,7 @@ _NO_CONNECTION = (
 class MediquoPatientTrigger(BaseTrigger):
     """Checks repeatedly, within the rate limit. Never writes, because triggers may run twice.
 
-    :param expected: code -> fingerprint of what was written, or None if the patient only has to
-        exist.
+    :param expected: code -> proof of what was written, or None if the patient only has to exist.
     :param poke_interval: seconds between two checks.
     :param deadline: when to give up, in ISO 8601 with a time zone. Absolute, because a duration
         would start again when the triggerer restarts.

@@ -351,11 +351,17 @@ def prepare(tmp_path: Path) -> Callable[..., Run]:
     made: list[Run] = []
 
     def make(
-        client: MediquoClient, records: Iterable[Any], *, beat: float = 30, **options: Any
+        client: MediquoClient,
+        records: Iterable[Any],
+        *,
+        progress_interval: float = 30,
+        **options: Any,
     ) -> Run:
         path = tmp_path / f"{len(made)}.jsonl"
         rejects = RejectLog(LocalFile(path))
-        upload = Upload(client, UploadOptions(**options), rejects, beat=beat)
+        upload = Upload(
+            client, UploadOptions(**options), rejects, progress_interval=progress_interval
+        )
         made.append(Run(upload, Source(records), path))
         return made[-1]
 

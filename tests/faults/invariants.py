@@ -51,7 +51,7 @@ class Run:
     seconds: float = 0.0
     timeout: float = 0.0
     limit: int = 0
-    told_limit: int = 0
+    reported_limit: int = 0
     left: Mapping[str, list[float]] = field(default_factory=dict)
     is_calm: bool = False
     is_seen: bool = False
@@ -154,7 +154,7 @@ def a_lost_plan_is_told(run: Run) -> None:
 def the_rate_is_kept(run: Run) -> None:
     for endpoint, moments in run.left.items():
         for each in (seen for seen in run.seen if seen.endpoint == endpoint):
-            limit = min(run.limit, run.told_limit) if knows_limit(each, run) else run.limit
+            limit = min(run.limit, run.reported_limit) if knows_limit(each, run) else run.limit
             assert within(moments, each.at) <= limit
 
 
@@ -174,7 +174,7 @@ def it_ends_in_time(run: Run) -> None:
     if run.report:
         pauses = [seconds_asked(each) for each in run.seen if each.status == 429]
         count = run.report.requests + 1
-        minutes = count / min(run.limit, run.told_limit) + 2
+        minutes = count / min(run.limit, run.reported_limit) + 2
         assert run.seconds <= count * run.timeout + sum(pauses) + minutes * MINUTE + 20
 
 

@@ -298,7 +298,7 @@ class Uploads(RuleBasedStateMachine):
         accepted = self.box.accepted - counted
         run = Run(self.source, path, seen, before, after, accepted, upload.report, error)
         run.seconds, run.timeout, run.limit = seconds, timeout, limit
-        run.told_limit = self.box.settings.requests_per_minute
+        run.reported_limit = self.box.settings.requests_per_minute
         run.left = by_endpoint(self.left)
         run.is_seen, run.is_calm = is_seen, timeout == CALM
         self.check(run)

@@ -156,7 +156,11 @@ def test_a_mediquo_that_is_down_is_told_to_be(box):
 
 def test_settings_that_cannot_work_are_told(box, connect):
     connect(box, password="")
-    assert MediquoHook().test_connection()[1].startswith("Invalid mediQuo connection")
+    assert MediquoHook().test_connection() == (
+        False,
+        "Invalid mediQuo connection: it lacks the Secret key (Password); copy keys from mediQuo's "
+        "dashboard, and percent-encode them in a URI.",
+    )
 
 
 # Airflow's own way to the hook, in its API server.

@@ -498,8 +498,13 @@ def test_a_task_that_takes_too_long_ends_its_requests(box, run_task, people):
     assert run.state == "up_for_retry"
 
 
-def test_a_task_may_be_killed_before_it_has_begun():
-    upsert([]).on_kill()
+def test_a_task_that_is_killed_before_it_has_begun_sends_nothing(box, run_task, people):
+    task = upsert(people(1))
+    task.on_kill()
+    run = run_task(task)
+    assert run.state == "up_for_retry"
+    assert "the task was killed" in str(run.error)
+    assert box.counters.total == 0
 
 
 # --- reading one ----------------------------------------------------------------------------------

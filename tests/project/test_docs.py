@@ -3,24 +3,34 @@
 import ast
 import csv
 import dataclasses
+import json
 import re
+import shlex
+import textwrap
+from contextlib import closing
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal, get_args, get_origin
 
 import pytest
 
 import airflow_provider_mediquo
 from airflow_provider_mediquo.api import errors, text
 from airflow_provider_mediquo.api.client import http, request, retry, settings, transport
+from airflow_provider_mediquo.api.client.client import MediquoClient
 from airflow_provider_mediquo.api.patients import fields, limits, meta, schema
 from airflow_provider_mediquo.api.patients.fields import RULES
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.upload import circuit_breaker, reject_files, reject_log
 from airflow_provider_mediquo.api.upload.options import UploadOptions
+from airflow_provider_mediquo.api.upload.reject_log import RejectLog
+from airflow_provider_mediquo.api.upload.runner import Upload
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
 from airflow_provider_mediquo.hooks import connection
-from airflow_provider_mediquo.sandbox import Settings
+from airflow_provider_mediquo.sandbox import Sandbox, Settings
+from airflow_provider_mediquo.sandbox.__main__ import READY
 from airflow_provider_mediquo.sandbox.model.faults import OUTCOMES
 from airflow_provider_mediquo.sources import sql
 from airflow_provider_mediquo.sources.files import (
@@ -225,13 +235,45 @@ def test_a_field_of_the_connection_is_told(label):
 
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_a_setting_of_the_sandbox_is_told_with_its_default(name):
-    default = Settings.model_fields[name].default
-    told = rows(section(read("sandbox.md"), "## Settings"))[name][-1]
-    assert told == (f"`{default}`" if default != "" else "empty")
+    field = Settings.model_fields[name]
+    meaning, default = rows(section(read("sandbox.md"), "## Settings"))[name]
+    assert default == (f"`{field.default}`" if field.default != "" else "empty")
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    told = " / ".join(f"`{choice}`" for choice in choices)
+    assert meaning.removesuffix(told).strip().replace("`", "") == field.description
 
 
 def test_the_outcomes_of_the_sandbox_are_told():
-    assert {*OUTCOMES} < set(rows(section(read("sandbox.md"), "### Outcomes")))
+    told = rows(section(read("sandbox.md"), "### Outcomes"))
+    meanings = {
+        name: re.split("[.;] ", told[name][0].lower().replace("`", "")) for name in OUTCOMES
+    }
+    assert meanings == {name: text.lower().split("; ") for name, text in OUTCOMES.items()}
+
+
+def test_the_quickstart_shows_what_the_sandbox_prints():
+    home = "http://127.0.0.1:8484"
+    connection = Sandbox(port=8484).connection
+    lines = READY.format(
+        sandbox=SimpleNamespace(home=home, url=f"{home}/v1"),
+        connection=shlex.quote(json.dumps(connection)),
+    )
+    assert textwrap.indent(lines, "   ") in read("index.md")
+
+
+def test_the_quickstart_fails_as_it_says():
+    patients = [
+        {"code": "M-1", "first_name": "Ada", "phone": "+44 7700 900123", "plan": "premium"},
+        {"code": "M-2", "first_name": "Bruno", "phone": "07700 900123", "plan": "basic"},
+    ]
+    with (
+        Sandbox() as box,
+        closing(MediquoClient(settings.Settings(box.api_key, box.secret_key, box.url))) as client,
+        pytest.raises(errors.TooManyRejectsError) as caught,
+    ):
+        Upload(client, UploadOptions(), RejectLog()).run(patients)
+    first_line, *_ = str(caught.value).splitlines()
+    assert f"``{first_line}``" in read("index.md")
 
 
 # --- limits ---------------------------------------------------------------------------------------

@@ -58,20 +58,20 @@ def test_an_error_is_raised_after_the_items_before_it_and_carries_no_row():
 
 
 def test_a_wait_is_interrupted_at_the_end():
-    waits, hung_up = threading.Event(), threading.Event()
+    waits, interrupted = threading.Event(), threading.Event()
 
     def batches():
         yield [1]
         waits.set()
-        hung_up.wait(60)
+        interrupted.wait(60)
         yield [2]
 
-    items = iter(Prefetch(batches, hung_up.set))
+    items = iter(Prefetch(batches, interrupted.set))
     assert next(items) == 1
     assert waits.wait(30)
     started = time.monotonic()
     items.close()
-    assert hung_up.is_set()
+    assert interrupted.is_set()
     assert time.monotonic() - started < 30
     assert not threads()
 

@@ -232,4 +232,4 @@ def test_a_connection_that_may_not_read_says_what_it_got(
     monkeypatch.setenv("AIRFLOW_CONN_CLINIC_GONE", connection)
     run = run_task(upsert(url, path_conn_id="clinic_gone"))
     assert run.state == "up_for_retry"
-    assert f"{url} cannot be looked for: " in str(run.error)
+    assert f"Cannot list {url}: " in str(run.error)

@@ -53,7 +53,7 @@ class MediquoClient:
 
     :param retry: how often a request is tried; default: `retry.DEFAULT_RETRY`.
     :param limiters: the rate limiters that it shares with others.
-    :param killed: ends every request and every wait, also those of a client made later.
+    :param killed: once set, ends every request and every wait.
     """
 
     def __init__(
@@ -102,8 +102,8 @@ class MediquoClient:
     def try_send(self, operation: Operation[T]) -> Result[T]:
         """Send it once, now.
 
-        Raises RateLimitedError without a status, and sends nothing, where the rate limit allows no
-        request for `retry_after` seconds.
+        If the rate limit allows no request yet, sends nothing and raises RateLimitedError without a
+        status; `retry_after` says how long to wait.
         """
         self._check_stopping()
         limiter = self.limiter(operation)
@@ -121,7 +121,7 @@ class MediquoClient:
         return self._limiters.get(self.settings.base_url, operation.endpoint)
 
     def stop(self, *, abort: bool = False) -> None:
-        """Let no further attempt begin; with `abort`, end those under way too.
+        """Let no further attempt begin; with `abort`, end those in progress too.
 
         A signal handler may call it: it takes no lock.
         """
@@ -172,15 +172,14 @@ class MediquoClient:
 
     def _send_once(self, sending: Sending[T]) -> Result[T]:
         operation, stats = sending.operation, sending.stats
-        limiter, left = self.limiter(operation), time.monotonic()
-        is_retry = sending.first_left is not None
-        sending.first_left = sending.first_left or left
+        limiter, is_retry = self.limiter(operation), sending.first_left is not None
+        sending.first_left = sending.first_left or time.monotonic()
         stats.add_request()
         response = self._receive(operation, limiter)
         if response.status >= 300:
             stats.last_bad_status = response.status
         if response.status == 429:
-            # mediQuo ignored it, so it was no attempt: the first is still to come.
+            # mediQuo ignored this request, so it is not the first attempt.
             sending.first_left = sending.first_left if is_retry else None
             raise self._rate_limited(sending, response, limiter)
         if response.status < 500:
@@ -195,7 +194,7 @@ class MediquoClient:
             response = self._http.request(operation)
         except BaseException as error:
             problem, certificate = type(error).__name__, problem_of_certificate(error)
-            clear_frames(error)  # also of Airflow's timeout, wherever it strikes
+            clear_frames(error)  # also those of Airflow's timeout, which may strike anywhere
             if not isinstance(error, Exception):
                 raise
         finally:
@@ -233,7 +232,7 @@ class MediquoClient:
         host = self.settings.host
         if self._aborted.is_set():
             return _stopped()
-        if certificate and not self._base_url_verified:  # else a byte was changed on its way
+        if certificate and not self._base_url_verified:  # else a byte was changed in transit
             return ConnectionSettingsError(
                 f"The certificate of {host} was refused: {certificate}. If it is signed by your "
                 "own authority, give its CA file as `verify` in the connection."

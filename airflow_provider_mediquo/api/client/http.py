@@ -1,4 +1,4 @@
-"""One request over the wire, in bounds.
+"""Sends single requests, and limits the size of each response.
 
 The only user of `requests`, with `session.py` and `transport.py`.
 """
@@ -16,7 +16,7 @@ from airflow_provider_mediquo.api.client.session import new_session
 from airflow_provider_mediquo.api.client.settings import Settings
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 
-MAX_BODY_BYTES = 1 << 20  # of an answer; the longest documented one has 500
+MAX_BODY_BYTES = 1 << 20  # of a response; the longest documented one has 500
 _NO_PROXY = {"http": "", "https": ""}  # requests to this machine must not leave it
 
 
@@ -24,7 +24,7 @@ class Http:
     """Sends single requests, from any number of threads, each over its own connection.
 
     :param connect_timeout: seconds, per address of the host.
-    :param aborted: ends the requests under way.
+    :param aborted: once set, ends the requests in progress.
     """
 
     def __init__(self, settings: Settings, connect_timeout: float, aborted: StopFlag) -> None:
@@ -47,7 +47,7 @@ class Http:
             proxies=_NO_PROXY if self._settings.is_loopback else None,
             stream=True,
         ) as response:
-            # No encoding was asked for: a bomb is not unpacked, and its bytes are not JSON.
+            # We asked for no compression, so nothing is decompressed: a bomb is not JSON.
             response.raw.headers.pop("Content-Encoding", None)
             body = b""
             for block in response.iter_content(1 << 14):
@@ -58,7 +58,7 @@ class Http:
             return RawResponse(response.status_code, response.headers, body)
 
     def _session(self) -> requests.Session:
-        if getattr(self._local, "process", None) != os.getpid():  # a fork has its parent's sockets
+        if getattr(self._local, "process", None) != os.getpid():  # a fork inherits the sockets
             self._local.process = os.getpid()
             self._local.session = new_session(self._settings, self._aborted)
             self._sessions.append(self._local.session)

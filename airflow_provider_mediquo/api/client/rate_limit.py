@@ -18,14 +18,14 @@ from collections.abc import Callable
 WINDOW = 60.0
 """Seconds over which mediQuo counts, from https://sdk.mediquo.com/docs/overview#rate-limiting."""
 
-_UNTIL_AN_ANSWER = 0.02  # seconds: all slots are in flight, one comes free with the next answer
+_UNTIL_AN_ANSWER = 0.02  # seconds to wait while all slots are in flight
 
 
 class RateLimiter:
     """The requests of one process to one endpoint.
 
     :param window: seconds over which mediQuo counts.
-    :param clock: seconds that only grow.
+    :param clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, window: float = WINDOW, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,7 +34,7 @@ class RateLimiter:
         self._lock = threading.Lock()
         self._in_flight = 0
         self._answered: deque[float] = deque()
-        self._told_limit: int | None = None
+        self._reported_limit: int | None = None
         self._paused_until = 0.0
         self._throttled_since: float | None = None
 
@@ -49,20 +49,20 @@ class RateLimiter:
                 return self._paused_until - now
             while self._answered and self._answered[0] + self.window <= now:
                 self._answered.popleft()
-            if self._in_flight + len(self._answered) < min(limit, self._told_limit or limit):
+            if self._in_flight + len(self._answered) < min(limit, self._reported_limit or limit):
                 self._in_flight += 1
                 return 0.0
             return self._answered[0] + self.window - now if self._answered else _UNTIL_AN_ANSWER
 
-    def release(self, told_limit: int | None = None) -> None:
-        """Start the window of a slot: its request has an answer, or never will.
+    def release(self, reported_limit: int | None = None) -> None:
+        """Start the window of a slot: its request was answered, or never will be.
 
-        :param told_limit: the `x-ratelimit-limit` of the answer.
+        :param reported_limit: the `x-ratelimit-limit` of the answer.
         """
         with self._lock:
             self._in_flight -= 1
             self._answered.append(self._clock())
-            self._told_limit = told_limit or self._told_limit
+            self._reported_limit = reported_limit or self._reported_limit
 
     def on_success(self) -> None:
         """Note that mediQuo accepts requests."""
@@ -94,7 +94,7 @@ class RateLimiters:
         self._limiters: dict[tuple[str, str], RateLimiter] = {}
 
     def get(self, base_url: str, endpoint: str) -> RateLimiter:
-        """Return the one of an endpoint."""
+        """Return the limiter of an endpoint."""
         return self._limiters.setdefault((base_url, endpoint), self._new())
 
     def clear(self) -> None:
@@ -104,5 +104,5 @@ class RateLimiters:
 
 SHARED_LIMITERS = RateLimiters()
 
-if hasattr(os, "register_at_fork"):  # requests in flight in the parent have no answer here
+if hasattr(os, "register_at_fork"):  # the child never sees the answers to its parent's requests
     os.register_at_fork(after_in_child=SHARED_LIMITERS.clear)

@@ -23,8 +23,8 @@ from airflow_provider_mediquo.api.errors import (
 T = TypeVar("T")
 
 MAX_BACKOFF = 60.0  # seconds that a 5xx with Retry-After may ask for
-MAX_PAUSE = 3600.0  # seconds that a 429 may ask for; a triggerer lives longer than a mistake
-MAX_LEVELS = 64  # of an answer; Python runs out of stack at some hundreds
+MAX_PAUSE = 3600.0  # seconds that a 429 may ask for: a mistake must not stop a triggerer for days
+MAX_LEVELS = 64  # of a response; Python runs out of stack at some hundreds
 _REFUSALS = frozenset({400, 409, 413, 422})
 
 
@@ -36,9 +36,9 @@ def _no_invalid_records(content: Any) -> dict[int, set[str]]:
 class Operation(Generic[T]):
     """One request to mediQuo and how to read its answer.
 
-    :param endpoint: what mediQuo's rate limit counts it under.
-    :param read: the answer's JSON -> its value; raises ValueError for what is not documented.
-    :param can_be_missing: whether a 404 is an answer, None, rather than an error.
+    :param endpoint: the name under which mediQuo's rate limit counts it.
+    :param read: the answer's JSON -> its value; raises ValueError for an undocumented body.
+    :param can_be_missing: whether a 404 means None instead of an error.
     :param parse_invalid_records: the JSON of a 400 or 422 -> the records that it names: position in
         the request, from 0 -> fields.
     """
@@ -56,8 +56,8 @@ class Operation(Generic[T]):
 class Result(Generic[T]):
     """What came back.
 
-    :param sent_at: the server's clock, in whole seconds since 1970 and never late, when the first
-        attempt left; None if the server shows no clock.
+    :param sent_at: the server's clock when the first attempt left, in seconds since 1970, rounded
+        down; None if the server shows no clock.
     """
 
     value: T | None
@@ -66,7 +66,7 @@ class Result(Generic[T]):
 
 @dataclass
 class Sending(Generic[T]):
-    """An operation under way, over all its attempts."""
+    """An operation in progress, over all its attempts."""
 
     operation: Operation[T]
     stats: RequestStats
@@ -87,11 +87,11 @@ def read_result(
 ) -> T | None:
     """Turn an answer, other than a 429, into its value or raise the error it means.
 
-    :param base_url_verified: whether mediQuo has answered there before. Then a response that is not
-        mediQuo's is an intermediary's, which may pass; otherwise the Base URL is wrong.
+    :param base_url_verified: whether mediQuo has answered there before. If so, a response that is
+        not mediQuo's comes from an intermediary; otherwise the Base URL is wrong.
     """
     value, error = _read(operation, response, base_url_verified)
-    if error:  # raised here, where no variable holds what was read: tools show those of an error
+    if error:  # raised here, because tools show an error's variables: none of these is a value
         raise error
     return value
 
@@ -116,7 +116,7 @@ def retry_after(response: RawResponse) -> float | None:
 
 
 def whole_number(text: str | None) -> int | None:
-    """Read a header that should be a whole number."""
+    """Return the whole number in a header; None if it is anything else."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 100 else None
 
 

@@ -17,7 +17,7 @@ Backoff = Callable[[tenacity.RetryCallState], float]
 class RetryPolicy:
     """When to send a request again, and when to give up.
 
-    :param attempts: how often a request is sent that gets no answer or a 5xx.
+    :param attempts: how often to send a request that gets no answer or a 5xx.
     :param backoff: seconds between two attempts; by default about 1, 1.5, 2.5 and 4.5.
     :param max_throttled_seconds: seconds of nothing but 429 after which sending stops.
     :param connect_timeout: seconds to connect, for each address of the host. Airflow kills a task

@@ -1,4 +1,4 @@
-"""What every request carries, and what is left of one that failed."""
+"""The headers of every request, and what an error must not keep of it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _USER_AGENT = f"airflow-provider-mediquo/{__version__}"
 
 
 def new_session(settings: Settings, aborted: StopFlag) -> requests.Session:
-    """Return a session, for one thread, that sends both keys and follows nothing.
+    """Return a session, for one thread, that sends both keys and follows no redirects.
 
-    :param aborted: ends the answers under way.
+    :param aborted: once set, ends the responses in progress.
     """
     session = _Session()
     session.auth = _Keys(settings)
@@ -39,7 +39,7 @@ def new_session(settings: Settings, aborted: StopFlag) -> requests.Session:
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """See no redirects: even if told not to follow, requests would read and decode them."""
+        """Ignore redirects: requests reads and decodes them even if told not to follow."""
         return None
 
 
@@ -56,9 +56,9 @@ class _Keys(requests.auth.AuthBase):
 
 
 def clear_frames(error: BaseException | None) -> None:
-    """Drop what the frames of an error hold: the connection, the patients and both keys.
+    """Clear the frames of an error, which hold the connection, the patients and both keys.
 
-    urllib3 has such frames refer to their own error, so that only the garbage collector would.
+    urllib3's frames refer to their own error, so they would stay until a garbage collection.
     """
     while error:
         traceback.clear_frames(error.__traceback__)
@@ -66,9 +66,9 @@ def clear_frames(error: BaseException | None) -> None:
 
 
 def problem_of_certificate(error: BaseException | None) -> str:
-    """Return what OpenSSL has against the server's certificate, if it is that.
+    """Return why OpenSSL refused the server's certificate; empty for any other error.
 
-    The text of the error itself holds the path too, and so a patient's code.
+    The text of the error itself also contains the path, and with it a patient's code.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message

@@ -1,4 +1,4 @@
-"""What is needed to reach mediQuo, checked once."""
+"""The settings needed to reach mediQuo, validated once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_URL = 2000
 
 @dataclass(frozen=True)
 class Settings:
-    """How to reach mediQuo. Raises ConnectionSettingsError for what cannot work.
+    """How to reach mediQuo. Raises ConnectionSettingsError if a setting is invalid.
 
     :param base_url: with the version: `https://sdk.mediquo.com/v1`.
     :param requests_per_minute: the most that this process sends per endpoint.
@@ -123,7 +123,7 @@ def _holds_certificates(path: str) -> bool:
         if not Path(path).is_file():
             return False
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except (OSError, ValueError):  # not to be read, or a certificate instead of its path
+    except (OSError, ValueError):  # not readable, or a certificate in place of its path
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""What sending costs."""
+"""Statistics of the requests that were sent."""
 
 from __future__ import annotations
 

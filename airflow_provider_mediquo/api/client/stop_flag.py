@@ -10,10 +10,10 @@ _POLL_SECONDS = 0.1
 class StopFlag:
     """Like `threading.Event`, without its lock.
 
-    `Event.set` in a signal handler deadlocks where the handler interrupts `Event.wait` in the same
-    thread at the moment in which that holds the lock.
+    `Event.set` in a signal handler deadlocks if the handler interrupts `Event.wait` in the same
+    thread while that holds the lock.
 
-    :param parent: a flag that sets this one too.
+    :param parent: a flag that, once set, sets this one too.
     """
 
     def __init__(self, parent: StopFlag | None = None) -> None:

@@ -1,7 +1,7 @@
 """Limits the time and size of every response, whatever the server does.
 
-`requests` bounds each read from the socket, so a server that sends a byte a second is never
-late. Here the whole answer has one deadline, its body a size, and both end when told to.
+`requests` limits each read from the socket, so a server that sends a byte a second never times
+out. Here the whole response has one deadline and a maximum size, and can be aborted.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from urllib3.poolmanager import PoolManager
 
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 
-MAX_RESPONSE_BYTES = 2 << 20  # of an answer with all that is around its body
+MAX_RESPONSE_BYTES = 2 << 20  # of a response, including everything around its body
 _BLOCK = 1 << 14  # bytes that are sent at once: a TLS record
-_POLL_SECONDS = 0.25  # seconds: how soon what waits notices that it was aborted
-_SILENT = 0  # whatever is set for all of `http.client`: it would print both keys and the patients
+_POLL_SECONDS = 0.25  # how soon a wait notices an abort
+_SILENT = 0  # also if it is set for all of `http.client`: it prints both keys and the patients
 
 
 class BoundedAdapter(HTTPAdapter):
-    """An adapter whose answers take so many seconds at most, and fail as soon as aborted.
+    """An adapter that limits how long a response may take, and can be aborted.
 
-    :param seconds: from the request being sent to the last byte of its answer.
-    :param aborted: ends every read, in all threads, with a time-out.
+    :param seconds: from the request being sent to the last byte of its response.
+    :param aborted: once set, every read fails with a timeout, in all threads.
     """
 
     def __init__(self, seconds: float, aborted: StopFlag) -> None:
@@ -53,18 +53,18 @@ def _bounded_pools(seconds: float, aborted: StopFlag) -> dict[str, Any]:
     class Result(http.client.HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
             super().__init__(sock, *args, **kwargs)
-            # The file that was there keeps the socket open until the answer is read.
+            # The original file keeps the socket open until the response is read.
             self._bounded = _BoundedReader(sock, self.fp, seconds, aborted)
             self.fp = io.BufferedReader(self._bounded)
 
         def begin(self) -> None:
             super().begin()
-            while self.status < 200:  # it only announces one; http.client knows of 100 alone
+            while self.status < 200:  # an interim response; http.client only skips a 100
                 self.headers = self.msg = None  # type: ignore[assignment]  # start again
                 super().begin()
-            if self._bounded.has_ended:  # which http.client takes for the end of the headers
+            if self._bounded.has_ended:  # http.client takes that for the end of the headers
                 raise http.client.IncompleteRead(b"")
-            # urllib3 would log what it cannot read of them.
+            # urllib3 would log the headers that it cannot parse.
             self.headers.defects.clear()
             self.headers.set_payload("")
 
@@ -103,7 +103,7 @@ def _send(sock: socket.socket, data: bytes, seconds: float, aborted: StopFlag) -
 
 
 class _Bounded:
-    """A connection on which nothing counts as accepted that was not sent to its end."""
+    """A connection on which a request that was not sent in full cannot succeed."""
 
     sock: Any
     connect: Any
@@ -111,21 +111,21 @@ class _Bounded:
     _is_cut = False
 
     def _tunnel(self) -> None:
-        """Ask a proxy for the way; what comes next, TLS, has as long as a connection."""
-        super()._tunnel()  # type: ignore[misc]  # of what it is mixed into
+        """Open a tunnel through a proxy; the TLS handshake that follows gets the connect timeout."""
+        super()._tunnel()  # type: ignore[misc]  # of the class it is mixed into
         self.sock.settimeout(self.timeout)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send a request; where that breaks off, urllib3 looks for a refusal all the same."""
+        """Send a request; if that fails midway, urllib3 still reads a response: maybe a refusal."""
         self._is_cut = False
         try:
-            super().request(*args, **kwargs)  # type: ignore[misc]  # of what it is mixed into
+            super().request(*args, **kwargs)  # type: ignore[misc]  # of the same
         except OSError:
             self._is_cut = True
             raise
 
     def getresponse(self) -> Any:
-        """Return the answer, unless it accepts what has not arrived."""
+        """Return the response, unless it accepts a request that was not sent in full."""
         response = super().getresponse()  # type: ignore[misc]  # of the same
         if self._is_cut and response.status < 300:
             raise http.client.IncompleteRead(b"")

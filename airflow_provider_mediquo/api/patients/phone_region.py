@@ -7,7 +7,7 @@ from typing import Any
 
 
 def check_region(region: str) -> None:
-    """Raise ValueError for what is not a country code, or where the library is missing."""
+    """Raise ValueError if this is not a country code, or if the library is missing."""
     if not find_spec("phonenumbers"):
         raise ValueError(
             "`phone_region` needs the package `phonenumbers`: install "
@@ -20,9 +20,9 @@ def check_region(region: str) -> None:
 
 
 def to_e164(value: Any, region: str) -> Any:
-    """Return a phone number as E.164, or the value as it is where it cannot be one.
+    """Return a phone number as E.164, or the value unchanged if it cannot be one.
 
-    A number with the prefix of a country keeps that country. Only lengths are checked, because
+    A number with a country prefix keeps that country. Only lengths are checked, because
     countries open new ranges all the time.
     """
     if not isinstance(value, str) or not value.strip():

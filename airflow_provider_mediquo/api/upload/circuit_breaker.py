@@ -38,7 +38,7 @@ class InvalidStreak:
 class RefusedChunks:
     """Finds consecutive chunks, in the order of their source, that mediQuo refuses throughout.
 
-    They become known in any order: several are searched at a time.
+    Chunks may be added in any order, because several are searched at a time.
     """
 
     def __init__(self, chunk_size: int) -> None:
@@ -79,7 +79,7 @@ class UnansweredChunks:
     def add(self, error: MediquoError, *, is_up: bool) -> MediquoError | None:
         """Count one; return the error that ends the run, if mediQuo is down.
 
-        :param is_up: whether others had an answer meanwhile: then it says nothing about mediQuo.
+        :param is_up: whether mediQuo answered another request meanwhile: then it is not down.
         """
         with self._lock:
             self.last = error

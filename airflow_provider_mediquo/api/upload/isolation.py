@@ -1,4 +1,4 @@
-"""Which records of a refused chunk are bad, in as few requests as it takes to prove it."""
+"""Finds the records that cause a refusal, in as few requests as it takes to prove it."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import TypeVar
 T = TypeVar("T")
 
 Search = Generator[list[T], Collection[int] | None, None]
-"""Yields records to send together, and is told: None if they were not refused, else the places in
-that list, from 0, which the answer names; often none."""
+"""Yields groups to send; receives None if accepted, else the positions that the answer names: from
+0, often none."""
 
-_BAD_IN_A_GROUP = 0.7
-"""How many bad records a group should hold, by what is known so far: with more, groups are mostly
-refused as a whole; with fewer, there are too many groups. Found by simulation."""
+_REFUSED_PER_GROUP = 0.7
+"""How many refused records to expect in a group: with more, most groups are refused; with fewer,
+there are too many groups. Found by simulation."""
 
 
 def isolate(chunk: list[T], named: Collection[int]) -> Search[T]:
-    """Search a chunk that was refused; each record ends in a group that was not, or alone.
+    """Search a refused chunk: each record ends up in an accepted group, or is refused alone.
 
-    Where the answer names records, the rest is sent, then each of these alone. As soon as none of
-    those named is bad, names count for nothing and it goes on by halving.
+    If the answer names records, the others are sent together, then each named one alone. Once an
+    answer names none that is refused alone, names are ignored and the search goes on by halving.
     """
     while len(chunk) > 1:
-        suspects = [item for place, item in enumerate(chunk) if place in named]
+        suspects = [item for position, item in enumerate(chunk) if position in named]
         if not suspects:
             break
-        rest = [item for place, item in enumerate(chunk) if place not in named]
+        rest = [item for position, item in enumerate(chunk) if position not in named]
         answer = (yield rest) if rest else None
-        told_the_truth = False
+        are_names_right = False
         for suspect in suspects:
-            told_the_truth |= (yield [suspect]) is not None
+            are_names_right |= (yield [suspect]) is not None
         if answer is None:
             return
-        chunk, named = rest, answer if told_the_truth else ()
+        chunk, named = rest, answer if are_names_right else ()
     yield from _without_names(chunk)
 
 
@@ -41,7 +41,7 @@ def _without_names(chunk: list[T]) -> Search[T]:
     found, left = 1, (yield from _find_one(chunk))
     while left:
         known = len(chunk) - len(left)
-        size = max(1, int(_BAD_IN_A_GROUP * known / found))
+        size = max(1, int(_REFUSED_PER_GROUP * known / found))
         group, left = left[:size], left[size:]
         if (yield group) is not None:
             found += 1
@@ -51,7 +51,7 @@ def _without_names(chunk: list[T]) -> Search[T]:
 def _find_one(
     refused: list[T],
 ) -> Generator[list[T], Collection[int] | None, list[T]]:
-    """Halve until one bad record is refused alone; return those that nothing is known of."""
+    """Halve until one record is refused alone; return those of which nothing is known yet."""
     left: list[T] = []
     is_proven = True
     while len(refused) > 1:

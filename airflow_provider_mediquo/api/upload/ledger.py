@@ -64,7 +64,7 @@ class Ledger:
         location: SourceLocation | None,
     ) -> Rejection:
         """Write down a record that may not be sent."""
-        rejection = Rejection(row, code, refused_by, problems, place=location)
+        rejection = Rejection(row, code, refused_by, problems, location=location)
         self._count(rejection)
         self._rejects.add(rejection)
         return rejection
@@ -84,7 +84,7 @@ class Ledger:
         """Write down the fields that a record is sent without."""
         with self._lock:
             self.report.omitted += 1
-        self._rejects.add(Rejection(row, patient["code"], "omitted", problems, place=location))
+        self._rejects.add(Rejection(row, patient["code"], "omitted", problems, location=location))
 
     def lose_plan(self, rejection: Rejection) -> None:
         """Note a record with a plan whose code was sent without one."""
@@ -157,4 +157,4 @@ def _rejection(
     status: int | None,
     problems: Mapping[str, str] | None = None,
 ) -> Rejection:
-    return Rejection(record.row, record.code, refused_by, problems or {}, status, record.place)
+    return Rejection(record.row, record.code, refused_by, problems or {}, status, record.location)

@@ -102,7 +102,7 @@ class UploadOptions:
 
 
 def is_within(limit: float | None, count: int, of: int) -> bool:
-    """Whether a count is within a limit: a count, a fraction of `of`, or None for no limit."""
+    """Whether `count` is within a limit: a number, a fraction of `of`, or None for no limit."""
     if limit is None:
         return True
     return count <= (limit if isinstance(limit, int) else limit * of)

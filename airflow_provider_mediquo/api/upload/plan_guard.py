@@ -17,9 +17,9 @@ _MIN_RECORDS = 100  # a smaller source may well be all without a plan
 
 
 class PlanGuard:
-    """Lets records through as long as `max_without_plan` allows; else UnsubscribeLimitError.
+    """Lets records through while `max_without_plan` allows it, else raises UnsubscribeLimitError.
 
-    :param report: how many records have been read.
+    :param report: says how many records have been read.
     """
 
     def __init__(self, limit: float | None | Literal["half"], report: UploadReport) -> None:
@@ -36,17 +36,17 @@ class PlanGuard:
             if self._report.read >= FIRST_LOOK:
                 break
         self._first = len(held)
-        self._judge(_without(held), len(held))
+        self._check_limit(_without(held), len(held))
         yield from held
         yield from records
 
     def check(self, chunk: list[ValidRecord]) -> None:
-        """Judge a chunk before it is sent, together with all before it."""
+        """Check a chunk before it is sent, together with all before it."""
         self._let_through += len(chunk)
         self._without += _without(chunk)
-        self._judge(self._without, max(self._first, self._let_through))
+        self._check_limit(self._without, max(self._first, self._let_through))
 
-    def _judge(self, without: int, of: int) -> None:
+    def _check_limit(self, without: int, of: int) -> None:
         if self._is_default and self._report.read < _MIN_RECORDS:
             return
         if not is_within(self._limit, without, of):

@@ -1,4 +1,4 @@
-"""What a run logs while it goes on."""
+"""Logs the progress of a run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from airflow_provider_mediquo.api.report import UploadReport
 
 log = logging.getLogger(__name__)
 
-BEAT = 30.0
-"""Seconds between two lines."""
+PROGRESS_SECONDS = 30.0
+"""Between two lines."""
 
 
 @contextmanager
@@ -24,12 +24,12 @@ def run_periodically(seconds: float, *acts: Callable[[], None]) -> Iterator[None
     """Call functions every so many seconds, in a thread, while the context is open."""
     is_over = threading.Event()
 
-    def beat() -> None:
+    def repeat() -> None:
         while not is_over.wait(seconds):
             for act in acts:
                 act()
 
-    thread = threading.Thread(target=beat, name="mediquo-beat", daemon=True)
+    thread = threading.Thread(target=repeat, name="mediquo-progress", daemon=True)
     thread.start()
     try:
         yield
@@ -39,7 +39,7 @@ def run_periodically(seconds: float, *acts: Callable[[], None]) -> Iterator[None
 
 
 def length_if_known(patients: Any) -> int:
-    """Return how many there are, if that is known without reading them; else 0."""
+    """Return the number of patients; 0 if it is not known before they are read."""
     is_known = isinstance(patients, list | tuple) or hasattr(patients, "__length_hint__")
     return length_hint(patients) if is_known else 0
 

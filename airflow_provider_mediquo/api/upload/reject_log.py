@@ -1,4 +1,4 @@
-"""Writes down the records that were not accepted, as it happens."""
+"""Writes rejected and unsettled records down, as they come."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_KINDS = 500  # of problems that are counted: names of unknown fields are the
 class RejectLog:
     """A file of JSON lines, or the first lines in the log.
 
-    :param file: what cannot be written to it is logged instead, all of it.
+    :param file: if a write to it fails, all rejects are logged instead.
     """
 
     def __init__(self, file: RejectFile | None = None) -> None:
@@ -50,7 +50,7 @@ class RejectLog:
         self.flush()
 
     def hurry(self) -> None:
-        """Take little time from now on: the task is being killed. Takes no lock."""
+        """Let writes take a few seconds at most: the task is being killed. Takes no lock."""
         if file := self._file:
             file.is_hurried = True
 
@@ -92,7 +92,7 @@ class RejectLog:
 
     def _count(self, rejection: Rejection) -> None:
         if rejection.refused_by in ("unsettled", "omitted"):
-            return  # these are no rejects
+            return  # not a reject
         kinds = [f"{name} {RULES[rule]}" for name, rule in rejection.problems.items()]
         status = f" {rejection.status}" if rejection.status else ""
         for kind in kinds or [f"{rejection.refused_by}{status}"]:

@@ -22,7 +22,7 @@ from airflow_provider_mediquo.api.upload.options import UploadOptions
 from airflow_provider_mediquo.api.upload.outcome import AGAIN, RunOutcome
 from airflow_provider_mediquo.api.upload.plan_guard import PlanGuard
 from airflow_provider_mediquo.api.upload.progress import (
-    BEAT,
+    PROGRESS_SECONDS,
     Progress,
     length_if_known,
     run_periodically,
@@ -38,14 +38,14 @@ _POLL_SECONDS = 0.5
 
 
 class _Halted(BaseException):
-    """Leaves the reading loop, through whatever the source catches."""
+    """Ends the reading loop; a BaseException, so that no source catches it by accident."""
 
 
 class Upload:
     """One run over a source.
 
-    :param rejects: where the records that are not accepted are written down.
-    :param beat: seconds between two lines of progress.
+    :param rejects: writes down the records that are not accepted.
+    :param progress_interval: seconds between two lines of progress.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Upload:
         options: UploadOptions,
         rejects: RejectLog,
         *,
-        beat: float = BEAT,
+        progress_interval: float = PROGRESS_SECONDS,
     ) -> None:
         self._client, self._options = client, options
         self._rejects = rejects
-        self._beat = beat
+        self._interval = progress_interval
         self._slots = threading.BoundedSemaphore(options.max_in_flight)
         self._reader: int | None = None  # the thread that is inside the source right now
         self._ledger = Ledger(rejects, Sample(client.settings.secret_key))
@@ -84,7 +84,7 @@ class Upload:
         source = iterate_records(patients)
         progress = Progress(self.report, self._ledger.stats, length_if_known(patients))
         self._check_rejects()
-        with self._rejects, run_periodically(self._beat, progress.log, self._rejects.flush):
+        with self._rejects, run_periodically(self._interval, progress.log, self._rejects.flush):
             try:
                 self._send_all(source)
             except BaseException as error:
@@ -92,7 +92,7 @@ class Upload:
                 error.add_note(f"The upload ended with {self.report}. {AGAIN}")
                 raise
             self._close_ledger(started)
-        self._judge()
+        self._raise_problem()
         return self.report
 
     def _check_rejects(self) -> None:
@@ -153,7 +153,7 @@ class Upload:
         while True:
             self._reader = threading.get_ident()
             try:
-                self._check_halted()  # in here, so that no moment is left in which a kill is lost
+                self._check_halted()  # inside `try`, so that no kill is missed
                 record = next(source)
             except StopIteration:
                 return
@@ -218,7 +218,7 @@ class Upload:
         report = self._ledger.close(time.monotonic() - started, reason)
         log.info("Ledger\n%s", report.as_text())
 
-    def _judge(self) -> None:
+    def _raise_problem(self) -> None:
         if self._failure:
             raise self._failure
         outcome = RunOutcome(
@@ -242,7 +242,7 @@ def _chunks(records: Iterator[ValidRecord], size: int) -> Iterator[list[ValidRec
             if len(chunk) == size:
                 yield chunk
                 chunk = []
-    except Exception:  # of the source: what it gave before is good all the same
+    except Exception:  # of the source: the records before it are sent all the same
         if chunk:
             yield chunk
         raise

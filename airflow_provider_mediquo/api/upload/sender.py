@@ -1,4 +1,4 @@
-"""Sends chunks: the valid records of each are accepted, without those that mediQuo refuses."""
+"""Sends chunks, and finds the records in them that mediQuo refuses or never answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from airflow_provider_mediquo.api.upload.ledger import Ledger
 log = logging.getLogger(__name__)
 
 _PARTS = 4  # of a chunk without an answer: if one is accepted, mediQuo is up
-_SEARCH_ATTEMPTS = 2  # of a group in a search: others are accepted meanwhile
+_SEARCH_ATTEMPTS = 2  # per group in a search: mediQuo answers others meanwhile
 _MAX_SILENT = 10  # groups in a row without any answer: halving a chunk takes 7
 _MAX_UNREACHABLE = 3
 
@@ -50,7 +50,7 @@ class _ChunkResult:
 class Sender:
     """Sends chunks, from any number of threads, and tells the ledger what became of each record.
 
-    :param halt: ends the run, where going on makes no sense.
+    :param halt: ends the run early.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class Sender:
         self._ledger = ledger
         self._halt = halt
         self._lock = threading.Lock()
-        # Limits concurrent searches: where all records are refused, few requests prove it.
-        self._doubt = threading.BoundedSemaphore(CHUNKS)
+        # Limits concurrent searches: if all records are refused, few requests prove it.
+        self._searches = threading.BoundedSemaphore(CHUNKS)
         self._refused = RefusedChunks(chunk_size)
 
     def send(self, number: int, chunk: list[ValidRecord]) -> None:
@@ -129,18 +129,18 @@ class Sender:
         result: _ChunkResult,
         attempts: int | None = None,
     ) -> bool:
-        """Send the records in groups, each that fails at last alone; return whether all were tried."""
+        """Send groups until each record that fails was sent alone; return whether all were tried."""
         log.info("A request of %d records failed: looking for the cause.", len(chunk))
         silent = 0
-        with ExitStack() as doubt:
-            doubt.enter_context(self._doubt)
+        with ExitStack() as searching:
+            searching.enter_context(self._searches)
             search = isolate(chunk, named) if len(chunk) > 1 else _only(chunk)
             group = next(search, None)
             while group:
                 answers = self.unanswered.answers
                 failure = self._send_group(group, attempts if len(group) > 1 else None)
                 if not failure:
-                    doubt.close()
+                    searching.close()
                 elif len(group) == 1:
                     self._settle_alone(group[0], failure, result, is_search=True)
                 silent = 0 if self.unanswered.answers > answers else silent + 1
@@ -159,7 +159,7 @@ class Sender:
         try:
             result = self._client.send(operation, self._ledger.stats, attempts=attempts)
         except (RejectedRequestError, ServerError, UnreachableError) as error:
-            # Its frames hold the records, in a cycle that only the garbage collector would end.
+            # Its frames hold the records, and would do so until a garbage collection.
             error.__traceback__ = None
             if isinstance(error, RejectedRequestError):
                 self.unanswered.on_answer()
@@ -178,8 +178,8 @@ class Sender:
     ) -> None:
         """Settle a record that failed alone.
 
-        :param is_search: whether others are accepted: then a 4xx is an answer to this record, such
-            as that of a firewall that looks into bodies.
+        :param is_search: whether other records are accepted: then a 4xx is about this record, such
+            as that of a firewall that inspects bodies.
         """
         is_refusal = isinstance(failure, RejectedRequestError)
         if not is_refusal and not (is_search and 400 <= (failure.status or 0) < 500):

@@ -36,7 +36,7 @@ class _Checked(NamedTuple):
 
     :param problems: the rules that it breaks.
     :param encoded: its JSON, if it breaks none.
-    :param omitted: the rules that the fields break that it is sent without.
+    :param omitted: the fields that it is sent without, and the rules that they break.
     """
 
     patient: Mapping[str, Any]
@@ -58,7 +58,7 @@ class RecordValidator:
     def accept(self, records: Iterable[Any]) -> Iterator[ValidRecord]:
         """Yield the records that may be sent.
 
-        Raises InvalidPatientsError where so many in a row break a rule that all of them will.
+        Raises InvalidPatientsError after so many invalid records in a row that the source is broken.
         """
         for given in records:
             row = self._ledger.next_row()
@@ -82,8 +82,9 @@ class RecordValidator:
         self._check_count()
 
     def _check_count(self) -> None:
-        """Raise SourceError where the source has too few records: within the first 1,000 that is
-        before the first request.
+        """Raise SourceError if the source has too few records.
+
+        If it has fewer than 1,000, nothing has been sent by then.
         """
         read, least = self._ledger.report.read, self._options.min_records
         if read < least:
@@ -148,7 +149,7 @@ class RecordValidator:
         if key not in self._seen and key | 1 not in self._seen:
             self._seen.add(key | has_plan)
             if key in self._invalid_with_plan and not has_plan:
-                lost = Rejection(row, code, "schema", _LOST, place=location)
+                lost = Rejection(row, code, "schema", _LOST, location=location)
                 self._ledger.lose_plan(lost)
             return True
         is_lost = has_plan and key in self._seen
@@ -165,7 +166,7 @@ class RecordValidator:
         problems: Mapping[str, str],
         location: SourceLocation | None,
     ) -> None:
-        """Reject a record; its plan is lost where the same code goes out without one."""
+        """Reject a record; its plan is lost if the same code is sent without one."""
         is_lost = False
         if "code" in patient and "plan" in patient:
             key = _key(patient["code"])

@@ -156,8 +156,8 @@ def _stored_number(value: float) -> float:
 
 
 def _stored_object(value: dict[str, Any]) -> Any:
-    places = [str(place) for place in range(len(value))]
-    return [value[place] for place in places] if value.keys() == set(places) else value
+    indexes = [str(index) for index in range(len(value))]
+    return [value[index] for index in indexes] if value.keys() == set(indexes) else value
 
 
 def _composed(text: str) -> str:

@@ -48,6 +48,6 @@ class _Reservoir:
 
     def consider(self, item: tuple[ValidRecord, int | None]) -> None:
         self._seen += 1
-        place = len(self.kept) if self._seen <= SIZE else random.randrange(self._seen)
-        if place < SIZE:
-            self.kept[place : place + 1] = [item]
+        index = len(self.kept) if self._seen <= SIZE else random.randrange(self._seen)
+        if index < SIZE:
+            self.kept[index : index + 1] = [item]

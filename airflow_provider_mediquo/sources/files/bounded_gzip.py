@@ -1,5 +1,4 @@
-"""What a gzip file holds, as long as that is of use: ten megabytes can be made to hold ten gigabytes
-of nothing."""
+"""Decompresses gzip, and stops at decompression bombs: ten megabytes can hold ten gigabytes."""
 
 from __future__ import annotations
 
@@ -9,8 +8,8 @@ from typing import Any
 
 from airflow_provider_mediquo.api.errors import SourceError
 
-FREE = 16 << 20  # bytes: the worst of them, blank lines, are read in seconds
-MOST = 500  # bytes out of one. Patients give 5 to 50, and the format can do 1,030
+FREE = 16 << 20  # bytes that are always read; even blank lines take seconds
+MOST = 500  # times the compressed size. Patients reach 5 to 50, the format allows 1,030
 
 
 class Unpacked(io.RawIOBase):

@@ -1,4 +1,4 @@
-"""Numbered lines of text, each of a bounded length: one without an end must not fill the memory."""
+"""Numbered lines of limited length: a line without an end must not fill the memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_LINE = 1 << 20
 class Line(NamedTuple):
     """A physical line.
 
-    :param text: with its end; None where it is too long.
+    :param text: with its line end; None if it is too long.
     """
 
     number: int
@@ -21,9 +21,9 @@ class Line(NamedTuple):
 
 
 class Lines:
-    """The lines of a text, from 1; those that are put back come again.
+    """The lines of a text, from 1; lines that are put back come again.
 
-    :param text: opened so that it keeps the ends of its lines.
+    :param text: opened with `newline=""`, so that it keeps its line ends.
     """
 
     def __init__(self, text: TextIO) -> None:
@@ -31,7 +31,7 @@ class Lines:
         self._numbered = enumerate(_bounded(text), 1)
 
     def __iter__(self) -> Iterator[Line]:
-        """Yield those that are left; several iterators share them."""
+        """Yield the lines that are left; several iterators share them."""
         again, new, make = self._again, tuple.__new__, Line
         while again:
             yield again.popleft()
@@ -47,7 +47,7 @@ class Lines:
         return self._again[0] if self._again else None
 
     def put_back(self, lines: Iterable[Line]) -> None:
-        """Let these, in their order, come next."""
+        """Let these lines come next, in this order."""
         self._again.extendleft(reversed([*lines]))
 
 

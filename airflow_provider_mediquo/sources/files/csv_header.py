@@ -1,4 +1,4 @@
-"""What the first lines of a CSV say of the others: delimiter, names, how many cells there are."""
+"""Reads the layout of a CSV file from its first lines: delimiter, names, number of cells."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _AHEAD = 10  # lines that are looked at
 
 
 class Layout(NamedTuple):
-    """How the rows of a file are made.
+    """The layout of the rows of a file.
 
-    :param fields: of a patient, of each column; None for one that is dropped.
-    :param width: how many cells a row has; those after the names are blank.
+    :param fields: the patient field of each column, None if it is dropped.
+    :param width: cells per row; those after the names are blank.
     """
 
     parser: LineParser
@@ -36,7 +36,7 @@ class Layout(NamedTuple):
 def read_layout(
     lines: Lines, name: str, header: ColumnMapping, delimiter: str | None
 ) -> Layout | None:
-    """Read the header; None where there is nothing at all.
+    """Read the header; None if the file is empty.
 
     Raises InvalidPatientsError for a header that cannot be read or does not fit.
     """
@@ -113,7 +113,7 @@ def _fitting(first: str, header: ColumnMapping) -> str:
 def _names(first: str, delimiter: str) -> list[str]:
     try:
         return next(csv.reader([first], delimiter=delimiter), [])
-    except csv.Error:  # a cell is longer than the module takes, as by a delimiter that is none
+    except csv.Error:  # a cell is too long for `csv`: this is not the delimiter
         return []
 
 

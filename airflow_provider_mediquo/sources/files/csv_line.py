@@ -1,4 +1,4 @@
-"""The cells of one line of CSV, and whether its quotes leave no doubt about them."""
+"""Splits a line of CSV into cells, and says whether its quotes are unambiguous."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ _BLANK_BEFORE_QUOTE = re.compile(r'\s+"')
 
 
 class LineParser:
-    """Takes lines of CSV apart, strictly: what `"Ada "Bo" Day"` was meant to be is a guess.
+    """Splits lines of CSV, strictly: the meaning of `"Ada "Bo" Day"` would be a guess.
 
     :param delimiter: between cells.
     """
 
     def __init__(self, delimiter: str) -> None:
         self.delimiter = delimiter
-        # Made once: of the arguments of a reader, it takes longer than of a row.
+        # Made once: a reader takes longer to check its arguments than to read a row.
         self._dialect = csv.reader((), delimiter=delimiter, strict=True).dialect
         self._raw_cells = re.compile(
             rf'(?:^|{re.escape(delimiter)})("(?:[^"]|"")*"|[^{re.escape(delimiter)}]*)'
         )
 
     def cells(self, line: str) -> list[str] | None:
-        """Return the cells of a line; None where a quote in it is wrong or not closed."""
+        """Return the cells of a line; None if a quote in it is wrong or not closed."""
         if '"' not in line:
             return line.rstrip(LINE_END).split(self.delimiter)
         return self.first_row((line.rstrip(LINE_END),))
 
     def first_row(self, lines: Iterable[str]) -> list[str] | None:
-        """Return the cells of a row that takes as many lines as its quotes say, or None."""
+        """Return the cells of a row, which may take several lines; None if its quotes are wrong."""
         try:
             return next(csv.reader(lines, self._dialect))
         except (csv.Error, StopIteration):
@@ -54,7 +54,7 @@ def are_text(strays: dict[int, str], fields: Sequence[str | None]) -> bool:
     A delimiter may be text too where it stands between two of them; one that ends a field may be
     the end of a quoted cell whose beginning is lost.
 
-    :param fields: of a patient, of each column; None for one that is dropped.
+    :param fields: the patient field of each column, None if it is dropped.
     """
     odd = [at for at, cell in strays.items() if cell.count('"') % 2]
     if any(map(_BLANK_BEFORE_QUOTE.match, strays.values())) or (odd and len(strays) > 1):

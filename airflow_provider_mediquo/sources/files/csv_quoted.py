@@ -1,8 +1,8 @@
-"""Rows of CSV over several lines: which quotes begin one, and which are only lost.
+"""CSV rows that take several lines: which quotes open a cell, and which are stray.
 
-A quote too many or too few makes the lines up to the next quote look like one cell. So such a row
-is taken only where no other can be in it; where one may be, each of its lines is rejected; and where
-no later quote belongs to this one, its line is rejected alone.
+A stray quote makes all lines up to the next quote look like one cell. So a row of several lines is
+only taken if no other row can be inside it. If one may be, each of its lines is rejected; if no later
+quote closes the first one, only the first line is.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ MAX_DOUBT = 50
 class QuotedRows:
     """Reads the row that begins with a line whose quote is not closed.
 
-    :param fields: of a patient, of each column; None for one that is dropped.
-    :param width: how many cells a row has.
+    :param fields: the patient field of each column, None if it is dropped.
+    :param width: cells per row.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class QuotedRows:
         self._alone_until = 0
 
     def read(self, first: Line) -> tuple[list[str] | Unreadable, list[Line]]:
-        """Return the cells of a row that is certain, or why not, and the lines of which it is so."""
+        """Return the cells if the row is certain, else why not, and the lines that this is true of."""
         attempt = _Attempt(first, self._lines, self.is_like_a_row)
         if first.number > self._alone_until:  # so that each line is tried once
             row = self._parser.first_row(attempt) or []
@@ -57,7 +57,7 @@ class QuotedRows:
         return Unreadable("lines" if len(taken) > 1 else "cells"), taken
 
     def is_before_a_rest(self) -> bool:
-        """Whether the next lines are no rows and close a quote: the one before was closed early."""
+        """Whether the next lines end a quoted cell that seems to be closed already."""
         line = self._lines.peek()
         if line is None or self.is_like_a_row(line.text or ""):
             return False
@@ -134,7 +134,7 @@ class QuotedRows:
         )
 
     def _holds_an_edge(self, at: int, others: Sequence[str]) -> bool:
-        """Whether a row may end and another begin inside a cell, each with several lines in it."""
+        """Whether one row of several lines may end inside a cell, and another begin."""
         counts = [text.count(self._parser.delimiter) for text in others]
         after = self._width - 1 - at
         return any(one >= after and other >= at for one, other in pairwise(counts))

@@ -1,7 +1,7 @@
 """CSV with a header, line by line. https://www.rfc-editor.org/rfc/rfc4180
 
-Each line is a row, or rejected with its number; only a line whose quote is not closed may be a row
-together with others, see `csv_quoted`.
+Each line is a row, or is rejected with its number. Only a line with an open quote may form a row
+together with the lines after it: see `csv_quoted`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from airflow_provider_mediquo.sources.files.csv_quoted import QuotedRows
 
 log = logging.getLogger(__name__)
 
-_MARK = "\ufeff"  # a byte order mark, where files were put one behind the other
+_MARK = "\ufeff"  # a byte order mark, also of files that were concatenated
 
 
 def read_csv(
@@ -28,9 +28,8 @@ def read_csv(
 ) -> Iterator[LocatedRecord]:
     """Yield each row as a mapping of the header's names to cells; blank rows are skipped.
 
-    A row with more or fewer cells than the header is Unreadable: read as blanks, those that were
-    cut off would empty what a patient has. So is each line of which it is not certain what its
-    quotes mean.
+    A row with more or fewer cells than the header is Unreadable: missing cells would count as blank
+    and clear fields. So is each line whose quotes are ambiguous.
 
     :param name: of the file.
     :param header: checks the columns, and says which are fields of a patient.
@@ -51,8 +50,8 @@ def read_csv(
                 yield LocatedRecord(row, SourceLocation(name, each.number))
         elif row:
             rows.is_in_doubt = len(taken) > 1
-            place = SourceLocation(name, line.number)
-            yield LocatedRecord(dict(zip(names, row)), place)  # noqa: B905  # blanks may follow
+            location = SourceLocation(name, line.number)
+            yield LocatedRecord(dict(zip(names, row)), location)  # noqa: B905  # blanks may follow
 
 
 class _Rows:

@@ -1,4 +1,4 @@
-"""Which files a path means, on any storage that ObjectStoragePath reaches."""
+"""Finds the files of a path, on any storage that ObjectStoragePath supports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_provider_mediquo.sources.files.tables import refuse_log, refuse_tab
 
 log = logging.getLogger(__name__)
 
-_BLOCK = 1 << 20  # bytes that a store is asked for beyond those that are read; s3fs takes 50 MiB
+_BLOCK = 1 << 20  # bytes that are read ahead; s3fs alone would take 50 MiB
 _NEIGHBOUR = re.compile(
     r"^~\$|^(md5|sha(1|256|512))sums?(\.txt)?$|^thumbs\.db$|^desktop\.ini$"
     r"|\.(md5|sha1|sha256|sha512|crc|crc32|sfv|metadata|asc|sig|manifest)$",
@@ -34,7 +34,7 @@ class StoredFile(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What a person calls it: a local path, or a URL, as one line."""
+        """Its name in messages: a local path or a URL, as one line."""
         return escaped(str(self.storage.unstrip_protocol(self.key)).removeprefix("file://"))
 
     def open(self) -> Any:
@@ -43,7 +43,7 @@ class StoredFile(NamedTuple):
 
 
 def find_files(path: str, conn_id: str | None = None) -> list[StoredFile]:
-    """Return the files that a path means, by name; raises SourceError where there is none.
+    """Return the files of a path, sorted by name; raises SourceError if there is none.
 
     :param path: a file, a folder or a glob.
     :param conn_id: Airflow's connection to the storage.
@@ -57,7 +57,7 @@ def find_files(path: str, conn_id: str | None = None) -> list[StoredFile]:
     except Exception as error:
         # Nothing has been read yet: no value of a patient can be in what is chained here.
         what = type(error).__name__
-        raise SourceError(f"{escaped(path)} cannot be looked for: {what}.") from error
+        raise SourceError(f"Cannot list {escaped(path)}: {what}.") from error
     if not found:
         raise SourceError(f"There is no file at {escaped(path)}, or not yet.")
     return found
@@ -67,11 +67,11 @@ def _find(path: str, conn_id: str | None) -> list[StoredFile]:
     from airflow.sdk import ObjectStoragePath
 
     if "://" not in path:
-        path = os.path.abspath(path)  # Airflow 3.1 takes a relative path for one below `/`
-    # Airflow 3.1 takes a None for a connection, before the one of the URL.
+        path = os.path.abspath(path)  # Airflow 3.1 reads a relative path as one below `/`
+    # Airflow 3.1 would use None instead of the connection in the URL.
     given = ObjectStoragePath(path, **({"conn_id": conn_id} if conn_id else {}))
     keys = sorted({*_Search(given.fs).keys(given.path)})
-    # Those below a folder that is read were looked at while it was.
+    # The files below a folder were checked while it was listed.
     refuse_tables(given.fs, keys if is_glob(given.path) else [given.path])
     return [StoredFile(given.fs, key) for key in keys]
 
@@ -89,7 +89,7 @@ class _Search:
         self._seen: set[str] = set()
 
     def keys(self, path: str) -> Iterator[str]:
-        """Yield what there is as it is named, before a character is taken for that of a glob."""
+        """Yield the files; a path that exists is not a glob, whatever characters it has."""
         try:
             info = self._storage.info(path)
         except FileNotFoundError:
@@ -110,13 +110,13 @@ class _Search:
                 yield from self._within(key, info)
 
     def _within(self, key: str, info: dict[str, Any]) -> Iterator[str]:
-        # Or what has no end, a device or a pipe.
+        # Or a device or a pipe, which has no end.
         is_link = info["type"] not in ("file", "directory")
         if is_link and not self._storage.isdir(key) and not self._storage.isfile(key):
             raise SourceError(f"{escaped(key)} is neither a file nor a folder.")
         if info["type"] == "directory" or (is_link and self._storage.isdir(key)):
             yield from self._below(key)
-        elif not key.endswith("/"):  # which is how the console of a store makes a folder
+        elif not key.endswith("/"):  # an object that stands for a folder
             yield key
 
     def _below(self, folder: str) -> Iterator[str]:
@@ -124,7 +124,7 @@ class _Search:
         if real in self._seen:
             return
         self._seen.add(real)
-        # Not `find` or `walk`, which leave out what may not be listed without a word.
+        # Not `find` or `walk`, which silently skip folders that may not be listed.
         for info in self._storage.ls(folder, detail=True):
             key = info["name"]
             refuse_log(key)
@@ -135,10 +135,10 @@ class _Search:
 
 
 def _is_hidden(path: str) -> bool:
-    """Whether it is no data: a `_SUCCESS` or a `.crc` of Spark, say."""
+    """Whether it is not data, such as Spark's `_SUCCESS` and `.crc`."""
     return path.rstrip("/").rpartition("/")[2].startswith(("_", "."))
 
 
 def _is_of_another(path: str) -> bool:
-    """Whether it only belongs to a file: a checksum, say, or the lock of an editor."""
+    """Whether it only belongs to another file, such as a checksum or an editor's lock."""
     return bool(_NEIGHBOUR.search(path.rstrip("/").rpartition("/")[2]))

@@ -1,4 +1,4 @@
-"""What a file is that cannot be read, seen from its first bytes."""
+"""Recognizes formats that cannot be read, by the first bytes of a file."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _PGP = tuple(
     + ("c15e03", "8c0d04", "c30d04")
 )
 _TAR_AT = 257
-_ORC = re.compile(rb"ORC[^\t -~]")  # a column may have a name that begins so
+_ORC = re.compile(rb"ORC[^\t -~]")  # a column's name may begin the same way
 _MARKUP = ("<!doctype", "<html", "<?xml", "<table", "<meta", "<head", "<body", "<!--")
 
 
 def unreadable_format(head: bytes) -> str:
-    """Return the name of a format that cannot be read, or nothing.
+    """Return the name of a format that cannot be read; empty for any other.
 
     :param head: the first bytes of a file.
     """
@@ -56,5 +56,5 @@ def unreadable_format(head: bytes) -> str:
 
 
 def is_markup(text: str) -> bool:
-    """Whether it is HTML or XML: a page with an error, for example, or a sheet that was exported."""
+    """Whether it is HTML or XML, such as an error page or an exported sheet."""
     return text.lstrip().lower().startswith(_MARKUP)

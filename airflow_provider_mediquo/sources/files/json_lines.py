@@ -1,4 +1,4 @@
-"""JSON lines: an object a line, or several. https://jsonlines.org"""
+"""JSON Lines: one object per line, or several. https://jsonlines.org"""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from airflow_provider_mediquo.sources.empty_rows import is_empty
 from airflow_provider_mediquo.sources.files.bounded_lines import MAX_LINE
 from airflow_provider_mediquo.sources.json_objects import each_key_once
 
-_BLANK = re.compile(r"[\s\x1a\ufeff]*")  # Ctrl-Z of DOS, marks of files one behind the other
+_BLANK = re.compile(r"[\s\x1a\ufeff]*")  # Ctrl-Z of DOS, byte order marks of concatenated files
 _COMMA = re.compile(r"\s*,\s*(?:\{|$)")
 _NEXT = re.compile(r'\}\s*(?=\{\s*")')  # in a text of JSON, this quote would end the text
 _OVERLAP = 100  # characters in which the end of an object and the beginning of the next are found
 
 
 def read_json_lines(text: TextIO, name: str) -> Iterator[LocatedRecord]:
-    """Yield the objects, with their lines; what is no object spoils no other. Empty ones are skipped.
+    """Yield each object with its line; anything else is Unreadable, and the next object is found.
 
-    Raises InvalidPatientsError where there are commas between them.
+    Objects without a value are skipped. Raises InvalidPatientsError if there are commas between the objects.
 
     :param name: of the file.
     """
@@ -40,14 +40,14 @@ def read_json_lines(text: TextIO, name: str) -> Iterator[LocatedRecord]:
 
 
 class _Objects:
-    """Takes the objects out of a text that comes in pieces.
+    """Extracts the objects from a text that comes in pieces.
 
     :param name: of the file, for the error.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._rest = ""  # of the pieces before, which is no whole object
+        self._rest = ""  # of the pieces before: not a whole object yet
         self._is_lost = False  # in the middle of one that was rejected
 
     def add(self, piece: str, *, is_end: bool) -> Iterator[Any]:

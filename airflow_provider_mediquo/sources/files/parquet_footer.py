@@ -1,4 +1,4 @@
-"""Which columns of a Parquet file are encrypted: pyarrow ends a process that asks for such a one.
+"""Finds the encrypted columns of a Parquet file: reading one in pyarrow aborts the process.
 
 https://github.com/apache/parquet-format: a footer is a struct in Thrift's compact protocol.
 """
@@ -15,7 +15,7 @@ _TAIL = 8  # bytes: the size of the footer, and the magic
 
 
 def encrypted_columns(raw: Any) -> set[int]:
-    """Return the numbers of the columns of which any row group is encrypted.
+    """Return the numbers of the columns that are encrypted in any row group.
 
     :param raw: the file, a stream of bytes that can seek.
     """
@@ -35,7 +35,7 @@ def encrypted_columns(raw: Any) -> set[int]:
 
 
 class _Thrift:
-    """Reads structs as field -> value; values that hold no others are None."""
+    """Reads structs as field -> value; plain values are read as None."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -69,7 +69,7 @@ class _Thrift:
             self._at += size
         elif kind in _SIZES:
             self._at += _SIZES[kind]
-        elif kind not in _BOOLEANS:  # which are their kind
+        elif kind not in _BOOLEANS:  # whose kind is their value
             raise ValueError
         return None
 

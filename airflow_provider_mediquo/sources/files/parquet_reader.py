@@ -18,9 +18,9 @@ from airflow_provider_mediquo.sources.files.parquet_footer import encrypted_colu
 MAGIC = b"PAR1"
 
 _AT_ONCE = 1000  # rows
-MAX_UNPACKED_BYTES = 64 << 20  # of what is made of a batch
+MAX_UNPACKED_BYTES = 64 << 20  # of a batch
 MAX_LIST_VALUES = 1 << 24  # of the lists in a row group, beyond one a row: a row may hold them all
-_BUFFER = 1 << 20  # bytes of each column; without it pyarrow takes in a whole row group
+_BUFFER = 1 << 20  # bytes of each column; without it pyarrow loads a whole row group
 
 
 def read_parquet(raw: Any, name: str, header: ColumnMapping) -> Iterator[LocatedRecord]:
@@ -49,7 +49,7 @@ def _batches(raw: Any, file: Any, wanted: Sequence[str], name: str) -> Iterator[
     with _open(raw, name, read_dictionary=paths) as dictionaries:
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)
-            # Of those that are wanted alone: the others may be encrypted.
+            # Only of the wanted columns: the others may be encrypted.
             chunks = [group.column(at) for at, path in enumerate(paths) if _is_of(path, wanted)]
             _check_sizes(chunks, group.num_rows, name)
             longest = _longest(dictionaries, number, chunks) + sum(map(_unknown, chunks))
@@ -75,7 +75,7 @@ def _check_encryption(raw: Any, file: Any, wanted: Sequence[str], name: str) -> 
 
 
 def _check_sizes(chunks: Sequence[Any], rows: int, name: str) -> None:
-    """Raise SourceError for what is too large throughout: pages are unpacked whole."""
+    """Raise SourceError for a row group that is too large: pages are decompressed whole."""
     unpacked = sum(chunk.total_uncompressed_size for chunk in chunks)
     packed = sum(chunk.total_compressed_size for chunk in chunks)
     values = sum(max(0, chunk.num_values - rows) for chunk in chunks)
@@ -93,8 +93,8 @@ def _check_sizes(chunks: Sequence[Any], rows: int, name: str) -> None:
 def _longest(dictionaries: Any, group: int, chunks: Iterable[Any]) -> int:
     """Return the bytes of a row that has the longest text of each dictionary.
 
-    Of a dictionary's value there is one, however many rows have it: 5 KB of file can be 10 GB.
-    Which columns have one, a file need not say.
+    A dictionary stores each value once, however many rows have it: 5 KB of file can be 10 GB. A
+    file need not say which columns have a dictionary.
     """
     paths = [chunk.path_in_schema for chunk in chunks if _may_have_dictionary(chunk)]
     batches = dictionaries.iter_batches(1, [group], paths, use_threads=False) if paths else iter(())
@@ -120,9 +120,9 @@ def _longest_of(array: Any) -> int:
 
 
 def _unknown(chunk: Any) -> int:
-    """Return the bytes that a value may have which is not written as a whole.
+    """Return the most bytes that a value may have, if its length cannot be looked up.
 
-    It begins as the one before it, or pyarrow cannot look into the dictionary of its column.
+    Such a value shares a prefix with the one before it, or pyarrow cannot read its dictionary.
     """
     encodings = {*chunk.encodings}
     has_both = "DELTA_LENGTH_BYTE_ARRAY" in encodings and any("DICTIONARY" in e for e in encodings)
@@ -134,7 +134,7 @@ def _rows(batch: Any) -> list[Any]:
     plain = _with_texts(_without_nanoseconds(batch))
     try:
         return _values(plain)
-    except Exception:  # noqa: BLE001  # text that is none, a day after the year 9999: of one row
+    except Exception:  # noqa: BLE001  # one row has invalid text, or a day after the year 9999
         return [_row(plain.slice(number, 1)) for number in range(plain.num_rows)]
 
 
@@ -146,14 +146,14 @@ def _row(batch: Any) -> Any:
 
 
 def _values(batch: Any) -> list[dict[str, Any]]:
-    # Only where there is a map, because this makes all of it six times slower.
+    # Only if there is a map, because this makes reading six times slower.
     maps = "strict" if any("map<" in str(field.type) for field in batch.schema) else None
     rows: list[dict[str, Any]] = batch.to_pylist(maps_as_pydicts=maps)
     return rows
 
 
 def _without_nanoseconds(batch: Any) -> Any:
-    """Round times to what Python's own can hold; others would need pandas."""
+    """Round times to microseconds, as in Python; nanoseconds would need pandas."""
     arrow = import_module("pyarrow")
     for at, field in enumerate(batch.schema):
         if arrow.types.is_timestamp(field.type) and field.type.unit == "ns":
@@ -163,7 +163,7 @@ def _without_nanoseconds(batch: Any) -> Any:
 
 
 def _with_texts(batch: Any) -> Any:
-    """Take bytes for text, as which Impala and others write it; what is no text fails later."""
+    """Read bytes as text, because Impala and others write it so; invalid text fails later."""
     types = import_module("pyarrow").types
     for at, field in enumerate(batch.schema):
         column = batch.column(at)

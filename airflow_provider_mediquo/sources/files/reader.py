@@ -1,4 +1,4 @@
-"""What a file is, seen from its first bytes; a name may lie."""
+"""Reads files; the format is detected from the first bytes, because a name may be wrong."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _AT_ONCE = 1 << 16  # bytes
 _HEAD = 4096  # bytes
 _GZIP = b"\x1f\x8b"
 _MARKS = {
-    # Before UTF-16, whose mark this one begins with.
+    # Before UTF-16, because this mark begins with that of UTF-16.
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -48,7 +48,7 @@ _JSON_ENVELOPE = re.compile(r'\{(?:\s*"[^"]*"\s*:\s*[^\s,{\[]+\s*,)*\s*"[^"]*"\s
 
 @dataclass(frozen=True)
 class FileReadOptions:
-    """How files are read. Raises ValueError for what makes no sense.
+    """How files are read. Raises ValueError if an option is invalid.
 
     :param header: checks the columns, and says which are fields of a patient.
     :param encoding: of text without a byte order mark.
@@ -71,7 +71,7 @@ class FileReadOptions:
 
 
 def read_files(path: str, conn_id: str | None, reading: FileReadOptions) -> Iterator[LocatedRecord]:
-    """Yield the records of the files that a path means, one file after the other."""
+    """Yield the records of the files of a path, one file after the other."""
     files = find_files(path, conn_id)
     for file in files:
         log.info("Reading %s", file.name)
@@ -85,7 +85,7 @@ def read_files(path: str, conn_id: str | None, reading: FileReadOptions) -> Iter
 
 
 def _advice(file: StoredFile, files: Sequence[StoredFile], path: str) -> str:
-    """Say how a file is left out, where its name ends otherwise than those of the others."""
+    """Say how to leave a file out, if its extension differs from that of the others."""
     own = PurePosixPath(file.name).suffix
     others = Counter(PurePosixPath(each.name).suffix for each in files)
     best = next((suffix for suffix, _ in others.most_common() if suffix not in ("", own)), "")
@@ -97,10 +97,10 @@ def _advice(file: StoredFile, files: Sequence[StoredFile], path: str) -> str:
 
 
 def read_file(file: StoredFile, reading: FileReadOptions) -> Iterator[LocatedRecord]:
-    """Yield the records of a file, with the values that are in the names of its folders.
+    """Yield the records of a file, with the values in the names of its folders.
 
-    Raises InvalidPatientsError for a file that holds no records of patients, SourceError for one
-    that cannot be read to its end.
+    Raises InvalidPatientsError for a file that holds no patients, SourceError for one that cannot
+    be read to its end.
     """
     failure = ""
     values = folder_values(file.name)
@@ -112,19 +112,19 @@ def read_file(file: StoredFile, reading: FileReadOptions) -> Iterator[LocatedRec
             yield from map(partial(_with_values, values), records) if values else records
     except MediquoError:
         raise
-    except Exception as error:  # noqa: BLE001  # each storage has errors of its own
+    except Exception as error:  # noqa: BLE001  # each storage has its own errors
         failure = type(error).__name__
-    if failure:  # out here, because such an error may hold what was read
+    if failure:  # outside the `except`, because such an error may hold what was read
         raise SourceError(f"{file.name} cannot be read (any further): {failure}.")
 
 
 def _with_values(values: Mapping[str, str | None], located: LocatedRecord) -> LocatedRecord:
-    record, place = located
+    record, location = located
     if not isinstance(record, dict):
         return located
     both = {**values, **record}
     is_clear = all(both[name] == value for name, value in values.items())
-    return LocatedRecord(both if is_clear else Unreadable("record"), place)
+    return LocatedRecord(both if is_clear else Unreadable("record"), location)
 
 
 def _records(raw: Any, name: str, reading: FileReadOptions) -> Iterator[LocatedRecord]:
@@ -165,8 +165,8 @@ def _text_records(
     is_json = begin.startswith("{")
     if is_json and _JSON_LINE_BREAK.match(begin):
         raise _no_records(name, "JSON with line breaks in its objects. Write one object a line")
-    newline = "\n" if is_json else ""  # csv wants to see what ends a line
-    # Bytes that are not of this encoding make their record fail, and no other.
+    newline = "\n" if is_json else ""  # csv needs the line ends
+    # Bytes that do not fit the encoding reject their record, and no other.
     errors = (
         "surrogatepass" if codecs.lookup(encoding).name.startswith(_WIDE) else "surrogateescape"
     )

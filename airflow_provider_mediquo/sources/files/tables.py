@@ -1,4 +1,4 @@
-"""Files that are more than they hold: those of a table with a log, and folders that name a value."""
+"""Table formats, whose log says which files count, and folders whose name holds a value."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _VALUE = re.compile(r"([^=]+)=(.*)")
 
 
 def refuse_log(key: str) -> None:
-    """Raise InvalidPatientsError where a folder's entry says which of its files count."""
+    """Raise InvalidPatientsError if an entry of a folder is the log of a table."""
     for log, kind in _LOGS.items():
         folder, found, rest = f"/{key.rstrip('/')}".partition(f"/{log.partition('*')[0]}")
         if found and fnmatchcase(f"{found[1:]}{rest}", log):
@@ -31,14 +31,14 @@ def refuse_log(key: str) -> None:
 
 
 def refuse_tables(storage: Any, keys: Sequence[str]) -> None:
-    """Raise InvalidPatientsError where files are in a table that says which of them count.
+    """Raise InvalidPatientsError if any of the files are in a table that has a log.
 
     :param storage: an fsspec file system.
     """
     protocols = (
         storage.protocol if isinstance(storage.protocol, tuple | list) else (storage.protocol,)
     )
-    if {*protocols} & {"http", "https"}:  # which have no folders to look into
+    if {*protocols} & {"http", "https"}:  # which cannot list folders
         return
     for folder in sorted({folder for key in keys for folder in _folders(key)}):
         for log, kind in _LOGS.items():
@@ -61,13 +61,13 @@ def _folders(key: str) -> Iterator[str]:
 
 
 def _has(storage: Any, path: str) -> bool:
-    with suppress(Exception):  # what may not be looked at there is none of this folder
+    with suppress(Exception):  # not allowed to look: then it is not this folder's log
         return bool(storage.glob(path) if "*" in path else storage.exists(path))
     return False
 
 
 def folder_values(name: str) -> dict[str, str | None]:
-    """Return the columns whose values are in names of folders, as `plan=gold`.
+    """Return the columns whose values are in the names of folders, such as `plan=gold`.
 
     :param name: of a file, with its folders.
     """
@@ -77,7 +77,7 @@ def folder_values(name: str) -> dict[str, str | None]:
 
 
 class FolderColumns(ColumnMapping):
-    """The columns of a file, and those that the names of its folders are.
+    """The columns of a file, and those in the names of its folders.
 
     :param header: checks both.
     """
@@ -88,5 +88,5 @@ class FolderColumns(ColumnMapping):
         self._values = values
 
     def check(self, names: Sequence[str], source: str) -> None:
-        """Raise InvalidPatientsError where records of all these columns cannot be patients."""
+        """Raise InvalidPatientsError if records with all these columns cannot be patients."""
         self._header.check([*names, *self._values], source)

@@ -74,7 +74,7 @@ def test_the_log_slides(limiter, clock):
 
 def test_a_lower_limit_that_mediquo_tells_goes_first(limiter, clock):
     assert limiter.try_acquire(600) == 0.0
-    limiter.release(told_limit=5)
+    limiter.release(reported_limit=5)
     assert take_all(limiter, 600) == 4
     clock.now += WINDOW
     assert take_all(limiter, 600) == 5, "also when later answers do not tell it"
@@ -82,15 +82,15 @@ def test_a_lower_limit_that_mediquo_tells_goes_first(limiter, clock):
 
 def test_a_higher_limit_that_mediquo_tells_does_not(limiter, clock):
     assert limiter.try_acquire(5) == 0.0
-    limiter.release(told_limit=600)
+    limiter.release(reported_limit=600)
     assert take_all(limiter, 5) == 4
 
 
 def test_a_limit_that_mediquo_raises_again_is_heeded(limiter, clock):
     limiter.try_acquire(600)
-    limiter.release(told_limit=2)
+    limiter.release(reported_limit=2)
     limiter.try_acquire(600)
-    limiter.release(told_limit=50)
+    limiter.release(reported_limit=50)
     assert take_all(limiter, 600) == 48
 
 

@@ -15,6 +15,7 @@ from airflow_provider_mediquo.api.client import transport
 from airflow_provider_mediquo.api.client.request import RawResponse, read_result
 from airflow_provider_mediquo.api.errors import (
     AuthenticationError,
+    ConnectionSettingsError,
     MediquoError,
     RateLimitedError,
     RejectedRequestError,
@@ -224,7 +225,7 @@ def test_what_is_being_sent_ends_when_it_is_aborted(serve, answer, connect):
     begun = threading.Event()
     wire._read = lambda connection: begun.set() or wire.stopped.wait()
     client = connect(wire, timeout=LONG)
-    killer = threading.Thread(target=lambda: begun.wait() and client.stop(abort=True))
+    killer = threading.Thread(target=lambda: begun.wait(LONG) and client.stop(abort=True))
     killer.start()
     started = time.monotonic()
     with pytest.raises(StoppedError):
@@ -237,8 +238,12 @@ def test_an_answer_may_have_64_levels():
     levels = exchange.MAX_LEVELS
     most = f'{{"code": "m-1", "x": {nested(levels - 1)}}}'.encode()
     assert read(get("m-1"), most)["code"] == "m-1"
-    for asked, status in ((get("m-1"), 200), (ADA, 200), (get("m-1"), 404)):
-        with pytest.raises(MediquoError):
+    for asked, status, error in (
+        (get("m-1"), 200, ServerError),
+        (ADA, 200, ServerError),
+        (get("m-1"), 404, ConnectionSettingsError),
+    ):
+        with pytest.raises(error):
             read(asked, f'{{"code": "m-1", "x": {nested(levels)}}}'.encode(), status)
 
 

@@ -205,7 +205,10 @@ def test_a_locale_with_a_region_is_its_language(written, language):
     assert checked(locale=written)["locale"] == language
 
 
-@pytest.mark.parametrize("locale", ["fr", "fr_FR", "esp", "es_", "es ES", "es_E", "spanish", "e"])
+@pytest.mark.parametrize(
+    "locale",
+    ["fr", "fr_FR", "esp", "es_", "es ES", "es_E", "spanish", "e", "es_ES, en", "es-ES;q=0.9"],
+)
 def test_another_locale_is_rejected(locale):
     assert rule("locale", locale) == "choice"
 

@@ -7,7 +7,11 @@ from upath import UPath
 from airflow_provider_mediquo.api.client.stats import RequestStats
 from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.upload.options import UploadOptions
-from airflow_provider_mediquo.api.upload.progress import BEAT, Progress, run_periodically
+from airflow_provider_mediquo.api.upload.progress import (
+    PROGRESS_SECONDS,
+    Progress,
+    run_periodically,
+)
 from airflow_provider_mediquo.api.upload.reject_files import StoredParts
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.upload.runner import Upload
@@ -26,7 +30,7 @@ def test_something_is_done_again_and_again_and_then_no_more():
     count = len(beats)
     time.sleep(0.05)
     assert len(beats) == count
-    assert {*beats} == {"mediquo-beat"}
+    assert {*beats} == {"mediquo-progress"}
 
 
 def progress(total: int, seconds: float = 10.0, **counts: int) -> str:
@@ -44,7 +48,7 @@ def test_it_has_ended_once_it_is_left():
 
     with run_periodically(0.001, act):
         assert begun.wait(10)
-    assert "mediquo-beat" not in {thread.name for thread in threading.enumerate()}
+    assert "mediquo-progress" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_it_says_what_was_done_and_how_fast():
@@ -80,18 +84,17 @@ def test_a_pause_that_several_wait_for_counts_once_and_from_its_beginning():
 
 
 def test_an_upload_tells_of_its_progress_every_30_seconds(box, client, upload, people, caplog):
-    assert BEAT == 30
+    assert PROGRESS_SECONDS == 30
     caplog.set_level("INFO")
-    told = threading.Event()
 
     def until_told(records):
+        deadline = time.monotonic() + 10
         for record in records:
             yield record
-            while not told.is_set() and not any("a second" in line for line in caplog.messages):
+            while time.monotonic() < deadline and "a second" not in caplog.text:
                 time.sleep(0.01)
-            told.set()
 
-    run = upload(client, until_told(people(300)), beat=0.05)
+    run = upload(client, until_told(people(300)), progress_interval=0.05)
     assert run.error is None
     (first, *_) = [line for line in caplog.messages if "a second" in line]
     assert first.startswith("1 read (")
@@ -112,7 +115,7 @@ def test_a_list_knows_how_long_it_will_take(box, client, people, caplog):
     caplog.set_level("INFO")
     box.settings.latency = 0.1
     options = UploadOptions(max_in_flight=1)
-    Upload(client, options, RejectLog(), beat=0.02).run(people(1500))
+    Upload(client, options, RejectLog(), progress_interval=0.02).run(people(1500))
     assert any(re.search(r"about \d+ s left", line) for line in caplog.messages)
 
 
@@ -128,7 +131,9 @@ def test_what_was_rejected_reaches_a_store_while_the_upload_goes_on(client, peop
         yield from people(1)
 
     rejects = RejectLog(StoredParts(folder))
-    report = Upload(client, UploadOptions(max_rejects=1), rejects, beat=0.05).run(source())
+    report = Upload(client, UploadOptions(max_rejects=1), rejects, progress_interval=0.05).run(
+        source()
+    )
     assert report.rejects_path == str(folder)
     folder.fs.store.clear()
 

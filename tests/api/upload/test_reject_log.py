@@ -298,7 +298,7 @@ def test_a_record_is_one_line_of_ascii_that_reads_back_as_it_was(code, file, col
         path = Path(folder) / "rejects.jsonl"
         with RejectLog(LocalFile(path)) as rejects:
             rejects.add(
-                Rejection(1, code, "schema", {column: "unknown"}, place=SourceLocation(file, 2))
+                Rejection(1, code, "schema", {column: "unknown"}, location=SourceLocation(file, 2))
             )
             rejects.add(rejection(2))
         first, second = path.read_bytes().splitlines()

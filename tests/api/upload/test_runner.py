@@ -309,7 +309,9 @@ def test_a_plan_that_was_lost_to_a_duplicate_fails_whatever_max_rejects_says(
     assert [(r.row, r.code) for r in run.error.rejections] == [
         (31 + at, f"m-{1 + at}") for at in range(5)
     ]
-    assert run.first_line.startswith("5 plans lost to another record of the same code. ")
+    assert run.first_line == (
+        "5 plans lost to another record of the same code. 130 upserted, 0 unsettled, 5 rejected."
+    )
     assert run.lines[0]["problems"] == {"code": "duplicate", "plan": "lost"}
 
 
@@ -321,7 +323,9 @@ def test_so_does_the_plan_of_a_record_that_breaks_a_rule(
     good, bad = people(1, plan=None), [person | broken for person in people(1)]
     run = upload(client, bad + good if is_first else good + bad, max_rejects=9)
     assert isinstance(run.error, InvalidPatientsError)
-    assert run.first_line.startswith("1 plan lost to another record of the same code. ")
+    assert run.first_line == (
+        "1 plan lost to another record of the same code. 1 upserted, 0 unsettled, 1 rejected."
+    )
     (told,) = run.error.rejections
     assert (told.row, told.code) == (2, "m-1")
     assert told.problems["plan"] == "lost"

@@ -14,8 +14,10 @@ CASES = Path(__file__).parent / "data" / "header"
 
 def read(text, columns=None, delimiter=None):
     """Return the line of each record or reject -> its code or rule."""
-    placed = read_csv(io.StringIO(text, newline=""), "file", ColumnMapping(columns), delimiter)
-    return {place.line: getattr(each, "rule", None) or each["code"] for each, place in placed}
+    located = read_csv(io.StringIO(text, newline=""), "file", ColumnMapping(columns), delimiter)
+    return {
+        location.line: getattr(each, "rule", None) or each["code"] for each, location in located
+    }
 
 
 def case(name, encoding="utf-8-sig", **options):

@@ -156,7 +156,7 @@ def test_a_folder_that_may_not_be_read_is_not_left_out(make, tmp_path, request):
 
 
 def test_a_storage_that_is_not_known_says_why():
-    with pytest.raises(SourceError, match=r"nowhere://a cannot be looked for: ValueError\.") as e:
+    with pytest.raises(SourceError, match=r"Cannot list nowhere://a: ValueError\.") as e:
         find_files("nowhere://a")
     assert "nowhere" in str(e.value.__cause__)
 

@@ -20,9 +20,9 @@ DROPPED = {"note": None, "memo": None}
 
 def read(text, columns=DROPPED):
     """Return the line of each record, or of each reject -> what it is."""
-    placed = [*read_csv(io.StringIO(text, newline=""), "file", ColumnMapping(columns), None)]
-    found = {place.line: record for record, place in placed}
-    assert len(found) == len(placed), "a line is given once"
+    located = [*read_csv(io.StringIO(text, newline=""), "file", ColumnMapping(columns), None)]
+    found = {location.line: record for record, location in located}
+    assert len(found) == len(located), "a line is given once"
     return found
 
 
