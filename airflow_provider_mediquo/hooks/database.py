@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
@@ -34,10 +35,10 @@ def engine_of(conn_id: str) -> Engine:
     def connect() -> Any:
         connection = hook.get_conn()
         hook.set_autocommit(connection, False)
-        if hasattr(connection, "prepare_threshold"):
-            # psycopg 3 would have a statement planned once, on the first requests of a run: while the
-            # table is small PostgreSQL plans to read all of it, and then does so each time.
-            connection.prepare_threshold = None
+        if getattr(connection, "prepare_threshold", None):
+            # psycopg 3 would prepare what runs often, and PostgreSQL would keep a plan that it made
+            # while the table was small: to read all of it. Inserts are prepared all the same.
+            connection.prepare_threshold = sys.maxsize
         return connection
 
     from sqlalchemy import create_engine

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy.engine import Connection
-
 from airflow_provider_mediquo.api.errors import StateError
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.sync import lease, statements
@@ -27,6 +25,7 @@ from airflow_provider_mediquo.api.sync.members import (
 )
 from airflow_provider_mediquo.api.sync.statements import Doubt, Sent
 from airflow_provider_mediquo.api.sync.store import Store
+from airflow_provider_mediquo.api.sync.writes import Act, GroupedWrites
 from airflow_provider_mediquo.api.visibility.fingerprint import make_proof
 
 log = logging.getLogger(__name__)
@@ -82,6 +81,7 @@ class SyncRun:
     def __init__(self, state: Store, settings: SyncSettings) -> None:
         self._store, self._settings = state, settings
         self._lease: lease.Lease | None = None
+        self._writes: GroupedWrites | None = None
         self._own: int | None = None  # ID of this sync
         fingerprints = Fingerprints(settings.secret_key, settings.reading, settings.dropped)
         self._resend = ResendPolicy(settings.resend_after)
@@ -103,6 +103,7 @@ class SyncRun:
             return
         self._store.create()
         self._lease = lease.Lease(self._store, settings.name, settings.as_of, settings.held_by)
+        self._writes = GroupedWrites(self._store, self._lease)
         self._own = self._lease.sync_id
         self._load(check)
 
@@ -238,12 +239,7 @@ class SyncRun:
         if respelled:
             self._write(lambda connection, own: statements.refresh(connection, respelled))
 
-    def _write(self, act: Callable[[Connection, int], None]) -> None:
+    def _write(self, act: Act) -> None:
         """Write, if this is no dry run and the lease is still held."""
-        if held := self._lease:
-
-            def fenced(connection: Connection) -> None:
-                held.fence(connection)
-                act(connection, held.sync_id)
-
-            self._store.write(fenced)
+        if self._writes:
+            self._writes.write(act)

@@ -20,10 +20,9 @@ _OVERLAP = 100  # characters in which the end of an object and the beginning of 
 
 
 def read_json_lines(text: TextIO, name: str) -> Iterator[LocatedRecord]:
-    """Yield each object with its line; anything else is Unreadable, and the next object is found. Empty
-    ones are skipped.
+    """Yield each object with its line; anything else is Unreadable, and the next object is found.
 
-    Raises InvalidPatientsError if there are commas between the objects.
+    Objects without a value are skipped. Raises InvalidPatientsError if there are commas between the objects.
 
     :param name: of the file.
     """

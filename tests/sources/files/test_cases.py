@@ -15,7 +15,7 @@ CASES = Path(__file__).parent / "data"
 
 def look(name):
     """Return the line of each record -> its code, or the rules that it breaks."""
-    found: dict = {}
+    found: dict[int, object] = {}
     for record, place in read_files(str(CASES / name), None, FileReadOptions(ColumnMapping())):
         if isinstance(record, Unreadable):
             found[place.line] = record.rule

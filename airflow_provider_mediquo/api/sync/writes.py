@@ -1,0 +1,74 @@
+"""Writes of several threads in one transaction: each commit waits for the disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+
+from airflow_provider_mediquo.api.sync.lease import Lease
+from airflow_provider_mediquo.api.sync.store import Store
+
+Act = Callable[[Connection, int], None]
+"""Writes in a transaction, for the sync with this ID. It may be called again, if that failed."""
+
+
+@dataclass(eq=False)
+class _Write:
+    """A write that a thread waits for.
+
+    :param error: what its transaction raised.
+    """
+
+    act: Act
+    is_committed: bool = False
+    error: BaseException | None = None
+
+
+class GroupedWrites:
+    """Writes while a lease is held.
+
+    Whoever comes while another thread writes waits, and the first to go on writes for all who wait.
+    """
+
+    def __init__(self, state: Store, lease: Lease) -> None:
+        self._store, self._lease = state, lease
+        self._waiting: list[_Write] = []
+        self._list_lock = threading.Lock()
+        self._turn = threading.Lock()
+
+    def write(self, act: Act) -> None:
+        """Return when a write is committed; raises what its transaction raised."""
+        own = _Write(act)
+        with self._list_lock:
+            self._waiting.append(own)
+        with self._turn:
+            if not own.is_committed and not own.error:
+                self._write_group(own)
+        if own.error:
+            raise own.error
+
+    def _write_group(self, own: _Write) -> None:
+        with self._list_lock:
+            others = [each for each in self._waiting if each is not own]
+            self._waiting = []
+        # Its own first: a signal that came between may have lost it from the list.
+        group = [own, *others]
+        try:
+            self._commit([each.act for each in group])
+        except BaseException as error:  # noqa: BLE001  # a signal, too: raised in each thread
+            for each in group:
+                each.error = error
+        else:
+            for each in group:
+                each.is_committed = True
+
+    def _commit(self, acts: Sequence[Act]) -> None:
+        def fenced(connection: Connection) -> None:
+            self._lease.fence(connection)
+            for act in acts:
+                act(connection, self._lease.sync_id)
+
+        self._store.write(fenced)
