@@ -121,6 +121,9 @@ class _MissingLedger:
         self._ledger.refuse_missing(record, status, fields)
         self._settle([record])
 
+    def lose_answer(self, records: Iterable[ValidRecord]) -> None:
+        """Do nothing: they stay in doubt until they have no plan."""
+
     def give_up(self, records: Iterable[ValidRecord], status: int | None = None) -> None:
         """Leave members in doubt."""
         self._settle(records)
