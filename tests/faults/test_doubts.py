@@ -79,3 +79,34 @@ def test_a_refusal_alone_leaves_none(here):
     assert here.run(member(first_name="Grace")).refused == 1
     assert here.state.members() == before
     assert here.run(member()).unchanged == 1
+
+
+def test_two_syncs_that_send_a_member_at_the_same_time_leave_a_doubt(here):
+    here.run(member())
+
+    def other() -> None:
+        here.gateway.plan()
+        here.run(member(first_name="Grace"), sync_name="other")
+
+    here.gateway.plan(strike=Strike(1, "after", other))
+    here.gateway.take_journal()
+    here.run(member(first_name="Eva"))
+    assert here.box.patients["m-1"]["first_name"] == "Grace"
+    assert here.doubts() == ["m-1"]
+    assert here.run(member(first_name="Eva")).resent == 1
+    assert here.box.patients["m-1"]["first_name"] == "Eva"
+
+
+def test_another_spelling_is_noted_only_of_what_was_sent(here):
+    """Another sync sends the member after this one has compared it."""
+    here.run(member())
+    padded = member(first_name=" Ada ")
+
+    def source() -> Iterator[Any]:
+        yield padded
+        here.run(member(first_name="Grace"), sync_name="other")
+
+    assert here.run_over(source()).unchanged == 1
+    assert here.box.patients["m-1"]["first_name"] == "Grace"
+    assert here.run(padded).changed == 1
+    assert here.box.patients["m-1"]["first_name"] == "Ada"

@@ -176,15 +176,13 @@ class SyncRun:
             return
         code, had_plan = record.code, change.had_plan
         if change.was_known:
-            self._write(
-                lambda connection, own: statements.restore(connection, code, has_plan=had_plan)
-            )
+            self._write(lambda c, own: statements.restore(c, own, code, has_plan=had_plan))
         else:
             self.forget([code])
 
     def forget(self, codes: Sequence[str]) -> None:
         """Delete members."""
-        self._write(lambda connection, own: statements.forget(connection, codes))
+        self._write(lambda connection, own: statements.forget(connection, own, codes))
 
     def note_spelling(self) -> None:
         """Write how unchanged members look in the source, if there are many."""
