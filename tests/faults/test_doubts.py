@@ -81,6 +81,44 @@ def test_a_refusal_alone_leaves_none(here):
     assert here.run(member()).unchanged == 1
 
 
+def test_who_was_about_to_be_sent_and_never_arrived_is_forgotten_once_that_is_sure(here):
+    here.gateway.plan([Fault(box="lost_before")] * 20)
+    here.run(member(), member("m-2"))
+    here.gateway.plan()
+    here.state.free_lease()
+    first = here.run(member("m-2"), **MIRROR)
+    assert (first.missing, first.missing_unsettled) == (1, 1)  # it may become visible yet
+    here.state.an_hour_passes()
+    second = here.run(member("m-2"), **MIRROR)
+    assert (second.missing, second.missing_unsubscribed) == (1, 1)
+    assert [row.code for row in here.state.members()] == ["m-2"]
+
+
+def test_who_left_keeps_a_change_that_mediquo_does_not_show_yet(here, eventually):
+    here.run(member(), member("m-2"))
+    here.box.settings.lag = 0.15
+    here.run(member(last_name="Byron"), member("m-2"))
+    assert here.run(member("m-2"), **MIRROR).missing_unsubscribed == 1
+    eventually(lambda: here.box.patients["m-1"]["plan"] is None)
+    assert here.box.patients["m-1"]["last_name"] == "Byron"
+
+
+def test_who_left_and_is_shown_as_it_was_sent_does_not_wait(here, monkeypatch):
+    monkeypatch.setattr(missing, "_WAITS", (3600,))
+    here.run(member(), member("m-2"))
+    assert here.run(member("m-2"), **MIRROR).missing_unsubscribed == 1
+    assert here.box.patients["m-1"]["plan"] is None
+
+
+def test_a_code_with_a_slash_that_is_not_found_may_have_a_plan(here):
+    here.run(member("a/b"), member(), member("m-2"))
+    here.state.an_hour_passes()
+    here.box.reset()
+    report = here.run(member("m-2"), **MIRROR)
+    assert (report.missing_unsubscribed, report.missing_unsettled) == (1, 1)
+    assert [row.code for row in here.state.members()] == ["a/b", "m-2"]
+
+
 def test_two_syncs_that_send_a_member_at_the_same_time_leave_a_doubt(here):
     here.run(member())
 

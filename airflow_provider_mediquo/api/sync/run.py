@@ -39,11 +39,13 @@ class Missing(NamedTuple):
     """A member that this sync sent before, and its source no longer has.
 
     :param is_recent: whether mediQuo may not show yet what was sent last.
+    :param proof: of what was sent last, if that is certain.
     """
 
     code: str
     had_plan: bool
     is_recent: bool
+    proof: str | None = None
 
 
 @dataclass(frozen=True)
@@ -203,10 +205,11 @@ class SyncRun:
             return
         newest = time.time() - _RECENT
         for page in self._store.codes_of(self._own):
-            for code, has_plan, sent_at, in_doubt_since in page:
+            for code, has_plan, sent_at, in_doubt_by, in_doubt_since, proof in page:
                 if self.comparison.is_missing(code):
                     is_recent = max(sent_at or 0, in_doubt_since or 0) > newest
-                    yield Missing(code, bool(has_plan), is_recent)
+                    certain = proof if in_doubt_by is None else None
+                    yield Missing(code, bool(has_plan), is_recent, certain)
 
     def _load(self, check: Callable[[], None]) -> None:
         members = Members(self._store.count())
