@@ -26,7 +26,7 @@ import pytest
 from airflow_provider_mediquo.sandbox import Sandbox
 
 pytest_plugins = ["tests.support.services", "tests.support.states"]
-pytest.register_assert_rewrite("tests.faults.invariants")
+pytest.register_assert_rewrite("tests.faults.invariants", "tests.faults.sync_invariants")
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
 PLENTY = 1_000_000
 
@@ -62,6 +62,7 @@ os.environ |= {
 # in which a run of four processes gives the first of them out.
 SLOW_FILES = [
     "faults/test_machine.py",
+    "faults/test_sync_machine.py",
     "sensors/test_patients.py",
     "integration/test_examples.py",
     "hooks/test_connection_sources.py",

@@ -63,8 +63,8 @@ class Comparison:
         """Members that another sync sent before, and this one sends."""
         self.has_unreadable = False
         """Whether there was a record without a readable code: it may be of any member."""
-        self.respelled: list[tuple[str, int]] = []
-        """Code and fingerprint of unchanged members that look otherwise in the source now."""
+        self.respelled: list[tuple[str, int, int]] = []
+        """Unchanged members that look otherwise in the source now: code and both fingerprints."""
 
     def is_unchanged(self, record: Any, column: str) -> bool:
         """Return whether a record is equal to one that was sent, without checking it.
@@ -140,7 +140,7 @@ class Comparison:
         if kind != "unchanged":
             self.moved += not flags & OWN
         elif source and source != self.members.sources[number]:
-            self.respelled.append((patient["code"], source))
+            self.respelled.append((patient["code"], fingerprint, source))
         return Change(kind, fingerprint, source, bool(flags & PLAN), True, bool(flags & DOUBT))
 
     def _kind(self, number: int, fingerprint: int) -> ChangeKind:

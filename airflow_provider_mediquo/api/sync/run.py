@@ -39,11 +39,13 @@ class Missing(NamedTuple):
     """A member that this sync sent before, and its source no longer has.
 
     :param is_recent: whether mediQuo may not show yet what was sent last.
+    :param proof: of what was sent last, if that is certain.
     """
 
     code: str
     had_plan: bool
     is_recent: bool
+    proof: str | None = None
 
 
 @dataclass(frozen=True)
@@ -176,15 +178,13 @@ class SyncRun:
             return
         code, had_plan = record.code, change.had_plan
         if change.was_known:
-            self._write(
-                lambda connection, own: statements.restore(connection, code, has_plan=had_plan)
-            )
+            self._write(lambda c, own: statements.restore(c, own, code, has_plan=had_plan))
         else:
             self.forget([code])
 
     def forget(self, codes: Sequence[str]) -> None:
         """Delete members."""
-        self._write(lambda connection, own: statements.forget(connection, codes))
+        self._write(lambda connection, own: statements.forget(connection, own, codes))
 
     def note_spelling(self) -> None:
         """Write how unchanged members look in the source, if there are many."""
@@ -205,10 +205,11 @@ class SyncRun:
             return
         newest = time.time() - _RECENT
         for page in self._store.codes_of(self._own):
-            for code, has_plan, sent_at, in_doubt_since in page:
+            for code, has_plan, sent_at, in_doubt_by, in_doubt_since, proof in page:
                 if self.comparison.is_missing(code):
                     is_recent = max(sent_at or 0, in_doubt_since or 0) > newest
-                    yield Missing(code, bool(has_plan), is_recent)
+                    certain = proof if in_doubt_by is None else None
+                    yield Missing(code, bool(has_plan), is_recent, certain)
 
     def _load(self, check: Callable[[], None]) -> None:
         members = Members(self._store.count())

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.engine import Connection
 
-from airflow_provider_mediquo.api.sync.tables import MEMBER, SYNC
+from airflow_provider_mediquo.api.sync.tables import MEMBER, SYNC, is_of
 
 _LIST = 500  # codes in one statement
 
@@ -54,35 +54,44 @@ def doubt(connection: Connection, sync_id: int, members: Iterable[Doubt]) -> Non
 
 
 def acknowledge(connection: Connection, sync_id: int, run: int, members: Iterable[Sent]) -> None:
-    """Note that mediQuo has these members."""
+    """Note that mediQuo has these members.
+
+    One that another sync has sent at the same time stays in doubt: mediQuo may have either.
+    """
     members = list(members)
-    _delete(connection, [member.code for member in members])
-    own = {"sync_id": sync_id, "run": run, "in_doubt_by": None}
-    rows = [own | member._asdict() | {"has_plan": int(member.has_plan)} for member in members]
+    codes = [member.code for member in members]
+    contested = _of_others(connection, sync_id, codes)
+    rows: list[dict[str, Any]] = []
+    for member in members:
+        is_contested = member.code in contested
+        row = member._asdict() | {"sync_id": sync_id, "run": run}
+        row["has_plan"] = int(member.has_plan or is_contested)
+        rows.append(row | {"in_doubt_by": sync_id if is_contested else None})
+    _delete(connection, codes)
     connection.execute(insert(MEMBER), rows)
 
 
-def restore(connection: Connection, code: str, *, has_plan: bool) -> None:
+def restore(connection: Connection, sync_id: int, code: str, *, has_plan: bool) -> None:
     """Note that mediQuo refused a member, so it has what it had before."""
-    certain = {"in_doubt_by": None, "in_doubt_since": None}
-    _update(connection, [code], has_plan=int(has_plan), **certain)
+    certain = {"in_doubt_by": None, "in_doubt_since": None, "has_plan": int(has_plan)}
+    is_own = MEMBER.c.code == code, MEMBER.c.in_doubt_by == sync_id
+    connection.execute(update(MEMBER).where(*is_own).values(**certain))
 
 
-def forget(connection: Connection, codes: Sequence[str]) -> None:
-    """Delete members."""
-    _delete(connection, codes)
+def forget(connection: Connection, sync_id: int, codes: Sequence[str]) -> None:
+    """Delete members of a sync."""
+    _delete(connection, codes, is_of(sync_id))
 
 
-def refresh(connection: Connection, sources: Sequence[tuple[str, int]]) -> None:
-    """Note how unchanged members look in the source now."""
-    statement = (
-        update(MEMBER)
-        .where(MEMBER.c.code == bindparam("of_code"))
-        .values(source=bindparam("new_source"))
-    )
-    connection.execute(
-        statement, [{"of_code": code, "new_source": source} for code, source in sources]
-    )
+def refresh(connection: Connection, sources: Sequence[tuple[str, int, int]]) -> None:
+    """Note how unchanged members look in the source now: code, fingerprint, fingerprint as it came.
+
+    Those of which another sync has sent something else meanwhile are left as they are.
+    """
+    is_same = MEMBER.c.code == bindparam("of_code"), MEMBER.c.fingerprint == bindparam("sent")
+    statement = update(MEMBER).where(*is_same).values(source=bindparam("as_it_came"))
+    names = ("of_code", "sent", "as_it_came")
+    connection.execute(statement, [dict(zip(names, each, strict=True)) for each in sources])
 
 
 def doubt_again(connection: Connection, codes: Sequence[str]) -> None:
@@ -113,9 +122,18 @@ def _update(connection: Connection, codes: Sequence[str], **values: Any) -> None
         connection.execute(update(MEMBER).where(MEMBER.c.code.in_(part)).values(**values))
 
 
-def _delete(connection: Connection, codes: Sequence[str]) -> None:
+def _of_others(connection: Connection, sync_id: int, codes: Sequence[str]) -> set[str]:
+    """Return the codes that another sync has sent or is sending."""
+    found: set[str] = set()
     for part in _parts(codes):
-        connection.execute(delete(MEMBER).where(MEMBER.c.code.in_(part)))
+        statement = select(MEMBER.c.code).where(MEMBER.c.code.in_(part), ~is_of(sync_id))
+        found.update(connection.execute(statement).scalars())
+    return found
+
+
+def _delete(connection: Connection, codes: Sequence[str], *where: Any) -> None:
+    for part in _parts(codes):
+        connection.execute(delete(MEMBER).where(MEMBER.c.code.in_(part), *where))
 
 
 def _parts(codes: Sequence[str]) -> Iterator[Sequence[str]]:

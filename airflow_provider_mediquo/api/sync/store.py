@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from airflow_provider_mediquo.api.errors import StateError, StateMismatchError
-from airflow_provider_mediquo.api.sync.tables import MEMBER, STATE, VERSION, metadata
+from airflow_provider_mediquo.api.sync.tables import MEMBER, STATE, VERSION, is_of, metadata
 
 T = TypeVar("T")
 
@@ -102,12 +102,17 @@ class Store:
         return self.pages(*columns)
 
     def codes_of(self, sync_id: int) -> Iterator[Sequence[Any]]:
-        """Yield pages of rows (code, has_plan, sent_at, in_doubt_since) of the members of a sync."""
+        """Yield pages of rows of a sync: code, has_plan, sent_at, in_doubt_by, in_doubt_since, proof."""
         member = MEMBER.c
-        is_own = func.coalesce(member.in_doubt_by, member.sync_id) == sync_id
-        return self.pages(
-            member.code, member.has_plan, member.sent_at, member.in_doubt_since, where=is_own
+        columns = (
+            member.code,
+            member.has_plan,
+            member.sent_at,
+            member.in_doubt_by,
+            member.in_doubt_since,
+            member.proof,
         )
+        return self.pages(*columns, where=is_of(sync_id))
 
     def certain_codes(self) -> Iterator[Sequence[Any]]:
         """Yield pages of rows (code,) of the members that no request has in doubt."""

@@ -5,6 +5,8 @@ No value of a patient is in them: codes, keyed fingerprints, times, and whether 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -15,6 +17,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    func,
 )
 from sqlalchemy.dialects import mysql
 
@@ -66,3 +69,8 @@ MEMBER = Table(
     ),  # the sync whose request has no answer yet, and which owns it now
     Column("in_doubt_since", BigInteger),  # seconds since 1970
 )
+
+
+def is_of(sync_id: int) -> Any:
+    """Return the condition that a member belongs to a sync: the last one that sent it."""
+    return func.coalesce(MEMBER.c.in_doubt_by, MEMBER.c.sync_id) == sync_id

@@ -37,6 +37,9 @@ class RecordLedger(Protocol):
     def refuse(self, record: ValidRecord, status: int | None, fields: Iterable[str]) -> None:
         """Settle a record that mediQuo refused when it was sent alone."""
 
+    def lose_answer(self, records: Iterable[ValidRecord]) -> None:
+        """Note that an attempt with these records had no answer: mediQuo may have accepted it."""
+
     def give_up(self, records: Iterable[ValidRecord], status: int | None = None) -> None:
         """Write down records that got no final answer."""
 
@@ -97,6 +100,9 @@ class Ledger:
 
     def check(self) -> None:
         """Do nothing: without a state any run may send."""
+
+    def lose_answer(self, records: Iterable[ValidRecord]) -> None:
+        """Do nothing: without a state nothing is known of what mediQuo has."""
 
     def leave(self) -> None:
         """Count a record that mediQuo has already. Only the reading thread calls this."""

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
 from airflow_provider_mediquo.api.client.client import MediquoClient
-from airflow_provider_mediquo.api.errors import MediquoError, ServerError, UnreachableError
+from airflow_provider_mediquo.api.errors import (
+    ConnectionSettingsError,
+    MediquoError,
+    ServerError,
+    UnreachableError,
+)
 from airflow_provider_mediquo.api.patients.endpoints import encode_patient, get
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 from airflow_provider_mediquo.api.records import Change, ValidRecord
 from airflow_provider_mediquo.api.sync.run import Missing, SyncRun
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.sender import Sender
+from airflow_provider_mediquo.api.visibility.fingerprint import differences
 
 _WAITS = (1, 2, 4, 8, 15)  # seconds, for what was sent just before and is not shown yet
 
@@ -51,20 +58,25 @@ class MissingMembers:
         """Unsubscribe a chunk; raises what must end the run."""
         self._forget([member for member in chunk if not member.had_plan])
         waiting = [member for member in chunk if member.had_plan]
-        for seconds in (*_WAITS, 0):
+        for seconds in _WAITS:
             waiting = self._try(number, waiting)
-            if not waiting or not seconds:
+            if not waiting:
                 return
             self._client.pause(seconds)
+        self._try(number, waiting, is_last=True)
 
-    def _try(self, number: int, members: Sequence[Missing]) -> list[Missing]:
-        """Unsubscribe members; return those that mediQuo does not show yet."""
+    def _try(
+        self, number: int, members: Sequence[Missing], *, is_last: bool = False
+    ) -> list[Missing]:
+        """Unsubscribe members; return those that mediQuo may not show yet as they were sent."""
         without_plan: list[Missing] = []
         waiting: list[Missing] = []
         to_send: list[ValidRecord] = []
         for member in members:
             patient, is_answered = self._read(member)
-            if patient and (patient.get("plan") or member.is_recent):
+            if patient and not (is_last or self._is_shown(member, patient)):
+                waiting.append(member)
+            elif patient and (patient.get("plan") or member.is_recent):
                 to_send.append(_without_plan(member.code, patient))
             elif is_answered:
                 # Many servers decode `%2F` in a path and never find such a code.
@@ -85,6 +97,15 @@ class MissingMembers:
             return None, False
         self._sender.unanswered.on_answer()
         return patient, True
+
+    def _is_shown(self, member: Missing, patient: Mapping[str, Any]) -> bool:
+        """Return whether mediQuo shows what was sent last; if not, writing it back would undo that."""
+        if not member.is_recent:
+            return True
+        key = self._client.settings.secret_key
+        with suppress(ConnectionSettingsError, ValueError):  # of a proof with another key
+            return not differences(member.proof or "", patient, key, by_time=False)
+        return False
 
     def _forget(self, members: Sequence[Missing]) -> None:
         """Forget members that have no plan, or that mediQuo does not have."""
@@ -120,6 +141,9 @@ class _MissingLedger:
         """Leave a member that mediQuo refuses: it is unsettled."""
         self._ledger.refuse_missing(record, status, fields)
         self._settle([record])
+
+    def lose_answer(self, records: Iterable[ValidRecord]) -> None:
+        """Do nothing: they stay in doubt until they have no plan."""
 
     def give_up(self, records: Iterable[ValidRecord], status: int | None = None) -> None:
         """Leave members in doubt."""

@@ -156,16 +156,25 @@ class Sender:
         self, records: list[ValidRecord], attempts: int | None = None
     ) -> MediquoError | None:
         """Send records in one request; return why they were not accepted, if they were not."""
-        operation = upsert(record.encoded for record in records)
+        operation, left = upsert(record.encoded for record in records), 0
+
+        def check() -> None:
+            nonlocal left
+            self._ledger.check()
+            left += 1
+
         try:
             result = self._client.send(
-                operation, self._ledger.stats, attempts=attempts, check=self._ledger.check
+                operation, self._ledger.stats, attempts=attempts, check=check
             )
         except (RejectedRequestError, ServerError, UnreachableError) as error:
             # Its frames hold the records, and would do so until a garbage collection.
             error.__traceback__ = None
-            if isinstance(error, RejectedRequestError):
+            is_refusal = isinstance(error, RejectedRequestError)
+            if is_refusal:
                 self.unanswered.on_answer()
+            if left > 1 or not is_refusal:
+                self._ledger.lose_answer(records)
             return error
         self.unanswered.on_answer()
         self._ledger.accept(records, result.sent_at)

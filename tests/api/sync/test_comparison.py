@@ -116,7 +116,7 @@ def test_what_looks_otherwise_is_compared_as_it_is_sent():
     ):
         assert not comparison.is_unchanged(spelling, "code")
         assert kind_of(comparison, spelling) == "unchanged"
-    assert [code for code, _ in comparison.respelled] == ["7"] * 3
+    assert [code for code, _, _ in comparison.respelled] == ["7"] * 3
     assert not comparison.is_unchanged(ADA | {"first_name": "Eva"}, "code")
     assert kind_of(comparison, ADA | {"first_name": "Eva"}) == "changed"
 

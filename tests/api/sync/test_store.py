@@ -46,6 +46,7 @@ def test_what_was_acknowledged_is_read_again(every_state):
     assert [tuple(row) for row in page] == [
         (code, 2**63 - 1, -(2**63), 1, 1_800_000_000, 1, None) for code in codes
     ]
+    store.write(lambda connection: doubt(connection, 2, [Doubt("m-0000", True, True)]))
     send(store, "m-0000", sync_id=2, run=7, has_plan=False, fingerprint=5)
     row = every_state.members()["m-0000"]
     assert (row["sync_id"], row["run"], row["has_plan"], row["fingerprint"]) == (2, 7, 0, 5)
@@ -66,10 +67,36 @@ def test_members_in_doubt_keep_what_was_known(every_state):
     assert after["b"] == before["b"] | in_doubt
     assert after["c"] == before["c"]
     assert (after["n"]["in_doubt_by"], after["n"]["fingerprint"]) == (2, None)
-    store.write(lambda connection: restore(connection, "a", has_plan=False))
+    store.write(lambda connection: restore(connection, 2, "a", has_plan=False))
     assert every_state.members()["a"] == before["a"]
     send(store, "b", "n", sync_id=2)
     assert every_state.in_doubt() == set()
+
+
+@every_database
+def test_a_member_that_two_syncs_have_sent_at_the_same_time_stays_in_doubt(every_state):
+    store = created(every_state)
+    for sync_id in (1, 2):
+        store.write(lambda connection, by=sync_id: doubt(connection, by, [Doubt("a", True, True)]))
+    store.write(lambda connection: doubt(connection, 1, [Doubt("b", False, True)]))
+    send(store, "a", "b", sync_id=2, has_plan=False)
+    send(store, "a", "b", sync_id=1, has_plan=False)
+    rows = every_state.members()
+    assert {code: (row["in_doubt_by"], row["has_plan"]) for code, row in rows.items()} == {
+        "a": (1, 1),
+        "b": (1, 1),
+    }
+
+
+@every_database
+def test_a_refusal_changes_nothing_of_what_another_sync_has_sent_meanwhile(every_state):
+    store = created(every_state)
+    send(store, "a")
+    for sync_id in (1, 2):
+        store.write(lambda connection, by=sync_id: doubt(connection, by, [Doubt("a", True, True)]))
+    before = every_state.members()
+    store.write(lambda connection: restore(connection, 1, "a", has_plan=True))
+    assert every_state.members() == before
 
 
 @every_database
@@ -86,17 +113,20 @@ def test_members_are_forgotten_in_any_number(every_state):
     store = created(every_state)
     codes = [f"m-{number}" for number in range(1201)]
     send(store, *codes)
-    store.write(lambda connection: forget(connection, codes[:-1]))
+    store.write(lambda connection: forget(connection, 1, codes[:-1]))
     assert set(every_state.members()) == {codes[-1]}
-    store.write(lambda connection: forget(connection, []))
+    store.write(lambda connection: forget(connection, 1, []))
+    store.write(lambda connection: forget(connection, 2, codes))  # they belong to another
+    assert set(every_state.members()) == {codes[-1]}
 
 
 @every_database
 def test_another_look_in_the_source_changes_that_alone(every_state):
     store = created(every_state)
-    send(store, "a", "b")
+    send(store, "a", "b", fingerprint=3)
     before = every_state.members()
-    store.write(lambda connection: refresh(connection, [("a", 5), ("unknown", 6)]))
+    looks = [("a", 3, 5), ("b", 4, 6), ("unknown", 3, 7)]  # of `b` something else was sent
+    store.write(lambda connection: refresh(connection, looks))
     assert every_state.members() == before | {"a": before["a"] | {"source": 5}}
 
 
@@ -169,7 +199,7 @@ def test_others_may_write_between_two_pages(every_state, monkeypatch):
     send(store, "a", "b", "c", "d")
     pages = store.members()
     next(pages)
-    other.write(lambda connection: forget(connection, ["a", "c"]))
+    other.write(lambda connection: forget(connection, 1, ["a", "c"]))
     assert [row[0] for row in next(pages)] == ["d"]
 
 
@@ -252,7 +282,7 @@ def test_new_members_of_two_syncs_between_each_other_are_both_written(every_stat
     def run(store, number):
         def act(connection):
             codes = [f"m-{2 * n + number}" for n in range(50)]
-            forget(connection, codes)
+            forget(connection, number, codes)
             tries.append(1)
             if len(tries) <= 2:
                 both.wait()
