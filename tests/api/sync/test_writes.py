@@ -13,7 +13,8 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_mediquo.api.errors import StateError
 from airflow_provider_mediquo.api.sync.lease import Lease
-from airflow_provider_mediquo.api.sync.store import Doubt, Store, doubt
+from airflow_provider_mediquo.api.sync.statements import Doubt, doubt
+from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.sync.tables import MEMBER, SYNC
 from airflow_provider_mediquo.api.sync.writes import GroupedWrites
 
