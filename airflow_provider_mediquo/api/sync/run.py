@@ -84,6 +84,8 @@ class SyncRun:
         self._store, self._settings = state, settings
         self._lease: lease.Lease | None = None
         self._writes: GroupedWrites | None = None
+        self._contested: set[str] = set()  # codes that another sync was sending when this one began
+        self._moved = 0
         self._own: int | None = None  # ID of this sync
         fingerprints = Fingerprints(settings.secret_key, settings.reading, settings.dropped)
         self._resend = ResendPolicy(settings.resend_after)
@@ -122,31 +124,32 @@ class SyncRun:
 
     def close(self) -> None:
         """Write what is left, and let the next run begin."""
+        held, self._lease = self._lease, None  # no heartbeat after that
         try:
             self._write_respelled()
-            if self._lease:
-                self._lease.release()
+            if held:
+                held.release()
         except StateError as error:
             log.warning("Cannot release the sync: %s It is free within a minute.", error)
-        self._lease = None  # no heartbeat after that
         self._store.close()
-        if moved := self.comparison.moved:
-            log.info(
-                "%s members were last sent by another sync, and belong to this one now.", moved
-            )
+        if self._moved:
+            what = "members were last sent by another sync, and belong to this one now."
+            log.info("%s %s", self._moved, what)
 
     def heartbeat(self) -> None:
         """Keep the lease; a failure shows at the next write."""
+        held = self._lease
         try:
-            if self._lease:
-                self._lease.heartbeat()
+            if held:
+                held.heartbeat()
         except StateError as error:
-            log.warning("%s", error)
+            if self._lease:  # else it was released meanwhile
+                log.warning("%s", error)
 
     def check(self) -> None:
         """Raise StateError if another run may have taken over."""
-        if self._lease:
-            self._lease.check()
+        if held := self._lease:
+            held.check()
 
     def subscribers(self) -> int:
         """Return how many members of this sync have a plan."""
@@ -159,7 +162,22 @@ class SyncRun:
             for record in records
             if (change := record.change)
         ]
-        self._write(lambda connection, own: statements.doubt(connection, own, doubts))
+
+        def act(connection: Connection, own: int) -> None:
+            self._contested.update(statements.doubt(connection, own, doubts))
+
+        self._write(act)
+
+    def begin_missing(self, codes: Sequence[str]) -> set[str]:
+        """Note that missing members are about to be sent; return those that still belong to the sync."""
+        own_codes: set[str] = set()
+
+        def act(connection: Connection, own: int) -> None:
+            own_codes.clear()
+            own_codes.update(statements.doubt_own(connection, own, codes))
+
+        self._write(act)
+        return own_codes
 
     def acknowledge(self, records: Sequence[ValidRecord], sent_at: int | None) -> None:
         """Note that mediQuo has accepted records.
@@ -169,18 +187,18 @@ class SyncRun:
         now = int(time.time())
         sent = [self._as_sent(record, now, sent_at) for record in records]
         run = self.run or 0
-        self._write(lambda connection, own: statements.acknowledge(connection, own, run, sent))
+        contested = self._contested.intersection(record.code for record in records)
+        self._write(lambda c, own: statements.acknowledge(c, own, run, sent, contested))
+        self._contested -= contested
+        self._moved += sum(record.change.was_foreign for record in records if record.change)
 
     def refuse(self, record: ValidRecord) -> None:
         """Note that mediQuo has refused a record, so it has what it had before."""
         change = record.change
-        if not change or change.was_in_doubt:
+        if not change or change.was_in_doubt or record.code in self._contested:
             return
         code, had_plan = record.code, change.had_plan
-        if change.was_known:
-            self._write(lambda c, own: statements.restore(c, own, code, has_plan=had_plan))
-        else:
-            self.forget([code])
+        self._write(lambda c, own: statements.restore(c, own, code, has_plan=had_plan))
 
     def forget(self, codes: Sequence[str]) -> None:
         """Delete members."""

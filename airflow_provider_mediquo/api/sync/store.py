@@ -78,7 +78,7 @@ class Store:
             try:
                 return self._run(act, repeat=True)
             except _ConflictError:
-                pass
+                time.sleep(random.uniform(*_PAUSE))
         return self._run(act)
 
     def count(self) -> int:
@@ -138,10 +138,14 @@ class Store:
         try:
             with self._write_lock, self._engine.begin() as connection:
                 return act(connection)
+        except MediquoError:
+            raise
         except SQLAlchemyError as error:
-            if repeat and (isinstance(error, IntegrityError) or _code(error) in _CONFLICTS):
+            if repeat and (isinstance(error, IntegrityError) or _codes(error) & _CONFLICTS):
                 raise _ConflictError from None
             problem = describe(error)
+        except Exception as error:  # noqa: BLE001  # of the hook that makes a connection, say
+            problem = type(error).__name__
         # Out here, because the error holds the statement's parameters.
         raise StateError(
             f"The state's database failed: {problem}. Check that it runs, and that its user may read "
@@ -151,20 +155,20 @@ class Store:
 
 def describe(error: SQLAlchemyError) -> str:
     """Return the class and the code of a database's error, without its message."""
-    code = _code(error)
-    return type(_origin(error)).__name__ + (f" {code}" if code else "")
+    codes = sorted(map(str, _codes(error)))
+    return " ".join([type(_origin(error)).__name__, *codes])
 
 
 def _origin(error: SQLAlchemyError) -> BaseException:
     return getattr(error, "orig", None) or error
 
 
-def _code(error: SQLAlchemyError) -> str | int | None:
+def _codes(error: SQLAlchemyError) -> set[str | int]:
+    """Return the codes that the driver gives: SQLSTATE, the number of MySQL."""
     origin = _origin(error)
-    code = getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None)
-    if not code and origin.args and isinstance(origin.args[0], int):
-        return origin.args[0]
-    return code
+    codes = [getattr(origin, name, None) for name in ("sqlstate", "pgcode", "errno")]
+    codes += [each for each in origin.args[:1] if isinstance(each, int)]
+    return {code for code in codes if code and code not in (-1, "HY000")}
 
 
 def _all(statement: Any, parameters: Mapping[str, Any], connection: Connection) -> Sequence[Any]:
