@@ -138,9 +138,7 @@ class Comparison:
         if kind == "unchanged" and source and source != self.members.sources[number]:
             self.respelled.append((patient["code"], fingerprint, source))
         is_foreign, is_doubted = not flags & OWN, bool(flags & DOUBT)
-        return Change(
-            kind, fingerprint, source, bool(flags & PLAN), True, is_doubted, is_foreign
-        )
+        return Change(kind, fingerprint, source, bool(flags & PLAN), True, is_doubted, is_foreign)
 
     def _kind(self, number: int, fingerprint: int) -> ChangeKind:
         flags = self.members.flags[number]

@@ -10,18 +10,20 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from sqlalchemy.engine import Connection
+
 from airflow_provider_mediquo.api.errors import StateError
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.sync import lease, statements
 from airflow_provider_mediquo.api.sync.comparison import Comparison, ResendPolicy
 from airflow_provider_mediquo.api.sync.fingerprints import Fingerprints
 from airflow_provider_mediquo.api.sync.members import (
-    ACKNOWLEDGED,
     DOUBT,
     OWN,
     PLAN,
     PRESENT,
     Members,
+    read_members,
 )
 from airflow_provider_mediquo.api.sync.statements import Doubt, Sent
 from airflow_provider_mediquo.api.sync.store import Store
@@ -170,14 +172,9 @@ class SyncRun:
 
     def begin_missing(self, codes: Sequence[str]) -> set[str]:
         """Note that missing members are about to be sent; return those that still belong to the sync."""
-        own_codes: set[str] = set()
-
-        def act(connection: Connection, own: int) -> None:
-            own_codes.clear()
-            own_codes.update(statements.doubt_own(connection, own, codes))
-
-        self._write(act)
-        return own_codes
+        found: list[set[str]] = []
+        self._write(lambda c, own: found.append(statements.doubt_own(c, own, codes)))
+        return found[-1]
 
     def acknowledge(self, records: Sequence[ValidRecord], sent_at: int | None) -> None:
         """Note that mediQuo has accepted records.
@@ -230,19 +227,7 @@ class SyncRun:
                     yield Missing(code, bool(has_plan), is_recent, certain)
 
     def _load(self, check: Callable[[], None]) -> None:
-        members = Members(self._store.count())
-        for page in self._store.members():
-            check()
-            for code, fingerprint, source, has_plan, sent_at, sync_id, in_doubt_by in page:
-                flags = PLAN if has_plan else 0
-                if fingerprint is not None:
-                    flags |= ACKNOWLEDGED
-                if in_doubt_by is not None:
-                    flags |= DOUBT
-                    sync_id = in_doubt_by
-                if sync_id == self._own:
-                    flags |= OWN
-                members.add(code, fingerprint, source, sent_at, flags)
+        members = read_members(self._store, self._own, check)
         self.comparison = Comparison(members, self._fingerprints, self._resend)
         in_doubt = members.count(DOUBT)
         log.info("The state has %s members, %s of them in doubt.", f"{len(members):,}", in_doubt)

@@ -88,9 +88,7 @@ def acknowledge(
     members = list(members)
     codes = [member.code for member in members]
     others = {
-        code
-        for code, (doubted_by, _) in _found(connection, codes).items()
-        if doubted_by != sync_id
+        code for code, (doubted_by, _) in _found(connection, codes).items() if doubted_by != sync_id
     }
     others.update(contested)
     rows: list[dict[str, Any]] = []
@@ -159,7 +157,9 @@ def _update(connection: Connection, codes: Sequence[str], **values: Any) -> None
         connection.execute(update(MEMBER).where(MEMBER.c.code.in_(part)).values(**values))
 
 
-def _found(connection: Connection, codes: Sequence[str]) -> dict[str, tuple[int | None, int | None]]:
+def _found(
+    connection: Connection, codes: Sequence[str]
+) -> dict[str, tuple[int | None, int | None]]:
     """Return code -> the sync that has it in doubt, and that sent it last; locks the rows."""
     found: dict[str, tuple[int | None, int | None]] = {}
     columns = MEMBER.c.code, MEMBER.c.in_doubt_by, MEMBER.c.sync_id

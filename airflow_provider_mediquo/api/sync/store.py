@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -11,13 +13,14 @@ from sqlalchemy import bindparam, func, insert, inspect, select
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from airflow_provider_mediquo.api.errors import StateError, StateMismatchError
+from airflow_provider_mediquo.api.errors import MediquoError, StateError, StateMismatchError
 from airflow_provider_mediquo.api.sync.tables import MEMBER, STATE, VERSION, is_of, metadata
 
 T = TypeVar("T")
 
 _PAGE = 10_000  # rows that one SELECT reads
 _LIST = 500  # codes in one statement
+_PAUSE = 0.01, 0.2  # seconds between two of them: other threads of other syncs go on meanwhile
 _TRIES = 5  # of what meets the write of another sync
 _CONFLICTS = frozenset({"40001", "40P01", 1213, 1020})  # deadlocks, and rows that have just changed
 

@@ -138,9 +138,7 @@ class Ledger:
         with self._lock:
             self.report.missing = count
 
-    def refuse_missing(
-        self, code: str, status: int | None, fields: Iterable[str] = ()
-    ) -> None:
+    def refuse_missing(self, code: str, status: int | None, fields: Iterable[str] = ()) -> None:
         """Write down a missing member that mediQuo refuses to show or to unsubscribe."""
         problems = dict.fromkeys(fields, "refused")
         self._rejects.add(Rejection(0, code, "mediquo", problems, status))
