@@ -144,9 +144,10 @@ class SyncRun:
         try:
             if held:
                 held.heartbeat()
-        except StateError as error:
+        except Exception as error:  # noqa: BLE001  # else the next heartbeats would not come
             if self._lease:  # else it was released meanwhile
-                log.warning("%s", error)
+                text = str(error) if isinstance(error, StateError) else type(error).__name__
+                log.warning("Heartbeat: %s", text)
 
     def check(self) -> None:
         """Raise StateError if another run may have taken over."""

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, func, insert, inspect, select
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from airflow_provider_mediquo.api.errors import MediquoError, StateError, StateMismatchError
+from airflow_provider_mediquo.api.errors import StateError, StateMismatchError
 from airflow_provider_mediquo.api.sync.tables import MEMBER, STATE, VERSION, is_of, metadata
 
 T = TypeVar("T")
@@ -141,14 +141,12 @@ class Store:
         try:
             with self._write_lock, self._engine.begin() as connection:
                 return act(connection)
-        except MediquoError:
-            raise
         except SQLAlchemyError as error:
-            if repeat and (isinstance(error, IntegrityError) or _codes(error) & _CONFLICTS):
+            if repeat and (
+                isinstance(error, IntegrityError) or _CONFLICTS.intersection(_codes(error))
+            ):
                 raise _ConflictError from None
             problem = describe(error)
-        except Exception as error:  # noqa: BLE001  # of the hook that makes a connection, say
-            problem = type(error).__name__
         # Out here, because the error holds the statement's parameters.
         raise StateError(
             f"The state's database failed: {problem}. Check that it runs, and that its user may read "
@@ -158,20 +156,20 @@ class Store:
 
 def describe(error: SQLAlchemyError) -> str:
     """Return the class and the code of a database's error, without its message."""
-    codes = sorted(map(str, _codes(error)))
-    return " ".join([type(_origin(error)).__name__, *codes])
+    codes = _codes(error)
+    return type(_origin(error)).__name__ + (f" {codes[0]}" if codes else "")
 
 
 def _origin(error: SQLAlchemyError) -> BaseException:
     return getattr(error, "orig", None) or error
 
 
-def _codes(error: SQLAlchemyError) -> set[str | int]:
+def _codes(error: SQLAlchemyError) -> list[str | int]:
     """Return the codes that the driver gives: SQLSTATE, the number of MySQL."""
     origin = _origin(error)
     codes = [getattr(origin, name, None) for name in ("sqlstate", "pgcode", "errno")]
     codes += [each for each in origin.args[:1] if isinstance(each, int)]
-    return {code for code in codes if code and code not in (-1, "HY000")}
+    return [code for code in codes if code and code != -1]
 
 
 def _all(statement: Any, parameters: Mapping[str, Any], connection: Connection) -> Sequence[Any]:
