@@ -72,6 +72,18 @@ def test_a_refusal_after_a_lost_answer_leaves_a_doubt(here):
     assert here.box.patients["m-1"]["first_name"] == "Ada"
 
 
+def test_a_refusal_leaves_the_doubt_of_an_earlier_run(here):
+    """A, B accepted without an answer, C refused, A."""
+    here.run(member())
+    here.gateway.plan([Fault(box="lost_after")] * 20)
+    here.run(member(first_name="Grace"))
+    here.gateway.plan([Fault(box="422")])
+    assert here.run(member(first_name="Eva")).refused == 1
+    assert here.box.patients["m-1"]["first_name"] == "Grace"
+    assert here.run(member()).resent == 1
+    assert here.box.patients["m-1"]["first_name"] == "Ada"
+
+
 def test_a_refusal_alone_leaves_none(here):
     here.run(member())
     here.gateway.plan([Fault(box="422")])
