@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from airflow_provider_mediquo.api.errors import StateError, StateMismatchError
+from airflow_provider_mediquo.api.sync.inserts import insert_members
 from airflow_provider_mediquo.api.sync.tables import MEMBER, STATE, SYNC, VERSION, metadata
 
 T = TypeVar("T")
@@ -167,7 +168,7 @@ def doubt(connection: Connection, sync_id: int, members: Iterable[Doubt]) -> Non
         rows = [
             {"code": code, "has_plan": int(plan), "in_doubt_by": sync_id} for code, _, plan in new
         ]
-        connection.execute(insert(MEMBER), rows)
+        insert_members(connection, rows)
 
 
 def acknowledge(connection: Connection, sync_id: int, run: int, members: Iterable[Sent]) -> None:
@@ -176,7 +177,7 @@ def acknowledge(connection: Connection, sync_id: int, run: int, members: Iterabl
     _delete(connection, [member.code for member in members])
     own = {"sync_id": sync_id, "run": run, "in_doubt_by": None}
     rows = [own | member._asdict() | {"has_plan": int(member.has_plan)} for member in members]
-    connection.execute(insert(MEMBER), rows)
+    insert_members(connection, rows)
 
 
 def restore(connection: Connection, code: str, *, has_plan: bool) -> None:
