@@ -6,9 +6,10 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.engine import Connection
 
+from airflow_provider_mediquo.api.sync.inserts import insert_members
 from airflow_provider_mediquo.api.sync.tables import MEMBER, SYNC, is_of
 
 _LIST = 500  # codes in one statement
@@ -57,7 +58,7 @@ def doubt(connection: Connection, sync_id: int, members: Iterable[Doubt]) -> set
         if member.code not in found
     ]
     if rows:
-        connection.execute(insert(MEMBER), rows)
+        insert_members(connection, rows)
     return {code for code, (doubted_by, _) in found.items() if doubted_by not in (None, sync_id)}
 
 
@@ -98,7 +99,7 @@ def acknowledge(
         row["has_plan"] = int(member.has_plan or is_contested)
         rows.append(row | {"in_doubt_by": sync_id if is_contested else None})
     _delete(connection, codes)
-    connection.execute(insert(MEMBER), rows)
+    insert_members(connection, rows)
 
 
 def restore(connection: Connection, sync_id: int, code: str, *, has_plan: bool) -> None:

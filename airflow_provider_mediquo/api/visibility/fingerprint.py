@@ -1,7 +1,7 @@
 """Checks whether mediQuo shows what was written: it applies a write after it has answered "Success".
 
-A proof identifies the written values without containing them: a short HMAC per field, with a key
-derived from the connection's secret key. So proofs can be stored in XCom, and no value can be read
+A proof identifies the written values without containing them: a short keyed hash per field, with a
+key derived from the connection's secret key. So proofs can be stored in XCom, and no value can be read
 or guessed from them.
 """
 
@@ -24,7 +24,7 @@ from airflow_provider_mediquo.api.errors import ConnectionSettingsError
 from airflow_provider_mediquo.api.patients.fields import is_blank
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 
-_VERSION = 1
+_VERSION = 2
 _HEAD = struct.Struct(">B4sQ16sH")  # version, key id, time, salt, which fields
 _MAC_BYTES = 6
 _UNKNOWN_TIME = 0
@@ -124,7 +124,8 @@ def _key_id(key: _Key) -> bytes:
 
 def _mac(key: _Key, salt: bytes, name: str, value: Any) -> bytes:
     message = f'["{name}", {_encode(_normalise(name, value))}]'.encode()  # [name, value] as JSON
-    return hmac.digest(key.derived, salt + message, "sha256")[:_MAC_BYTES]
+    keyed = hashlib.blake2b(message, digest_size=_MAC_BYTES, key=key.derived, salt=salt)
+    return keyed.digest()  # half as much CPU as HMAC
 
 
 def _normalise(name: str, value: Any) -> Any:
