@@ -39,6 +39,7 @@ class Change(NamedTuple):
 
     :param had_plan: whether the patient has a plan now, or may have one.
     :param was_known: whether the state has a row of it.
+    :param was_foreign: whether another sync was the last to send it.
     :param was_in_doubt: whether a request of an earlier run had no answer.
     """
 
@@ -48,6 +49,7 @@ class Change(NamedTuple):
     had_plan: bool = False
     was_known: bool = False
     was_in_doubt: bool = False
+    was_foreign: bool = False
 
 
 class ValidRecord(NamedTuple):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
     from sqlalchemy.engine import URL, Engine
 
+_MYSQL = "mysql", "mariadb"
 _SQLITE_TIMEOUT = 30  # seconds that a write waits for that of another process
 
 
@@ -30,7 +31,8 @@ def engine_of(conn_id: str) -> Engine:
     """Return an SQLAlchemy engine over the connections that the hook makes, with all its extras."""
     hook = database_hook(conn_id)
     if hook.conn_type == "sqlite":  # the hook's own connections stay in one thread
-        return hook.get_sqlalchemy_engine({"connect_args": {"timeout": _SQLITE_TIMEOUT}})
+        arguments = {"connect_args": {"timeout": _SQLITE_TIMEOUT}, "hide_parameters": True}
+        return hook.get_sqlalchemy_engine(arguments)
 
     def connect() -> Any:
         connection = hook.get_conn()
@@ -43,12 +45,15 @@ def engine_of(conn_id: str) -> Engine:
 
     from sqlalchemy import create_engine
 
-    return create_engine(_url_of(hook), creator=connect, pool_pre_ping=True)
+    url = _url_of(hook)
+    # MySQL's usual level locks the gaps between rows, which parallel syncs would wait for.
+    level = {"isolation_level": "READ COMMITTED"} if url.get_backend_name() in _MYSQL else {}
+    return create_engine(url, creator=connect, pool_pre_ping=True, hide_parameters=True, **level)
 
 
 def _url_of(hook: DbApiHook) -> URL:
     """Return a URL that names the driver of the hook's connections."""
-    from sqlalchemy import make_url
+    from sqlalchemy.engine import make_url
 
     url = make_url(hook.get_uri())
     if url.get_backend_name() != "postgresql":

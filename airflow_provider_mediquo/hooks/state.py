@@ -52,6 +52,8 @@ def put_run_in_doubt(conn_id: str, name: str, run: int) -> int:
     """Let the next run of a sync send again what one of its runs sent; return how many records."""
     state = store.Store(engine_of(conn_id))
     try:
+        if not state.check_version():
+            return 0
         return state.write(lambda connection: statements.doubt_run(connection, name, run))
     finally:
         state.close()

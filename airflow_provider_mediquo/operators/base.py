@@ -19,6 +19,7 @@ from airflow_provider_mediquo.operators.rendered import (
     failing_on_value_errors,
     none_if_rendered,
     rendered_number,
+    sync_name_of,
 )
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
             **{name: rendered_number(getattr(self, name)) for name in _LIMITS},
         }
         if options["state_conn_id"] and not options["sync_name"]:
-            options["sync_name"] = f"{context['ti'].dag_id}.{context['ti'].task_id}"
+            options["sync_name"] = sync_name_of(context)
         with failing_on_value_errors():
             return UploadOptions(**options)
 

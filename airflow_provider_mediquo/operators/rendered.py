@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 
 @contextmanager
@@ -38,3 +41,14 @@ def rendered_number(value: Any) -> Any:
             with suppress(ValueError):
                 return kind(value)
     return value
+
+
+def sync_name_of(context: Context) -> str:
+    """Return the default of `sync_name`; a mapped task has none."""
+    ti = context["ti"]
+    if ti.map_index is not None and ti.map_index >= 0:
+        raise AirflowFailException(
+            "A mapped task with a state needs a `sync_name` for each of its tasks, such as "
+            "sync_name='members-{{ ti.map_index }}': each is a sync of its own."
+        )
+    return f"{ti.dag_id}.{ti.task_id}"

@@ -3,7 +3,8 @@
 import pytest
 from sqlalchemy import text
 
-from airflow_provider_mediquo.api.sync.store import Doubt, Store, doubt
+from airflow_provider_mediquo.api.sync.statements import Doubt, doubt
+from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.hooks.database import engine_of
 
 

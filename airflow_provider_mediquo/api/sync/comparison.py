@@ -59,8 +59,6 @@ class Comparison:
         self._fingerprints = fingerprints
         self._resend = resend
         self._code_column: Any = "code"
-        self.moved = 0
-        """Members that another sync sent before, and this one sends."""
         self.has_unreadable = False
         """Whether there was a record without a readable code: it may be of any member."""
         self.respelled: list[tuple[str, int, int]] = []
@@ -137,11 +135,10 @@ class Comparison:
             return Change("new", fingerprint, source)
         flags = self.members.flags[number]
         kind = self._kind(number, fingerprint)
-        if kind != "unchanged":
-            self.moved += not flags & OWN
-        elif source and source != self.members.sources[number]:
+        if kind == "unchanged" and source and source != self.members.sources[number]:
             self.respelled.append((patient["code"], fingerprint, source))
-        return Change(kind, fingerprint, source, bool(flags & PLAN), True, bool(flags & DOUBT))
+        is_foreign, is_doubted = not flags & OWN, bool(flags & DOUBT)
+        return Change(kind, fingerprint, source, bool(flags & PLAN), True, is_doubted, is_foreign)
 
     def _kind(self, number: int, fingerprint: int) -> ChangeKind:
         flags = self.members.flags[number]

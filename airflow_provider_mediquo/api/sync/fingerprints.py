@@ -106,8 +106,10 @@ def _as_plain(value: Any) -> Any:
         return [_as_plain(inner) for inner in value]
     if kind is date:
         return ("date", value.toordinal())
-    if kind is datetime or kind is Decimal:
-        return (kind.__name__, repr(value))
+    if kind is datetime:
+        return ("datetime", value.isoformat())  # with its offset
+    if kind is Decimal:
+        return ("decimal", repr(value))
     raise ValueError
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
+
+from airflow_provider_mediquo.api.sync.store import Store
 
 OWN = 1  # this sync was the last to send it
 PLAN = 2  # it has a plan, or may have one
@@ -85,3 +88,25 @@ class Members:
 
 def _empty(least: int) -> array[int]:
     return array("i", bytes(4 << (least - 1).bit_length()))
+
+
+def read_members(state: Store, sync_id: int | None, check: Callable[[], None]) -> Members:
+    """Return all members of a state.
+
+    :param sync_id: those of this sync are its own.
+    :param check: called now and then; raises what ends the run.
+    """
+    members = Members(state.count())
+    for page in state.members():
+        check()
+        for code, fingerprint, source, has_plan, sent_at, sent_by, in_doubt_by in page:
+            flags = PLAN if has_plan else 0
+            if fingerprint is not None:
+                flags |= ACKNOWLEDGED
+            if in_doubt_by is not None:
+                flags |= DOUBT
+                sent_by = in_doubt_by
+            if sent_by == sync_id:
+                flags |= OWN
+            members.add(code, fingerprint, source, sent_at, flags)
+    return members

@@ -10,18 +10,20 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from sqlalchemy.engine import Connection
+
 from airflow_provider_mediquo.api.errors import StateError
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.sync import lease, statements
 from airflow_provider_mediquo.api.sync.comparison import Comparison, ResendPolicy
 from airflow_provider_mediquo.api.sync.fingerprints import Fingerprints
 from airflow_provider_mediquo.api.sync.members import (
-    ACKNOWLEDGED,
     DOUBT,
     OWN,
     PLAN,
     PRESENT,
     Members,
+    read_members,
 )
 from airflow_provider_mediquo.api.sync.statements import Doubt, Sent
 from airflow_provider_mediquo.api.sync.store import Store
@@ -84,6 +86,8 @@ class SyncRun:
         self._store, self._settings = state, settings
         self._lease: lease.Lease | None = None
         self._writes: GroupedWrites | None = None
+        self._contested: set[str] = set()  # codes that another sync was sending when this one began
+        self._moved = 0
         self._own: int | None = None  # ID of this sync
         fingerprints = Fingerprints(settings.secret_key, settings.reading, settings.dropped)
         self._resend = ResendPolicy(settings.resend_after)
@@ -122,31 +126,33 @@ class SyncRun:
 
     def close(self) -> None:
         """Write what is left, and let the next run begin."""
+        held, self._lease = self._lease, None  # no heartbeat after that
         try:
             self._write_respelled()
-            if self._lease:
-                self._lease.release()
+            if held:
+                held.release()
         except StateError as error:
             log.warning("Cannot release the sync: %s It is free within a minute.", error)
-        self._lease = None  # no heartbeat after that
         self._store.close()
-        if moved := self.comparison.moved:
-            log.info(
-                "%s members were last sent by another sync, and belong to this one now.", moved
-            )
+        if self._moved:
+            what = "members were last sent by another sync, and belong to this one now."
+            log.info("%s %s", self._moved, what)
 
     def heartbeat(self) -> None:
         """Keep the lease; a failure shows at the next write."""
+        held = self._lease
         try:
-            if self._lease:
-                self._lease.heartbeat()
-        except StateError as error:
-            log.warning("%s", error)
+            if held:
+                held.heartbeat()
+        except Exception as error:  # noqa: BLE001  # else the next heartbeats would not come
+            if self._lease:  # else it was released meanwhile
+                text = str(error) if isinstance(error, StateError) else type(error).__name__
+                log.warning("Heartbeat: %s", text)
 
     def check(self) -> None:
         """Raise StateError if another run may have taken over."""
-        if self._lease:
-            self._lease.check()
+        if held := self._lease:
+            held.check()
 
     def subscribers(self) -> int:
         """Return how many members of this sync have a plan."""
@@ -159,7 +165,17 @@ class SyncRun:
             for record in records
             if (change := record.change)
         ]
-        self._write(lambda connection, own: statements.doubt(connection, own, doubts))
+
+        def act(connection: Connection, own: int) -> None:
+            self._contested.update(statements.doubt(connection, own, doubts))
+
+        self._write(act)
+
+    def begin_missing(self, codes: Sequence[str]) -> set[str]:
+        """Note that missing members are about to be sent; return those that still belong to the sync."""
+        found: list[set[str]] = []
+        self._write(lambda c, own: found.append(statements.doubt_own(c, own, codes)))
+        return found[-1]
 
     def acknowledge(self, records: Sequence[ValidRecord], sent_at: int | None) -> None:
         """Note that mediQuo has accepted records.
@@ -169,18 +185,18 @@ class SyncRun:
         now = int(time.time())
         sent = [self._as_sent(record, now, sent_at) for record in records]
         run = self.run or 0
-        self._write(lambda connection, own: statements.acknowledge(connection, own, run, sent))
+        contested = self._contested.intersection(record.code for record in records)
+        self._write(lambda c, own: statements.acknowledge(c, own, run, sent, contested))
+        self._contested -= contested
+        self._moved += sum(record.change.was_foreign for record in records if record.change)
 
     def refuse(self, record: ValidRecord) -> None:
         """Note that mediQuo has refused a record, so it has what it had before."""
         change = record.change
-        if not change or change.was_in_doubt:
+        if not change or change.was_in_doubt or record.code in self._contested:
             return
         code, had_plan = record.code, change.had_plan
-        if change.was_known:
-            self._write(lambda c, own: statements.restore(c, own, code, has_plan=had_plan))
-        else:
-            self.forget([code])
+        self._write(lambda c, own: statements.restore(c, own, code, has_plan=had_plan))
 
     def forget(self, codes: Sequence[str]) -> None:
         """Delete members."""
@@ -212,19 +228,7 @@ class SyncRun:
                     yield Missing(code, bool(has_plan), is_recent, certain)
 
     def _load(self, check: Callable[[], None]) -> None:
-        members = Members(self._store.count())
-        for page in self._store.members():
-            check()
-            for code, fingerprint, source, has_plan, sent_at, sync_id, in_doubt_by in page:
-                flags = PLAN if has_plan else 0
-                if fingerprint is not None:
-                    flags |= ACKNOWLEDGED
-                if in_doubt_by is not None:
-                    flags |= DOUBT
-                    sync_id = in_doubt_by
-                if sync_id == self._own:
-                    flags |= OWN
-                members.add(code, fingerprint, source, sent_at, flags)
+        members = read_members(self._store, self._own, check)
         self.comparison = Comparison(members, self._fingerprints, self._resend)
         in_doubt = members.count(DOUBT)
         log.info("The state has %s members, %s of them in doubt.", f"{len(members):,}", in_doubt)

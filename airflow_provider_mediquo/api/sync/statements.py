@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, delete, insert, select, update
@@ -12,6 +12,8 @@ from sqlalchemy.engine import Connection
 from airflow_provider_mediquo.api.sync.tables import MEMBER, SYNC, is_of
 
 _LIST = 500  # codes in one statement
+# What is in doubt already is sent again, and belongs to who sends it.
+_CERTAIN = MEMBER.c.sync_id.is_not(None), MEMBER.c.in_doubt_by.is_(None)
 
 
 class Sent(NamedTuple):
@@ -36,34 +38,62 @@ class Doubt(NamedTuple):
     may_have_plan: bool
 
 
-def doubt(connection: Connection, sync_id: int, members: Iterable[Doubt]) -> None:
-    """Note that members are about to be sent: until there is an answer, nothing is known of them."""
+def doubt(connection: Connection, sync_id: int, members: Iterable[Doubt]) -> set[str]:
+    """Note that members are about to be sent: until there is an answer, nothing is known of them.
+
+    Return the codes of which a request of another sync has no answer: mediQuo may apply it later.
+    """
     members = list(members)
-    known = [member for member in members if member.is_known]
+    found = _found(connection, [member.code for member in members])
+    in_doubt = {"in_doubt_by": sync_id, "in_doubt_since": int(time.time())}
+    known = [member for member in members if member.code in found]
     with_plan = [member.code for member in known if member.may_have_plan]
     without = [member.code for member in known if not member.may_have_plan]
-    in_doubt = {"in_doubt_by": sync_id, "in_doubt_since": int(time.time())}
     _update(connection, with_plan, has_plan=1, **in_doubt)
     _update(connection, without, **in_doubt)
-    if new := [member for member in members if not member.is_known]:
-        _delete(
-            connection, [member.code for member in new]
-        )  # another sync may have sent it just now
-        rows = [{"code": code, "has_plan": int(plan), **in_doubt} for code, _, plan in new]
+    rows = [
+        {"code": member.code, "has_plan": int(member.may_have_plan), **in_doubt}
+        for member in members
+        if member.code not in found
+    ]
+    if rows:
         connection.execute(insert(MEMBER), rows)
+    return {code for code, (doubted_by, _) in found.items() if doubted_by not in (None, sync_id)}
 
 
-def acknowledge(connection: Connection, sync_id: int, run: int, members: Iterable[Sent]) -> None:
+def doubt_own(connection: Connection, sync_id: int, codes: Sequence[str]) -> set[str]:
+    """Note that missing members are about to be sent; return those that still belong to the sync."""
+    own = {
+        code
+        for code, (doubted_by, sent_by) in _found(connection, codes).items()
+        if (sent_by if doubted_by is None else doubted_by) == sync_id
+    }
+    _update(connection, [*own], in_doubt_by=sync_id, in_doubt_since=int(time.time()))
+    return own
+
+
+def acknowledge(
+    connection: Connection,
+    sync_id: int,
+    run: int,
+    members: Iterable[Sent],
+    contested: Collection[str] = (),
+) -> None:
     """Note that mediQuo has these members.
 
     One that another sync has sent at the same time stays in doubt: mediQuo may have either.
+
+    :param contested: what `doubt` returned.
     """
     members = list(members)
     codes = [member.code for member in members]
-    contested = _of_others(connection, sync_id, codes)
+    others = {
+        code for code, (doubted_by, _) in _found(connection, codes).items() if doubted_by != sync_id
+    }
+    others.update(contested)
     rows: list[dict[str, Any]] = []
     for member in members:
-        is_contested = member.code in contested
+        is_contested = member.code in others
         row = member._asdict() | {"sync_id": sync_id, "run": run}
         row["has_plan"] = int(member.has_plan or is_contested)
         rows.append(row | {"in_doubt_by": sync_id if is_contested else None})
@@ -72,9 +102,13 @@ def acknowledge(connection: Connection, sync_id: int, run: int, members: Iterabl
 
 
 def restore(connection: Connection, sync_id: int, code: str, *, has_plan: bool) -> None:
-    """Note that mediQuo refused a member, so it has what it had before."""
-    certain = {"in_doubt_by": None, "in_doubt_since": None, "has_plan": int(has_plan)}
+    """Note that mediQuo refused a member, so it has what it had before: nothing, if nothing was sent."""
     is_own = MEMBER.c.code == code, MEMBER.c.in_doubt_by == sync_id
+    connection.execute(delete(MEMBER).where(*is_own, MEMBER.c.sync_id.is_(None)))
+    # What another sync has sent since then may have a plan.
+    is_known = *is_own, MEMBER.c.sync_id == sync_id
+    connection.execute(update(MEMBER).where(*is_known).values(has_plan=int(has_plan)))
+    certain = {"in_doubt_by": None, "in_doubt_since": None}
     connection.execute(update(MEMBER).where(*is_own).values(**certain))
 
 
@@ -97,7 +131,7 @@ def refresh(connection: Connection, sources: Sequence[tuple[str, int, int]]) -> 
 def doubt_again(connection: Connection, codes: Sequence[str]) -> None:
     """Note that members are not in mediQuo as they were sent: the next run sends them again."""
     for part in _parts(codes):
-        statement = update(MEMBER).where(MEMBER.c.code.in_(part), MEMBER.c.sync_id.is_not(None))
+        statement = update(MEMBER).where(MEMBER.c.code.in_(part), *_CERTAIN)
         connection.execute(statement.values(in_doubt_by=MEMBER.c.sync_id))
 
 
@@ -113,7 +147,8 @@ def proofs_of(connection: Connection, codes: Sequence[str]) -> dict[str, str]:
 def doubt_run(connection: Connection, name: str, run: int) -> int:
     """Note that the members of a run are not visible; return how many there are."""
     sync_id = connection.execute(select(SYNC.c.id).where(SYNC.c.name == name)).scalar()
-    statement = update(MEMBER).where(MEMBER.c.sync_id == sync_id, MEMBER.c.run == run)
+    is_of_run = MEMBER.c.sync_id == sync_id, MEMBER.c.run == run
+    statement = update(MEMBER).where(*is_of_run, *_CERTAIN)
     return int(connection.execute(statement.values(in_doubt_by=sync_id)).rowcount)
 
 
@@ -122,12 +157,15 @@ def _update(connection: Connection, codes: Sequence[str], **values: Any) -> None
         connection.execute(update(MEMBER).where(MEMBER.c.code.in_(part)).values(**values))
 
 
-def _of_others(connection: Connection, sync_id: int, codes: Sequence[str]) -> set[str]:
-    """Return the codes that another sync has sent or is sending."""
-    found: set[str] = set()
+def _found(
+    connection: Connection, codes: Sequence[str]
+) -> dict[str, tuple[int | None, int | None]]:
+    """Return code -> the sync that has it in doubt, and that sent it last; locks the rows."""
+    found: dict[str, tuple[int | None, int | None]] = {}
+    columns = MEMBER.c.code, MEMBER.c.in_doubt_by, MEMBER.c.sync_id
     for part in _parts(codes):
-        statement = select(MEMBER.c.code).where(MEMBER.c.code.in_(part), ~is_of(sync_id))
-        found.update(connection.execute(statement).scalars())
+        statement = select(*columns).where(MEMBER.c.code.in_(part)).with_for_update()
+        found.update((code, (doubt, sent)) for code, doubt, sent in connection.execute(statement))
     return found
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -18,6 +20,7 @@ T = TypeVar("T")
 
 _PAGE = 10_000  # rows that one SELECT reads
 _LIST = 500  # codes in one statement
+_PAUSE = 0.01, 0.2  # seconds between two of them: other threads of other syncs go on meanwhile
 _TRIES = 5  # of what meets the write of another sync
 _CONFLICTS = frozenset({"40001", "40P01", 1213, 1020})  # deadlocks, and rows that have just changed
 
@@ -78,7 +81,7 @@ class Store:
             try:
                 return self._run(act, repeat=True)
             except _ConflictError:
-                pass
+                time.sleep(random.uniform(*_PAUSE))
         return self._run(act)
 
     def count(self) -> int:
@@ -139,7 +142,9 @@ class Store:
             with self._write_lock, self._engine.begin() as connection:
                 return act(connection)
         except SQLAlchemyError as error:
-            if repeat and (isinstance(error, IntegrityError) or _code(error) in _CONFLICTS):
+            if repeat and (
+                isinstance(error, IntegrityError) or _CONFLICTS.intersection(_codes(error))
+            ):
                 raise _ConflictError from None
             problem = describe(error)
         # Out here, because the error holds the statement's parameters.
@@ -151,20 +156,20 @@ class Store:
 
 def describe(error: SQLAlchemyError) -> str:
     """Return the class and the code of a database's error, without its message."""
-    code = _code(error)
-    return type(_origin(error)).__name__ + (f" {code}" if code else "")
+    codes = _codes(error)
+    return type(_origin(error)).__name__ + (f" {codes[0]}" if codes else "")
 
 
 def _origin(error: SQLAlchemyError) -> BaseException:
     return getattr(error, "orig", None) or error
 
 
-def _code(error: SQLAlchemyError) -> str | int | None:
+def _codes(error: SQLAlchemyError) -> list[str | int]:
+    """Return the codes that the driver gives: SQLSTATE, the number of MySQL."""
     origin = _origin(error)
-    code = getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None)
-    if not code and origin.args and isinstance(origin.args[0], int):
-        return origin.args[0]
-    return code
+    codes = [getattr(origin, name, None) for name in ("sqlstate", "pgcode", "errno")]
+    codes += [each for each in origin.args[:1] if isinstance(each, int)]
+    return [code for code in codes if code and code != -1]
 
 
 def _all(statement: Any, parameters: Mapping[str, Any], connection: Connection) -> Sequence[Any]:

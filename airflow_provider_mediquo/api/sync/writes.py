@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from airflow_provider_mediquo.api.sync.lease import Lease
 from airflow_provider_mediquo.api.sync.store import Store
 
-Act = Callable[[Connection, int], None]
+Act = Callable[[Connection, int], object]
 """Writes in a transaction, for the sync with this ID. It may be called again, if that failed."""
 
 

@@ -138,11 +138,10 @@ class Ledger:
         with self._lock:
             self.report.missing = count
 
-    def refuse_missing(
-        self, record: ValidRecord, status: int | None, fields: Iterable[str]
-    ) -> None:
-        """Write down a missing member that mediQuo refuses to unsubscribe."""
-        self._rejects.add(_rejection(record, "mediquo", status, dict.fromkeys(fields, "refused")))
+    def refuse_missing(self, code: str, status: int | None, fields: Iterable[str] = ()) -> None:
+        """Write down a missing member that mediQuo refuses to show or to unsubscribe."""
+        problems = dict.fromkeys(fields, "refused")
+        self._rejects.add(Rejection(0, code, "mediquo", problems, status))
 
     def skip(self) -> None:
         """Count a record that `transform` left out."""

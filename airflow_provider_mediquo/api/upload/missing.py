@@ -12,6 +12,7 @@ from airflow_provider_mediquo.api.client.client import MediquoClient
 from airflow_provider_mediquo.api.errors import (
     ConnectionSettingsError,
     MediquoError,
+    RejectedRequestError,
     ServerError,
     UnreachableError,
 )
@@ -24,6 +25,8 @@ from airflow_provider_mediquo.api.upload.sender import Sender
 from airflow_provider_mediquo.api.visibility.fingerprint import differences
 
 _WAITS = (1, 2, 4, 8, 15)  # seconds, for what was sent just before and is not shown yet
+
+_MAX_REFUSED = 30  # in a row: then it is not about each of them
 
 
 class MissingMembers:
@@ -45,6 +48,9 @@ class MissingMembers:
         self._halt = halt
         self.found = 0
         """How many there are; another sync may have sent some since they were counted."""
+        self.moved: list[str] = []
+        """Those that another sync has sent since they were found."""
+        self._refused_in_a_row = 0
         self._sender = Sender(client, chunk_size, _MissingLedger(sync, ledger), halt)
 
     def chunks(self) -> Iterator[list[Missing]]:
@@ -74,7 +80,9 @@ class MissingMembers:
         to_send: list[ValidRecord] = []
         for member in members:
             patient, is_answered = self._read(member)
-            if patient and not (is_last or self._is_shown(member, patient)):
+            if patient and patient["code"] != member.code:
+                without_plan.append(member)  # mediQuo takes another spelling of a code for the same
+            elif patient and not (is_last or self._is_shown(member, patient)):
                 waiting.append(member)
             elif patient and (patient.get("plan") or member.is_recent):
                 to_send.append(_without_plan(member.code, patient))
@@ -83,9 +91,18 @@ class MissingMembers:
                 is_unknown = member.is_recent or "/" in member.code
                 (waiting if is_unknown else without_plan).append(member)
         self._forget(without_plan)
-        if to_send:
-            self._sender.send(number, to_send)
+        self._send(number, to_send)
         return waiting
+
+    def _send(self, number: int, records: list[ValidRecord]) -> None:
+        """Send those that no other sync has taken over meanwhile."""
+        if not records:
+            return
+        own = self._sync.begin_missing([record.code for record in records])
+        moved = [record.code for record in records if record.code not in own]
+        self.moved.extend(moved)
+        if to_send := [record for record in records if record.code in own]:
+            self._sender.send(number, to_send)
 
     def _read(self, member: Missing) -> tuple[dict[str, Any] | None, bool]:
         """Return a patient, None if mediQuo has none; and whether it has answered."""
@@ -95,6 +112,13 @@ class MissingMembers:
             if down := self._sender.unanswered.add(error, is_up=False):
                 self._halt(down)
             return None, False
+        except RejectedRequestError as error:  # such as of a firewall that dislikes this path
+            self._refused_in_a_row += 1
+            if self._refused_in_a_row > _MAX_REFUSED:
+                raise
+            self._ledger.refuse_missing(member.code, error.status)
+            return None, False
+        self._refused_in_a_row = 0
         self._sender.unanswered.on_answer()
         return patient, True
 
@@ -124,8 +148,7 @@ class _MissingLedger:
         self._lock = threading.Lock()
 
     def begin(self, records: Sequence[ValidRecord]) -> None:
-        """Put them in doubt."""
-        self._sync.begin(records)
+        """Do nothing: they are in doubt already."""
 
     def check(self) -> None:
         """Raise StateError if another run may have taken over."""
@@ -139,7 +162,7 @@ class _MissingLedger:
 
     def refuse(self, record: ValidRecord, status: int | None, fields: Iterable[str]) -> None:
         """Leave a member that mediQuo refuses: it is unsettled."""
-        self._ledger.refuse_missing(record, status, fields)
+        self._ledger.refuse_missing(record.code, status, fields)
         self._settle([record])
 
     def lose_answer(self, records: Iterable[ValidRecord]) -> None:

@@ -203,7 +203,7 @@ class Upload:
             elif not pool.submit(self._check_halted, missing.unsubscribe, number, chunk):
                 raise _Halted
         pool.wait()
-        self._ledger.count_missing(missing.found)
+        self._ledger.count_missing(missing.found - len(missing.moved))
 
     def _halt(self, error: MediquoError) -> None:
         """End the run early. Appending is atomic, and the first reason counts."""

@@ -80,9 +80,9 @@ class Unsubscriptions:
     def _decide(self) -> None:
         """The source was read to its end: count the missing too."""
         missing = with_plan = 0
-        if self._is_mirror and self._ledger.report.read:
-            missing, with_plan = self.sync.count_missing()
         report = self._ledger.report
+        if self._is_mirror and report.read > report.skipped:
+            missing, with_plan = self.sync.count_missing()
         report.missing = missing
         if missing and self.sync.comparison.has_unreadable:
             log.warning(

@@ -174,13 +174,14 @@ def test_a_change_says_what_is_known():
     assert make().compare(*arguments, can_skip=False).source is None
 
 
-def test_members_of_another_sync_are_counted_when_they_move():
-    comparison = make((ADA, ACKNOWLEDGED | PLAN))
-    assert not comparison.is_unchanged(ADA, "code")
-    assert kind_of(comparison, ADA) == "resent"
-    assert comparison.moved == 1
-    assert kind_of(comparison, ADA | {"first_name": "Eva"}) == "changed"
-    assert comparison.moved == 2
+@pytest.mark.parametrize("fields", [{}, {"first_name": "Eva"}])
+def test_a_member_of_another_sync_is_sent_and_moves(fields):
+    comparison, record = make((ADA, ACKNOWLEDGED | PLAN)), ADA | fields
+    assert not comparison.is_unchanged(record, "code")
+    patient, _ = check_patient(record)
+    change = comparison.compare(record, patient, encode_patient(patient))
+    assert change.kind == ("changed" if fields else "resent")
+    assert change.was_foreign
 
 
 def test_missing_is_who_is_known_and_was_not_there():

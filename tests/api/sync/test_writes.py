@@ -34,7 +34,7 @@ def lease(store: Store) -> Lease:
     return Lease(store, "members")
 
 
-def add(code: str) -> Callable[[Connection, int], None]:
+def add(code: str) -> Callable[[Connection, int], object]:
     return lambda connection, own: doubt(connection, own, [Doubt(code, False, True)])
 
 
@@ -54,7 +54,7 @@ class Crowd:
         self._threads = ThreadPoolExecutor(10)
         self._may_end, self._is_in = threading.Event(), threading.Event()
 
-    def write(self, *acts: Callable[[Connection, int], None]) -> list[Future[Any]]:
+    def write(self, *acts: Callable[[Connection, int], object]) -> list[Future[Any]]:
         """Let writes wait, then let the first one end; return all, the first one included."""
 
         def block(connection: Connection, own: int) -> None:

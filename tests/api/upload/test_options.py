@@ -1,6 +1,9 @@
+import re
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from airflow_provider_mediquo.api.upload.options import UploadOptions, is_within
+from airflow_provider_mediquo.api.upload.options import UploadOptions, as_of_microseconds, is_within
 
 
 @pytest.mark.parametrize(
@@ -68,3 +71,45 @@ def test_two_columns_that_become_one_are_a_problem():
 
 def test_what_is_no_mapping_is_left_to_the_schema():
     assert UploadOptions(columns={"a": "code"}).rename([1]) == ([1], {})
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"state_conn_id": " "}, "`state_conn_id` must be a name, not blank"),
+        ({"state_conn_id": 7}, "`state_conn_id` must be a name, not blank"),
+        ({"state_conn_id": "s", "sync_name": ""}, "`sync_name` must be a name, not blank"),
+        (
+            {"state_conn_id": "s", "sync_name": "n" * 251},
+            "`sync_name` must have at most 250 characters",
+        ),
+        ({"state_conn_id": "s", "on_missing": "delete"}, "must be 'keep' or 'unsubscribe'"),
+        ({"state_conn_id": "s", "max_unsubscribed": 1.0}, "`max_unsubscribed` must be a count"),
+        ({"state_conn_id": "s", "max_unsubscribed": -1}, "`max_unsubscribed` must be a count"),
+        ({"state_conn_id": "s", "resend_after": 30}, "must be a timedelta of 0 or more"),
+        ({"resend_after": timedelta(days=-1)}, "must be a timedelta of 0 or more"),
+        ({"dry_run": "yes"}, "`dry_run` must be True or False"),
+        ({"state_conn_id": "s", "as_of": "yesterday"}, "`as_of` must be a time in ISO 8601"),
+        ({"state_conn_id": "s", "as_of": 1_790_000_000}, "`as_of` must be a time in ISO 8601"),
+        ({"sync_name": "members"}, "`sync_name` needs a state: set `state_conn_id`"),
+        ({"as_of": "2026-11-29"}, "`as_of` needs a state: set `state_conn_id`"),
+        ({"on_missing": "unsubscribe"}, "`on_missing` needs a state: set `state_conn_id`"),
+    ],
+)
+def test_wrong_options_of_a_state_are_named(options, problem):
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        UploadOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("as_of", "same"),
+    [
+        ("2026-11-29", datetime(2026, 11, 29, tzinfo=UTC)),
+        (" 2026-11-29T01:00:00+01:00 ", datetime(2026, 11, 29, tzinfo=UTC)),
+        ("2026-11-29 00:00:00.000001+00:00", datetime(2026, 11, 29, microsecond=1, tzinfo=UTC)),
+        (datetime(2026, 11, 29), datetime(2026, 11, 29, tzinfo=UTC)),
+    ],
+)
+def test_a_time_is_taken_as_text_or_as_a_datetime(as_of, same):
+    assert as_of_microseconds(as_of) == round(same.timestamp() * 1e6)
+    assert as_of_microseconds(None) is None
