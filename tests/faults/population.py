@@ -73,6 +73,12 @@ class Population:
             yield {"code": " ", "first_name": CANARY}
         yield from ({"code": code} | fields for code, fields in self.second.items())
 
+    def with_plan(self) -> set[str]:
+        """Return the codes that may not lose a plan: one in a record, or a record that is invalid."""
+        counts = self.second | {c: f for c, f in self.fields.items() if c not in self.broken}
+        invalid = (self.broken & self.fields.keys()) - self.second.keys()
+        return invalid | {code for code, fields in counts.items() if fields["plan"]}
+
     def sendable(self) -> dict[str, Fields]:
         """Return what mediQuo accepts: by code its fields."""
         return {

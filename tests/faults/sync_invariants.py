@@ -22,6 +22,8 @@ class Synced:
     :param rows_before: the state's members when it began; `rows` when all was over.
     :param before: what mediQuo showed when it began; `after` when all was over.
     :param present: the codes that its source has, in valid records or not.
+    :param with_plan: those of them that may not lose a plan.
+    :param may_miss: whether the members that its source does not have may lose theirs.
     :param report: None where the process was killed.
     :param stolen: the state's members when another run took the lease.
     :param limit: how many may lose their plan.
@@ -33,6 +35,8 @@ class Synced:
     before: Patients
     after: Patients
     present: set[str]
+    with_plan: set[str]
+    may_miss: bool
     seen: list[Seen]
     limit: float | None
     stored: bytes
@@ -64,6 +68,11 @@ def nobody_loses_a_plan_beyond_the_limit(run: Synced) -> None:
     if isinstance(limit, float) and limit < 1:
         limit = math.ceil(limit * sum(row.has_plan for row in run.rows_before))
     assert len(run.lost_plans) <= limit
+
+
+def nobody_loses_a_plan_without_a_reason(run: Synced) -> None:
+    assert not run.lost_plans & run.with_plan
+    assert run.may_miss or run.lost_plans <= run.present
 
 
 def the_state_knows_every_subscriber(run: Synced) -> None:
@@ -110,6 +119,7 @@ def no_value_is_told(run: Synced) -> None:
 INVARIANTS = (
     mediquo_has_what_is_left_out,
     nobody_loses_a_plan_beyond_the_limit,
+    nobody_loses_a_plan_without_a_reason,
     the_state_knows_every_subscriber,
     who_left_keeps_all_else,
     the_counts_add_up,

@@ -143,13 +143,18 @@ class Syncs(RuleBasedStateMachine):
         self.source.spellings |= spellings
 
     @rule(
-        broken=st.sets(st.sampled_from(CODES), max_size=3),
+        broken=st.sets(st.sampled_from(CODES), max_size=5),
         second=st.dictionaries(st.sampled_from(CODES), FIELDS, max_size=1),
         has_unreadable=st.booleans(),
+        left=GROUP,
     )
-    def records_break(self, broken: set[str], second: dict[str, Any], has_unreadable: bool) -> None:
+    def records_break(
+        self, broken: set[str], second: dict[str, Any], has_unreadable: bool, left: set[str]
+    ) -> None:
+        self.source.leave(left)
         self.source.broken, self.source.has_unreadable = broken, has_unreadable
         self.source.second = second
+        self.sync(CALM_OPTIONS)  # all may go who are missing
 
     @rule(detail=st.sampled_from(["errors", "message", "none"]), touch=st.booleans())
     def mediquo_changes(self, detail: Any, touch: bool) -> None:
@@ -247,6 +252,8 @@ class Syncs(RuleBasedStateMachine):
             rows=self.state.members(),
             after=after,
             present={*self.source.fields, *self.source.second},
+            with_plan=self.source.with_plan(),
+            may_miss=options["on_missing"] == "unsubscribe" and not self.source.has_unreadable,
             seen=self.gateway.take_journal(),
             limit=options["max_unsubscribed"],
             stored=self.state.bytes(),
@@ -299,6 +306,7 @@ class Syncs(RuleBasedStateMachine):
         client.close()
         run = self.end(before, options)
         run.report, run.error = upload.report, error
+        run.may_miss &= fails_after is None
         self.check(run)
         self.note(run)
         return run
