@@ -43,8 +43,9 @@ class ColumnMapping:
         :param source: the file or statement, for the message.
         """
         if self.is_transformed:
-            return
-        problem = self._missing(names) or self._wrong(names)
+            problem = self._twice(list(names), names)
+        else:
+            problem = self._missing(names) or self._wrong(names)
         if problem:
             raise InvalidPatientsError(f"{source} has {problem}")
         self._had_plan = "plan" in self.fields(names)
@@ -73,16 +74,21 @@ class ColumnMapping:
 
     def _wrong(self, names: Sequence[str]) -> str:
         fields = self.fields(names)
-        if twice := sorted({name for name, n in Counter(filter(None, fields)).items() if n > 1}):
-            return (
-                f"more than one column for {self._shown(twice, names)}. Drop all but one, in the "
-                "source or with None in `columns`."
-            )
+        if twice := self._twice(fields, names):
+            return twice
         known = {None, *PATIENT_FIELDS}
         if unknown := [n for n, field in zip(names, fields, strict=True) if field not in known]:
             return (
                 f"unknown columns: {self._shown(unknown, names)}. Map each in `columns`, to a field or "
                 f"to None to drop it. The fields are {', '.join(PATIENT_FIELDS)}."
+            )
+        return ""
+
+    def _twice(self, fields: Sequence[str | None], names: Sequence[str]) -> str:
+        if twice := sorted({name for name, n in Counter(filter(None, fields)).items() if n > 1}):
+            return (
+                f"more than one column for {self._shown(twice, names)}. Drop all but one, in the "
+                "source or with None in `columns`."
             )
         return ""
 

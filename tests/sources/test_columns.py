@@ -142,3 +142,11 @@ def test_a_name_that_differs_in_case_or_spaces_alone_is_said_to(name):
         ColumnMapping().check([name, "first_name"], "file")
     with pytest.raises(InvalidPatientsError, match=r"check `encoding` and `delimiter`\.$"):
         ColumnMapping().check(["id", "first_name"], "file")
+
+
+def test_a_column_twice_is_an_error_with_a_transform_too():
+    """A record has one value for a name, and which one would be a guess."""
+    columns = ColumnMapping(is_transformed=True)
+    columns.check(["ID", "telefono", "NOMBRE"], "members.csv")
+    with pytest.raises(InvalidPatientsError, match=r"members.csv has more than one column for"):
+        columns.check(["ID", "telefono", "telefono"], "members.csv")

@@ -16,8 +16,10 @@ _OTHER_HYPHENS = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"
 _PLAIN = str.maketrans(
     dict.fromkeys(_OTHER_SPACES, " ") | dict.fromkeys(_OTHER_HYPHENS, "-") | {"\uff0b": "+"}
 )
-_TRUNK_ZERO = re.compile(r"\( *0 *\)")  # dialled at home only
+TRUNK_ZERO = re.compile(r"\( *0 *\)")  # dialled at home only
 _FRACTION = re.compile(r".*\.[0-9]|[^.]*\.00")  # of a number that was a float
+_REMARK = re.compile(r".*\( *[1-9][0-9]? *\) *")  # (2): the second one
+_DAY = re.compile(r"[0-9]{1,2}([./-])[0-9]{1,2}\1[0-9]{2,4}")
 _TWO = re.compile(r"(?:[^0-9]*[0-9]){10,}[^0-9]*/ *[0-9]{1,4}")  # 900123/24 are two
 
 
@@ -34,5 +36,9 @@ def broken_phone_rule(phone: str) -> str | None:
         return None
     if not _INTERNATIONAL.fullmatch(phone):
         return "prefix" if _NATIONAL.fullmatch(phone) else "phone"
-    is_ambiguous = _TRUNK_ZERO.search(phone) or _FRACTION.fullmatch(phone) or _TWO.fullmatch(phone)
-    return "phone" if is_ambiguous else None
+    return "phone" if TRUNK_ZERO.search(phone) or is_ambiguous(phone) else None
+
+
+def is_ambiguous(phone: str) -> bool:
+    """Whether a plain number may be something else: a float, a day, two numbers, or one with a remark."""
+    return any(each.fullmatch(phone) for each in (_FRACTION, _TWO, _DAY, _REMARK))

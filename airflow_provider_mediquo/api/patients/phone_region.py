@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from typing import Any
+
+from airflow_provider_mediquo.api.patients.phone import TRUNK_ZERO, is_ambiguous, plain_phone
+
+_NUMBER = re.compile(r"\+?[0-9 ().\-/]+")  # no letters, no remark
 
 
 def check_region(region: str) -> None:
@@ -22,19 +27,25 @@ def check_region(region: str) -> None:
 def to_e164(value: Any, region: str) -> Any:
     """Return a phone number as E.164, or the value unchanged if it cannot be one.
 
-    A number with a country prefix keeps that country. Only lengths are checked, because
+    A number with a country prefix, + or 00, keeps that country. Text with anything else in it is left to
+    the rules of the schema. Only lengths are checked, because
     countries open new ranges all the time.
     """
     if not isinstance(value, str) or not value.strip():
         return value
+    plain = plain_phone(value)
+    if not _NUMBER.fullmatch(plain) or is_ambiguous(plain):  # the library finds digits in any text
+        return value
     import phonenumbers
 
     try:
-        number = phonenumbers.parse(value, region)
+        number = phonenumbers.parse(re.sub("^00", "+", plain), region)
     except phonenumbers.NumberParseException:
         return value
     length = phonenumbers.is_possible_number_with_reason(number)
-    if number.extension or length != phonenumbers.ValidationResult.IS_POSSIBLE:
+    # Italy dials the zero of (0) from abroad too, other countries do not.
+    keeps_zero = number.italian_leading_zero and TRUNK_ZERO.search(plain)
+    if keeps_zero or number.extension or length != phonenumbers.ValidationResult.IS_POSSIBLE:
         return value  # also one without its area code
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 

@@ -111,6 +111,8 @@ class RecordValidator:
             )
         if not read:
             log.warning("The source has no records.")
+        elif read == self._ledger.report.skipped:
+            log.warning("`transform` left out every record. Does it return the record?")
 
     def _count_invalid(self) -> None:
         if self._streak.add():

@@ -145,3 +145,11 @@ def test_what_was_omitted_is_no_reject(client, upload, people, caplog):
     run = upload(client, people(1, email="x"), omit_invalid=True)
     assert run.error is None
     assert not [line for line in caplog.messages if "rejected: " in line]
+
+
+def test_a_function_that_leaves_out_every_record_is_named_in_a_warning(
+    client, upload, people, caplog
+):
+    run = upload(client, people(3), transform=lambda row: None)
+    assert run.report.skipped == 3
+    assert "`transform` left out every record. Does it return the record?" in caplog.text
