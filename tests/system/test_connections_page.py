@@ -251,7 +251,7 @@ def test_a_finished_run_shows_counts_and_no_patient(visit, airflow, box, picture
     )
     # All of the log, and not the list of levels beside it.
     expect(ledger).to_contain_text("Post Execute")
-    expect(ledger).not_to_contain_text("WARNING")
+    expect(ledger).not_to_contain_text("CRITICAL")
     page.set_viewport_size({"width": 1280, "height": 680})
     page.screenshot(path=pictures / "finished-run.png")
     page.get_by_role("link", name="Storage").click()
