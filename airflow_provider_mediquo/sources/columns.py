@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS, REQUIRED
@@ -28,6 +28,7 @@ class ColumnMapping:
         self.columns = columns or {}
         self.is_transformed = is_transformed
         self._had_plan: bool | None = None  # of the files before; None: there was no file yet
+        self._before: Sequence[str] | None = None  # the names in the file before
 
     def fields(self, names: Sequence[str]) -> list[str | None]:
         """Return the field of each column, None if it is dropped."""
@@ -43,12 +44,42 @@ class ColumnMapping:
         :param source: the file or statement, for the message.
         """
         if self.is_transformed:
-            problem = self._twice(list(names), names)
+            problem = self._twice(list(names), names) or self._differing(names)
         else:
             problem = self._missing(names) or self._wrong(names)
         if problem:
             raise InvalidPatientsError(f"{source} has {problem}")
         self._had_plan = "plan" in self.fields(names)
+        self._before = names
+
+    def may_be_data(self, names: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
+        """Whether what should be names may be a record: some look like values, or come again as such.
+
+        :param rows: the first records.
+        """
+        if {*names} & {*PATIENT_FIELDS, *self.columns}:
+            return False
+        others = (row for row in rows if [*row[: len(names)]] != [*names])
+        pairs = (pair for row in others for pair in zip(names, row, strict=False))
+        return not self._are_like_names(names) or any(a.strip() and a == b for a, b in pairs)
+
+    def _differing(self, names: Sequence[str]) -> str:
+        """Compare with the file before: `transform` cannot tell a lost column from a blank cell."""
+        before = names if self._before is None else self._before
+        changes = [
+            f"{what} {self._shown(some, all_names)}"
+            for what, some, all_names in (
+                ("lacks", sorted({*before} - {*names}), before),
+                ("adds", sorted({*names} - {*before}), names),
+            )
+            if some
+        ]
+        if changes:
+            return (
+                f"other columns than the files before: it {' and '.join(changes)}. With `transform`, "
+                "all files need the same columns. Read files that differ in tasks of their own."
+            )
+        return ""
 
     def _missing(self, names: Sequence[str]) -> str:
         fields = self.fields(names)
@@ -80,7 +111,8 @@ class ColumnMapping:
         if unknown := [n for n, field in zip(names, fields, strict=True) if field not in known]:
             return (
                 f"unknown columns: {self._shown(unknown, names)}. Map each in `columns`, to a field or "
-                f"to None to drop it. The fields are {', '.join(PATIENT_FIELDS)}."
+                "to None to drop it: columns={'its_name': None}. "
+                f"The fields are {', '.join(PATIENT_FIELDS)}."
             )
         return ""
 
@@ -94,10 +126,14 @@ class ColumnMapping:
 
     def _shown(self, some: Sequence[str], names: Sequence[str]) -> str:
         """Return some names, or how many there are if the header may hold patient data."""
-        known = {*PATIENT_FIELDS, *self.columns}
-        if all(name in known or _is_like_a_name(name, known) for name in names):
+        is_header = {*self.fields(names)} >= REQUIRED  # with `transform` it need not be one
+        if is_header and self._are_like_names(names):
             return listed(some)
         return f"{len(some):,}, not shown because the header may hold patient data"
+
+    def _are_like_names(self, names: Sequence[str]) -> bool:
+        known = {*PATIENT_FIELDS, *self.columns}
+        return all(name in known or _is_like_a_name(name, known) for name in names)
 
 
 def _is_like_a_name(name: str, known: Collection[str]) -> bool:

@@ -150,3 +150,47 @@ def test_a_column_twice_is_an_error_with_a_transform_too():
     columns.check(["ID", "telefono", "NOMBRE"], "members.csv")
     with pytest.raises(InvalidPatientsError, match=r"members.csv has more than one column for"):
         columns.check(["ID", "telefono", "telefono"], "members.csv")
+
+
+OWN = {"num_socio": "code", "nombre": "first_name", "producto": "plan"}
+
+
+def differing(before, names, columns=None):
+    mapping = ColumnMapping(columns, is_transformed=True)
+    mapping.check(before, "a.csv")
+    with pytest.raises(InvalidPatientsError) as caught:
+        mapping.check(names, "b.csv")
+    return str(caught.value)
+
+
+def test_with_a_transform_all_files_have_the_same_columns_in_any_order():
+    """A function that asks with `get` sees a lost plan as a blank one, which unsubscribes."""
+    mapping = ColumnMapping(OWN, is_transformed=True)
+    mapping.check([*OWN, "baja"], "a.csv")
+    mapping.check(["baja", *OWN], "b.csv")
+    assert differing([*OWN, "baja"], [*OWN], OWN).startswith(
+        "b.csv has other columns than the files before: it lacks baja. With `transform`, all files"
+    )
+    assert "it lacks producto and adds tarif. With" in differing(
+        [*OWN], ["num_socio", "nombre", "tarif"], OWN | {"tarif": None}
+    )
+
+
+@pytest.mark.parametrize("columns", [None, OWN])
+def test_what_differs_is_not_shown_if_it_may_be_data(columns):
+    for before, names in (([*OWN], ["Canary", "Day", "gold"]), (["Canary", "Bo", "gold"], [*OWN])):
+        said = differing(before, names, columns)
+        assert "not shown because the header may hold patient data" in said
+        assert "Canary" not in said
+        assert "gold" not in said
+
+
+def test_nor_is_a_value_that_comes_twice_in_a_file_without_a_header():
+    with pytest.raises(InvalidPatientsError) as caught:
+        ColumnMapping(is_transformed=True).check(["S-1", "Canary", "Canary"], "a.csv")
+    assert "Canary" not in str(caught.value)
+
+
+def test_an_unknown_column_says_how_to_drop_it():
+    with pytest.raises(InvalidPatientsError, match=r"to drop it: columns=\{'its_name': None\}\."):
+        ColumnMapping().check(["code", "first_name", "x"], "a.csv")

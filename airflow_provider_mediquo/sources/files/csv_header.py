@@ -16,6 +16,7 @@ from airflow_provider_mediquo.sources.files.csv_line import LINE_END, LineParser
 
 _DELIMITERS = (",", ";", "\t", "|")
 _SEP = re.compile(r'"?sep=([^"])"?', re.IGNORECASE)  # which Excel writes and reads
+_OTHER_DELIMITER = re.compile(r"[,;|:^~¦§\x00-\x1f]")
 _HEADER_LINES = 10  # that a header may take
 _AHEAD = 10  # lines that are looked at
 
@@ -49,8 +50,9 @@ def read_layout(
     parser = LineParser(delimiter or _fitting(_text(first), header))
     given = _header_row(first, lines, parser, name)
     names = _without_blank_ends(given)
-    _check(names, name, header)
-    return Layout(parser, names, header.fields(names), _width(lines, parser, given, names))
+    rows = _rows_ahead(lines, parser)
+    _check(names, rows, name, header)
+    return Layout(parser, names, header.fields(names), _width(rows, given, names))
 
 
 def filled(lines: Lines, name: str) -> Iterator[Line]:
@@ -89,11 +91,14 @@ def _without_blank_ends(names: Sequence[str]) -> list[str]:
     return [*names[:count]]
 
 
-def _width(lines: Lines, parser: LineParser, given: Sequence[str], names: Sequence[str]) -> int:
-    """Return how many cells a row has, which may end with a delimiter though the header does not."""
+def _rows_ahead(lines: Lines, parser: LineParser) -> list[list[str]]:
     ahead = [*islice(lines, _AHEAD)]
     lines.put_back(ahead)
-    rows = [parser.cells(text) or [] for line in ahead if (text := _text(line))]
+    return [parser.cells(text) or [] for line in ahead if (text := _text(line))]
+
+
+def _width(rows: Sequence[Sequence[str]], given: Sequence[str], names: Sequence[str]) -> int:
+    """Return how many cells a row has, which may end with a delimiter though the header does not."""
     widths = {len(row) for row in rows}
     is_blank = not any("".join(row[len(names) :]).strip() for row in rows)
     return (
@@ -117,9 +122,29 @@ def _names(first: str, delimiter: str) -> list[str]:
         return []
 
 
-def _check(names: Sequence[str], name: str, header: ColumnMapping) -> None:
+def _check(
+    names: Sequence[str], rows: Sequence[Sequence[str]], name: str, header: ColumnMapping
+) -> None:
     if any("\ud800" <= character <= "\udfff" for character in "".join(names)):
         raise InvalidPatientsError(
             f"The header of {name} is in another encoding than it is read with: set `encoding`."
         )
+    if header.is_transformed:
+        _refuse_data(names, rows, name, header)
     header.check(names, name)
+
+
+def _refuse_data(
+    names: Sequence[str], rows: Sequence[Sequence[str]], name: str, header: ColumnMapping
+) -> None:
+    """Refuse what no function can make patients of; without one, the names say what is wrong."""
+    if len(names) == 1 and _OTHER_DELIMITER.search(names[0]):
+        raise InvalidPatientsError(
+            f"{name} has a single column, whose name contains what may be a delimiter. Set `delimiter`."
+        )
+    if header.may_be_data(names, rows):
+        raise InvalidPatientsError(
+            f"The first line of {name} looks like data, but must be a header: write one in front, or "
+            "check `encoding` and `delimiter`. If these are its names, map any in `columns`, such as "
+            "to None."
+        )

@@ -90,3 +90,46 @@ def test_but_what_is_in_them_is_not_ignored():
 def test_a_name_may_have_several_lines():
     text = 'code,"first\nname","birth\n\ndate"\n1,Ada,1980-01-01\n'
     assert read(text, {"first\nname": "first_name", "birth\n\ndate": "birth_date"}) == {5: "1"}
+
+
+def transformed(text, columns=None, delimiter=None):
+    header = ColumnMapping(columns, is_transformed=True)
+    return [record for record, _ in read_csv(io.StringIO(text), "file", header, delimiter)]
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter"),
+    [("id;nombre\n1;Ada\n", ","), ("id^nombre\n1^Ada\n", None), ("id\x01nombre\n1\x01Ada\n", None)],
+)
+def test_a_wrong_delimiter_is_said_before_a_transform_fails(text, delimiter):
+    with pytest.raises(InvalidPatientsError, match=r"single column.*Set `delimiter`"):
+        transformed(text, delimiter=delimiter)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "S-1;Ada;ada@example.com\nS-2;Bo;\n",
+        "10000001;Ada;gold\n10000002;Bo;basic\n",
+        "S-1;Ada;31/12/1980\n",
+        "S-1;Ada;gold\nS-2;Bo;basic\nS-3;Cy;gold\n",  # what is a plan again is no name
+        'S-1;"Ada";gold\r\nS-2;"Ada";basic\r\n',
+        "S-1;Ada;\ufffd\0\n",
+    ],
+)
+def test_the_first_member_of_a_file_without_a_header_is_not_lost(text):
+    with pytest.raises(InvalidPatientsError, match="must be a header") as caught:
+        transformed(text)
+    assert "Ada" not in str(caught.value)
+
+
+def test_names_that_look_like_data_are_read_where_one_is_mapped():
+    text = "ID;31/12/2025\n1;12,50\nID;31/12/2025\n"
+    with pytest.raises(InvalidPatientsError, match="must be a header"):
+        transformed(text)
+    assert transformed(text, {"ID": None})[0] == {"ID": "1", "31/12/2025": "12,50"}
+
+
+@pytest.mark.parametrize("text", ["ID;ID_2;;\n1;ID\n", "nombre\nAda\n", "ID;nombre;;\nID;nombre;;\n"])
+def test_names_of_any_kind_are_read_with_a_transform(text):
+    assert transformed(text)
