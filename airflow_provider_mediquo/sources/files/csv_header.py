@@ -26,12 +26,16 @@ class Layout(NamedTuple):
 
     :param fields: the patient field of each column, None if it is dropped.
     :param width: cells per row; those after the names are blank.
+    :param has_lf: whether its lines end with LF, so that a lone CR is part of a cell.
+    :param may_lose_end: whether the last cell of a row is dropped, so that it may be cut off.
     """
 
     parser: LineParser
     names: list[str]
     fields: list[str | None]
     width: int
+    has_lf: bool
+    may_lose_end: bool
 
 
 def read_layout(
@@ -52,7 +56,10 @@ def read_layout(
     names = _without_blank_ends(given)
     rows = _rows_ahead(lines, parser)
     _check(names, rows, name, header)
-    return Layout(parser, names, header.fields(names), _width(rows, given, names))
+    fields, width = header.fields(names), _width(rows, given, names)
+    is_end_dropped = not header.is_transformed and width == len(fields) and fields[-1] is None
+    has_lf = (first.text or "").endswith("\n")
+    return Layout(parser, names, fields, width, has_lf, is_end_dropped)
 
 
 def filled(lines: Lines, name: str) -> Iterator[Line]:

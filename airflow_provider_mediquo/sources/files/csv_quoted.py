@@ -15,7 +15,7 @@ from marshmallow import ValidationError
 from airflow_provider_mediquo.api.patients.meta import read_meta
 from airflow_provider_mediquo.api.records import Unreadable
 from airflow_provider_mediquo.sources.files.bounded_lines import MAX_LINE, Line, Lines
-from airflow_provider_mediquo.sources.files.csv_line import LineParser
+from airflow_provider_mediquo.sources.files.csv_line import LINE_END, LineParser
 
 MAX_DOUBT = 50
 """Lines that may be rows of their own or lines of one cell; if there are more, they are rows."""
@@ -26,15 +26,23 @@ class QuotedRows:
 
     :param fields: the patient field of each column, None if it is dropped.
     :param width: cells per row.
+    :param may_lose_end: whether nothing is lost if the last cell of a row is cut off.
     """
 
     def __init__(
-        self, lines: Lines, parser: LineParser, fields: Sequence[str | None], width: int
+        self,
+        lines: Lines,
+        parser: LineParser,
+        fields: Sequence[str | None],
+        width: int,
+        *,
+        may_lose_end: bool,
     ) -> None:
         self._lines = lines
         self._parser = parser
         self._fields = fields
         self._width = width
+        self._may_lose_end = may_lose_end
         self._alone_until = 0
 
     def read(self, first: Line) -> tuple[list[str] | Unreadable, list[Line]]:
@@ -56,11 +64,21 @@ class QuotedRows:
         taken = [first, *self._up_to_odd_quotes()]
         return Unreadable("lines" if len(taken) > 1 else "cells"), taken
 
+    def is_stub(self, text: str) -> bool:
+        """Whether a line may be the end of the last cell before it, or the beginning of the first after.
+
+        These are the line breaks without quotes that leave a whole row next to them.
+        """
+        is_one_cell = self._width > 1 and self._parser.delimiter not in text
+        return is_one_cell and bool(text.strip(" \t" + LINE_END))
+
     def is_before_a_rest(self) -> bool:
-        """Whether the next lines end a quoted cell that seems to be closed already."""
+        """Whether the next lines end a cell that seems to be complete already."""
         line = self._lines.peek()
         if line is None or self.is_like_a_row(line.text or ""):
             return False
+        if self.is_stub(line.text or "") and not self._may_lose_end and not self._begins_next():
+            return True
         seen = []
         is_rest = False
         for line in islice(self._lines, MAX_DOUBT):
@@ -78,6 +96,13 @@ class QuotedRows:
         strays = self._parser.stray_quotes(text).values()
         is_end = any(cell.endswith('"') for cell in strays)
         return is_end or self._parser.cells(f'"{text}') is not None
+
+    def _begins_next(self) -> bool:
+        """Whether the next line has an open quote and is a row together with those after it."""
+        line = next(iter(self._lines))
+        begins = '"' in (line.text or "") and self._begins_a_row(line)
+        self._lines.put_back([line])
+        return begins
 
     def _begins_a_row(self, first: Line) -> bool:
         """Whether a line, which is not like a row, is one together with those after it."""

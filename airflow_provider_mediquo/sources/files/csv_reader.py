@@ -61,10 +61,14 @@ class _Rows:
         self.is_in_doubt = False
         """Whether a line may be the rest of the row before: that was rejected, cut or of lines."""
         self._is_rest = False  # whether this is so even if it looks like a row
+        self._stub = 0  # the number of a rejected line that may be the beginning of the next
+        self._is_cut = False  # whether the line before ended with a CR that ends no other line
         self._layout = layout
         self._header = _folded(layout.names)
         self._delimiter = layout.parser.delimiter
-        self._quoted = QuotedRows(lines, layout.parser, layout.fields, layout.width)
+        self._quoted = QuotedRows(
+            lines, layout.parser, layout.fields, layout.width, may_lose_end=layout.may_lose_end
+        )
 
     def read(self, line: Line) -> tuple[list[str] | Unreadable, Sequence[Line]]:
         """Return the cells of the row on a line, none of a blank one, and the lines it takes."""
@@ -79,12 +83,17 @@ class _Rows:
             row, taken = self._with_quotes(line, text)
         if row and isinstance(row, list) and self._quoted.is_before_a_rest():
             row = Unreadable("lines")
-        return (Unreadable("lines") if row and self._is_rest else row), taken
+        was_cut = self._is_cut
+        self._is_cut = self._layout.has_lf and (taken[-1].text or "")[-1:] == "\r"
+        is_part = self._is_rest or was_cut or self._is_cut or self._stub == line.number - 1
+        return (Unreadable("lines") if row and is_part else row), taken
 
     def doubt_after(self, taken: Sequence[Line]) -> None:
         """Keep in mind that lines were rejected, and whether the next row may be the rest of them."""
         self.is_in_doubt = True
         text = taken[-1].text or ""
+        if len(taken) == 1 and self._quoted.is_stub(text):
+            self._stub = taken[-1].number
         if self._quoted.is_like_a_row(text):
             self._is_rest = False
         elif '"' in text:

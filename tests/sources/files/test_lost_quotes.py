@@ -358,3 +358,65 @@ def test_a_file_in_order_is_read_but_for_lines_that_could_be_rows():
                 assert file._is_sent(found[start]), f"line {start} of {file.text!r}"
                 count += 1
     assert count > 3000
+
+
+# --- line breaks without quotes -------------------------------------------------------------------
+
+BREAKS = {"\n": ["\r", "\n", "\r\n"], "\r\n": ["\r", "\n"], "\r": ["\n"], "\r\r\n": ["\n", "\r"]}
+PAIRS = [(end, each) for end, breaks in BREAKS.items() for each in breaks]
+
+
+def broken(*lines, end, header="code;first_name;plan", columns=None):
+    text = end.join([header, "1;Ada;gold", *lines, "9;Zoe;gold", ""])
+    return codes(read(text, columns))
+
+
+@pytest.mark.parametrize(("end", "inside"), PAIRS)
+@pytest.mark.parametrize(
+    "row",
+    ["2;Bo;{}premium", "2;Bo;pre{}mium", '2;Bo;{}"premium"', '2;Bo;{}"pre', "2;B{}o;gold"]
+    + ["co{}de2;Bo;gold", "2;{}Bo;{}gold", "co{}d{}e2;Bo;go{}l{}d", "2{};Bo;gold"],
+)
+def test_a_line_break_without_quotes_gives_nobody_less_or_another_name(row, end, inside):
+    """Neither a plan that is cut off, nor a patient named as the rest of a code."""
+    row = row.replace("{}", inside)
+    found = broken(row, end=end)
+    assert {*found.values()} <= {"1", "9", "lines", "cells"}
+    before = len(end.join(["header", "1", ""]).splitlines())
+    numbers = [before + at for at, line in enumerate(row.splitlines(), 1) if line.strip()]
+    assert {*numbers} <= {*found}, "each line is accounted for"
+
+
+@pytest.mark.parametrize("row", ["2;Bo;gold\r3;Cy;gold", "2;Bo;\r\rgold", ";;\r3;Cy;gold"])
+def test_a_cr_that_ends_no_other_line_is_in_doubt_whatever_is_beside_it(row):
+    found = broken(row, end="\n")
+    assert [code for code in found.values() if code not in ("lines", "cells")] in (["1", "9"], ["1"])
+    assert "1" in found.values()
+
+
+def test_files_of_one_line_end_each_are_read_and_so_are_blank_lines_between():
+    for end in ("\n", "\r\n", "\r", "\r\r\n", "\n\n", "\r\n\n"):
+        assert {*broken("2;Bo;gold", end=end).values()} == {"1", "2", "9"}
+
+
+def test_a_stub_beside_a_dropped_end_does_not_spoil_the_row_before():
+    header, columns = "code;first_name;note", {"note": None}
+    assert [*broken("back", end="\n", header=header, columns=columns).values()] == ["1", "cells", "lines"]
+    header += ";"  # but what stands in a column without a name is no note
+    text = f"{header}\n1;Ada;x;\nback\n9;Zoe;x;\n"
+    assert [*codes(read(text, columns)).values()] == ["lines", "cells", "lines"]
+
+
+def test_with_a_transform_nothing_is_dropped_yet():
+    header = ColumnMapping({"baja": None}, is_transformed=True)
+    text = io.StringIO("code;first_name;baja\n1;Ada;\n31/12/2025\n2;Bo;\n", newline="")
+    assert [getattr(each, "rule", "") for each, _ in read_csv(text, "file", header, None)] == [
+        "lines",
+        "cells",
+        "lines",
+    ]
+
+
+def test_a_first_cell_of_several_lines_in_quotes_does_not_spoil_the_row_before():
+    text = 'note;code;first_name;plan\nx;1;Ada;gold\n"a\nb";2;Bo;gold\nx;3;Cy;gold\n'
+    assert codes(read(text)) == {2: "1", 3: "lines", 4: "lines", 5: "3"}
