@@ -81,7 +81,9 @@ class MissingMembers:
         for member in members:
             patient, is_answered = self._read(member)
             if patient and patient["code"] != member.code:
-                without_plan.append(member)  # mediQuo takes another spelling of a code for the same
+                # mediQuo compares codes exactly, as far as its page says. If it shows another
+                # spelling all the same, this is the plan of whoever was sent under that one.
+                without_plan.append(member)
             elif patient and not (is_last or self._is_shown(member, patient)):
                 waiting.append(member)
             elif patient and (patient.get("plan") or member.is_recent):
@@ -144,18 +146,23 @@ class _MissingLedger:
     def __init__(self, sync: SyncRun, ledger: Ledger) -> None:
         self._sync, self._ledger = sync, ledger
         self.stats = ledger.stats
-        self._settled: set[str] = set()
+        self._open: set[str] = set()  # codes of the chunks that are being sent
         self._lock = threading.Lock()
 
     def begin(self, records: Sequence[ValidRecord]) -> None:
-        """Do nothing: they are in doubt already."""
+        """Note who is being sent; they are in doubt already."""
+        with self._lock:
+            self._open.update(record.code for record in records)
 
     def check(self) -> None:
         """Raise StateError if another run may have taken over."""
         self._sync.check()
 
     def accept(self, records: Sequence[ValidRecord], sent_at: int | None) -> None:
-        """Forget members that have no plan any more."""
+        """Forget members that have no plan any more.
+
+        mediQuo may show that later. They are in the ledger's sample, so the sensor sees if it never does.
+        """
         self._sync.forget([record.code for record in records])
         self._ledger.settle_missing(len(records), len(records), records, sent_at)
         self._settle(records)
@@ -175,11 +182,11 @@ class _MissingLedger:
     def unsettled_of(self, records: Iterable[ValidRecord]) -> list[ValidRecord]:
         """Return those of some members of which nothing final is known."""
         with self._lock:
-            return [record for record in records if record.code not in self._settled]
+            return [record for record in records if record.code in self._open]
 
     def _settle(self, records: Iterable[ValidRecord]) -> None:
         with self._lock:
-            self._settled.update(record.code for record in records)
+            self._open.difference_update(record.code for record in records)
 
 
 def _without_plan(code: str, patient: dict[str, Any]) -> ValidRecord:

@@ -61,9 +61,12 @@ class RunOutcome:
             many = "s" if self.unanswered_count > 1 else ""
             what = f"{self.unanswered_count:,} request{many} without a final answer."
             return self._like(self.unanswered, what, AGAIN)
+        report = self.ledger.report
+        if report.unsettled:  # whatever it was: green means that nothing is left
+            what = f"{report.unsettled:,} records were not sent, or have no final answer."
+            return MediquoError(self._text(what, AGAIN, "The upload was stopped."), report=report)
         if self.ledger.lost_plans:
             return self._lost_plans()
-        report = self.ledger.report
         if report.missing_unsettled:
             what = f"{report.missing_unsettled:,} missing members without a final answer."
             details = "They keep their plan until the next run."

@@ -13,6 +13,7 @@ from airflow_provider_mediquo.api.sync.statements import (
     acknowledge,
     doubt,
     doubt_again,
+    doubt_own,
     doubt_run,
     forget,
     refresh,
@@ -109,6 +110,94 @@ def test_a_new_member_that_another_sync_has_sent_meanwhile_is_put_in_doubt(every
     assert (row["in_doubt_by"], row["sync_id"]) == (2, 1)
     store.write(lambda connection: restore(connection, 2, "n", has_plan=False))
     assert every_state.members()["n"]["in_doubt_by"] is None, "it is still that of the other"
+
+
+def shared(state):
+    """Return a store with members of two syncs, and of each in each state of doubt."""
+    store = created(state)
+    send(store, "mine", "mine-asked", "mine-asked-by-2")
+    send(store, "theirs", "theirs-asked-by-1", sync_id=2)
+    mine = [Doubt("mine-asked", True, True), Doubt("theirs-asked-by-1", True, True)]
+    store.write(lambda connection: doubt(connection, 1, [*mine, Doubt("new-1", False, True)]))
+    theirs = [Doubt("mine-asked-by-2", True, True), Doubt("new-2", False, True)]
+    store.write(lambda connection: doubt(connection, 2, theirs))
+    return store
+
+
+SHARED = ["mine", "mine-asked", "mine-asked-by-2", "theirs", "theirs-asked-by-1", "new-1", "new-2"]
+OWN = {"mine", "mine-asked", "theirs-asked-by-1", "new-1"}
+
+
+@every_database
+def test_a_doubt_says_which_members_another_sync_is_sending(every_state):
+    """So that they stay in doubt when they are acknowledged: mediQuo may have either."""
+    store = shared(every_state)
+    doubts = [Doubt(code, True, False) for code in SHARED] + [Doubt("unknown", False, False)]
+    contested = store.write(lambda connection: doubt(connection, 1, doubts))
+    assert contested == {"mine-asked-by-2", "new-2"}
+    members = sent(*SHARED)
+    store.write(lambda connection: acknowledge(connection, 1, 1, members, contested))
+    rows = every_state.members()
+    assert {code for code, row in rows.items() if row["sync_id"] == 1} == {*SHARED}
+    assert every_state.in_doubt() == contested | {"unknown"}
+
+
+@every_database
+def test_missing_members_are_put_in_doubt_only_if_they_are_still_ones_own(every_state):
+    store = shared(every_state)
+    before = every_state.members()
+    own = store.write(lambda connection: doubt_own(connection, 1, [*SHARED, "unknown"]))
+    assert own == OWN
+    after = every_state.members()
+    since = after["mine"].pop("in_doubt_since")
+    assert abs(time.time() - since) < 60
+    assert after["mine"] | {"in_doubt_since": None} == before["mine"] | {"in_doubt_by": 1}
+    assert {code: row["in_doubt_by"] for code, row in after.items() if code in OWN} == dict.fromkeys(
+        OWN, 1
+    )
+    others = {*SHARED} - OWN
+    assert {code: after[code] for code in others} == {code: before[code] for code in others}
+
+
+@every_database
+def test_only_ones_own_members_are_forgotten(every_state):
+    """One's own: also those that another sync sent before this one put them in doubt."""
+    store = shared(every_state)
+    before = every_state.members()
+    store.write(lambda connection: forget(connection, 1, SHARED))
+    assert every_state.members() == {code: before[code] for code in SHARED if code not in OWN}
+
+
+@every_database
+def test_a_refusal_restores_only_ones_own_doubts(every_state):
+    store = shared(every_state)
+    before = every_state.members()
+    for code in SHARED:
+        store.write(lambda connection, code=code: restore(connection, 1, code, has_plan=False))
+    certain = {"in_doubt_by": None, "in_doubt_since": None}
+    assert before.pop("new-1")["in_doubt_by"] == 1, "mediQuo never had it"
+    before["mine-asked"] |= certain | {"has_plan": 0}
+    before["theirs-asked-by-1"] |= certain  # whose plan sync 2 knows
+    assert every_state.members() == before
+
+
+@every_database
+def test_what_is_found_wrong_while_it_is_being_sent_stays_with_who_sends_it(every_state):
+    """The doubt of a running run is not handed to the sync that had sent the member before."""
+    store = shared(every_state)
+    every_state.run(
+        "INSERT INTO mediquo_sync (id, name, run, heartbeats) VALUES (1, 'members', 1, 0)"
+    )
+    before = every_state.members()
+    store.write(lambda connection: doubt_again(connection, SHARED))
+    again = before | {
+        "mine": before["mine"] | {"in_doubt_by": 1},
+        "theirs": before["theirs"] | {"in_doubt_by": 2},
+    }
+    assert every_state.members() == again
+    every_state.run("UPDATE mediquo_member SET in_doubt_by = NULL WHERE code = 'mine'")
+    assert store.write(lambda connection: doubt_run(connection, "members", 1)) == 1
+    assert every_state.members() == again
 
 
 @every_database
@@ -303,7 +392,20 @@ def test_new_members_of_two_syncs_between_each_other_are_both_written(every_stat
     for thread in threads:
         thread.join()
     assert problems == []
+    assert len(tries) == 2, "none had to wait for the other"
     assert len(every_state.members()) == 100
+
+
+@every_server
+def test_transactions_see_what_others_have_committed(every_state):
+    """READ COMMITTED, the usual level of PostgreSQL; MySQL's own locks what is between the rows."""
+    send(created(every_state), "a")
+    one, other = every_state.engine(), every_state.store()
+    query = text("SELECT count(*) FROM mediquo_member")
+    with one.connect() as connection:
+        assert connection.execute(query).scalar() == 1
+        send(other, "b")
+        assert connection.execute(query).scalar() == 2
 
 
 # --- errors ---------------------------------------------------------------------------------------

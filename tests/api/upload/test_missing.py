@@ -133,3 +133,46 @@ def test_the_sample_and_the_list_of_the_unsubscribed_have_them(box, state, sync,
     known(box, state, sync, people(3))
     run = sync(box, state, people(2), **OPTIONS).ok()
     assert set(run.report.sample) == {"m-3"}
+
+
+def test_who_has_been_unsubscribed_takes_no_memory(box, state, prepare_sync, sync, people, monkeypatch):
+    known(box, state, sync, people(120))
+    open_at_once = []
+    accept = missing_module._MissingLedger.accept
+
+    def counted(self, records, sent_at):
+        open_at_once.append(len(self._open))
+        accept(self, records, sent_at)
+        open_at_once.append(len(self._open))
+
+    monkeypatch.setattr(missing_module._MissingLedger, "accept", counted)
+    run = sync(box, state, people(20), chunk_size=10, max_in_flight=1, **OPTIONS).ok()
+    assert run.missing_unsubscribed == 100
+    assert open_at_once == [10, 0] * 10
+
+
+def test_those_whom_a_search_has_not_settled_are_given_up(box, state, sync, people):
+    """mediQuo goes down while it is looked for one that it refuses."""
+    known(box, state, sync, people(12))
+    box.script("upsert", "422", *["503"] * 100)
+    run = sync(box, state, people(2), **OPTIONS)
+    assert isinstance(run.error, MediquoError)
+    assert (run.missing, run.missing_unsettled) == (10, 10)
+    assert len(state.in_doubt()) == 10
+    heal(box)
+    assert sync(box, state, people(2), **OPTIONS).ok().missing_unsubscribed == 10
+
+
+def test_those_whom_mediquo_does_not_let_be_read_stay_and_the_others_go(box, state, sync, people):
+    """A firewall that refuses some paths."""
+    known(box, state, sync, people(6))
+    box.script("get", "ok", "400", "ok", "422")
+    run = sync(box, state, people(2), max_in_flight=1, **OPTIONS)
+    assert type(run.error) is MediquoError
+    assert "2 missing members without a final answer" in str(run.error)
+    assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (4, 2, 2)
+    assert sorted(line["status"] for line in run.lines if line["refused_by"] == "mediquo") == [400, 422]
+    assert len(state.members()) == 4
+    assert not state.in_doubt()
+    heal(box)
+    assert sync(box, state, people(2), **OPTIONS).ok().missing_unsubscribed == 2

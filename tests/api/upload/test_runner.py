@@ -699,6 +699,15 @@ def test_killed_before_it_began(box, client, prepare, people):
     assert box.counters.total == 0
 
 
+def test_a_client_that_somebody_else_stops_is_no_success(client, upload, people):
+    """Nobody has told the upload why."""
+    client.stop()
+    run = upload(client, people(10), max_rejects=10)
+    assert type(run.error) is MediquoError
+    assert run.first_line.startswith("10 records were not sent, or have no final answer. ")
+    assert (run.report.upserted, run.report.unsettled) == (0, 10)
+
+
 def test_killed_while_a_store_is_slow_to_take_rejects(client, tmp_path):
     file = LocalFile(tmp_path / "rejects.jsonl")
     Upload(client, UploadOptions(), RejectLog(file)).stop()
