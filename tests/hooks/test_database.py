@@ -49,5 +49,5 @@ def test_any_code_is_kept_as_it_is(state):
     state.write(lambda c: acknowledge(c, 1, 7, sent))
     rows = {row[0]: row[1:] for page in state.members() for row in page}
     assert rows.keys() == {*codes}
-    assert rows["A"] == (-(2**63), 2**63 - 1, 1, 1_800_000_000, 1, None)
-    assert rows["%s"] == (None, None, 1, None, None, 1)
+    assert rows["A"] == (-(2**63), 2**63 - 1, 1_800_000_000, 1, 1, None)
+    assert rows["%s"] == (None, None, None, 1, None, 1)
