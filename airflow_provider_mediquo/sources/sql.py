@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -79,10 +79,10 @@ class Rows:
         self._check_columns(names)
         while rows:
             self._read += len(rows)
-            records = (
-                row if isinstance(row, Mapping) else dict(zip(names, row, strict=True))
-                for row in rows
-            )
+            if not isinstance(rows[0], Mapping):  # nor are the others then
+                records: Iterable[Row] = [dict(zip(names, row, strict=True)) for row in rows]
+            else:
+                records = rows
             yield [record for record in records if not is_empty(record)]
             fitting = MAX_BATCH_BYTES // _longest(rows[:: count // 10 or 1])
             count = min(10 * count, _MAX_BATCH, max(fitting, 1))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
-from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mediquo.sources.json_objects import each_key_once
+from airflow_provider_mediquo.sources.json_objects import read_json
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -75,11 +73,12 @@ class _Postgres(Driver):
 
     def _read_json_strictly(self) -> None:
         """Find a key that is given twice, which the type `json` keeps, as in files."""
-        loads = partial(json.loads, object_pairs_hook=each_key_once)
         if type(self._connection).__module__.startswith("psycopg2"):
-            import_module("psycopg2.extras").register_default_json(self._connection, loads=loads)
+            import_module("psycopg2.extras").register_default_json(
+                self._connection, loads=read_json
+            )
         else:
-            import_module("psycopg.types.json").set_json_loads(loads, self._connection)
+            import_module("psycopg.types.json").set_json_loads(read_json, self._connection)
 
 
 class _MySQL(Driver):

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import text
 
-from airflow_provider_mediquo.api.sync.statements import Doubt, doubt
+from airflow_provider_mediquo.api.sync.statements import Doubt, Sent, acknowledge, doubt
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.hooks.database import engine_of
 
@@ -25,3 +25,29 @@ def test_no_plan_of_an_empty_table_is_kept(state):
     prepared = "SELECT statement FROM pg_prepared_statements"
     statements = state.read(lambda c: c.execute(text(prepared)).scalars().all())
     assert [each for each in statements if "mediquo_member" in each and "INSERT" not in each] == []
+
+
+def test_any_code_is_kept_as_it_is(state):
+    codes = [
+        "a",
+        "A",
+        "\u00e9",
+        "e\u0301",
+        "\U0001f600",
+        "'",
+        '"',
+        "\\",
+        "\\u0041",
+        "%s",
+        ":x",
+        "{",
+        " a",
+        "\n",
+    ]
+    state.write(lambda c: doubt(c, 1, [Doubt(code, False, True) for code in codes]))
+    sent = [Sent(code, -(2**63), 2**63 - 1, "proof", True, 1_800_000_000) for code in codes[:2]]
+    state.write(lambda c: acknowledge(c, 1, 7, sent))
+    rows = {row[0]: row[1:] for page in state.members() for row in page}
+    assert rows.keys() == {*codes}
+    assert rows["A"] == (-(2**63), 2**63 - 1, 1_800_000_000, 1, 1, None)
+    assert rows["%s"] == (None, None, None, 1, None, 1)

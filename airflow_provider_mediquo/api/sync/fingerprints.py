@@ -102,6 +102,8 @@ def _as_plain(value: Any) -> Any:
     if kind in _SCALARS:
         return value
     if kind is dict:
+        if _SCALARS.issuperset(map(type, value)) and _SCALARS.issuperset(map(type, value.values())):
+            return value
         return {_as_plain(key): _as_plain(inner) for key, inner in value.items()}
     if kind is list:
         return [_as_plain(inner) for inner in value]

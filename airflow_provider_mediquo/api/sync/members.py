@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from airflow_provider_mediquo.api.sync.store import Store
 
@@ -37,24 +38,20 @@ class Members:
     def __len__(self) -> int:
         return len(self._hashes)
 
-    def add(
-        self,
-        code: str,
-        fingerprint: int | None,
-        source: int | None,
-        sent_at: int | None,
-        flags: int,
-    ) -> None:
-        """Add a member."""
+    def add(self, rows: Sequence[Sequence[Any]], flags: Iterable[int]) -> None:
+        """Add members.
+
+        :param rows: code, fingerprint, source and sent_at of each; more is not looked at.
+        """
+        first = len(self)
+        self._hashes.extend([hash(row[0]) for row in rows])
+        self.fingerprints.extend([row[1] or 0 for row in rows])
+        self.sources.extend([row[2] or 0 for row in rows])
+        self.sent_at.extend([row[3] or 0 for row in rows])
+        self.flags.extend(flags)
         if 3 * len(self) > 2 * len(self._slots):
-            self._grow()
-        key = hash(code)
-        self._hashes.append(key)
-        self.fingerprints.append(fingerprint or 0)
-        self.sources.append(source or 0)
-        self.sent_at.append(sent_at or 0)
-        self.flags.append(flags)
-        self._put(key, len(self))
+            first, self._slots = 0, _empty(3 * len(self))
+        self._put(first)
 
     def find(self, code: str) -> int:
         """Return the number of a member, or -1."""
@@ -73,17 +70,14 @@ class Members:
         )
         return len(self.flags) - len(self.flags.translate(None, matching))
 
-    def _put(self, key: int, number: int) -> None:
+    def _put(self, first: int) -> None:
+        """Put all members from a number on into their slots."""
         slots, mask = self._slots, len(self._slots) - 1
-        at = key & mask
-        while slots[at]:
-            at = (at + 1) & mask
-        slots[at] = number
-
-    def _grow(self) -> None:
-        self._slots = _empty(2 * len(self._slots))
-        for number, key in enumerate(self._hashes, 1):
-            self._put(key, number)
+        for number in range(first, len(self)):
+            at = self._hashes[number] & mask
+            while slots[at]:
+                at = (at + 1) & mask
+            slots[at] = number + 1
 
 
 def _empty(least: int) -> array[int]:
@@ -99,14 +93,16 @@ def read_members(state: Store, sync_id: int | None, check: Callable[[], None]) -
     members = Members(state.count())
     for page in state.members():
         check()
-        for code, fingerprint, source, has_plan, sent_at, sent_by, in_doubt_by in page:
-            flags = PLAN if has_plan else 0
-            if fingerprint is not None:
-                flags |= ACKNOWLEDGED
-            if in_doubt_by is not None:
-                flags |= DOUBT
-                sent_by = in_doubt_by
-            if sent_by == sync_id:
-                flags |= OWN
-            members.add(code, fingerprint, source, sent_at, flags)
+        members.add(page, [_flags(sync_id, row) for row in page])
     return members
+
+
+def _flags(own: int | None, row: Sequence[Any]) -> int:
+    _, fingerprint, _, _, has_plan, sent_by, in_doubt_by = row
+    owner = sent_by if in_doubt_by is None else in_doubt_by
+    return (
+        (PLAN if has_plan else 0)
+        | (ACKNOWLEDGED if fingerprint is not None else 0)
+        | (DOUBT if in_doubt_by is not None else 0)
+        | (OWN if owner == own else 0)
+    )

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
 
@@ -91,14 +92,14 @@ class Store:
         )
 
     def members(self) -> Iterator[Sequence[Any]]:
-        """Yield pages of rows: code, fingerprint, source, has_plan, sent_at, sync_id, in_doubt_by."""
+        """Yield pages of rows: code, fingerprint, source, sent_at, has_plan, sync_id, in_doubt_by."""
         member = MEMBER.c
         columns = (
             member.code,
             member.fingerprint,
             member.source,
-            member.has_plan,
             member.sent_at,
+            member.has_plan,
             member.sync_id,
             member.in_doubt_by,
         )
@@ -173,7 +174,9 @@ def _codes(error: SQLAlchemyError) -> list[str | int]:
 
 
 def _all(statement: Any, parameters: Mapping[str, Any], connection: Connection) -> Sequence[Any]:
-    return connection.execute(statement, parameters).all()
+    # Without an object of SQLAlchemy's own for each row: reading 2 million takes 0.4 of the CPU.
+    with closing(connection.execute(statement, parameters)) as result:
+        return result.cursor.fetchall()
 
 
 def _insert_version(connection: Connection) -> None:

@@ -8,8 +8,8 @@ from airflow_provider_mediquo.api.sync.members import ACKNOWLEDGED, DOUBT, OWN, 
 
 def test_a_member_is_found_with_all_that_was_added():
     members = Members(2)
-    members.add("a", -(2**63), 2**63 - 1, 1_800_000_000, OWN | PLAN)
-    members.add("b", None, None, None, DOUBT)
+    rows = [("a", -(2**63), 2**63 - 1, 1_800_000_000), ("b", None, None, None)]
+    members.add(rows, [OWN | PLAN, DOUBT])
     assert [members.find(code) for code in "abc"] == [0, 1, -1]
     assert [*members.fingerprints] == [-(2**63), 0]
     assert [*members.sources] == [2**63 - 1, 0]
@@ -21,8 +21,9 @@ def test_a_member_is_found_with_all_that_was_added():
 def test_it_grows_beyond_the_expected_size():
     members = Members(0)
     codes = [f"m-{number}" for number in range(20_000)]
-    for number, code in enumerate(codes):
-        members.add(code, number, None, None, 0)
+    for at in range(0, len(codes), 1000):
+        rows = [(code, int(code[2:]), None, None) for code in codes[at : at + 1000]]
+        members.add(rows, [0] * len(rows))
     random.Random(1).shuffle(codes)
     for code in codes:
         assert members.fingerprints[members.find(code)] == int(code[2:])
@@ -37,16 +38,15 @@ def test_slots_that_many_want_are_shared():
             return int(str(self)) << 40
 
     members = Members(500)
-    for number in range(500):
-        members.add(Code(number), number, None, None, 0)
+    members.add([(Code(number), number, None, None) for number in range(500)], bytes(500))
     assert all(members.find(Code(number)) == number for number in range(500))
     assert members.find(Code(500)) == -1
 
 
 def test_counts_are_of_those_that_have_all_flags_and_none_of_the_others():
     members = Members(4)
-    for code, flags in {"a": OWN, "b": OWN | PLAN, "c": PLAN, "d": OWN | PLAN | DOUBT}.items():
-        members.add(code, 0, 0, 0, flags)
+    flags = [OWN, OWN | PLAN, PLAN, OWN | PLAN | DOUBT]
+    members.add([(code, 0, 0, 0) for code in "abcd"], flags)
     assert members.count(OWN) == 3
     assert members.count(OWN | PLAN) == 2
     assert members.count(OWN | PLAN, DOUBT) == 1
@@ -60,8 +60,8 @@ from airflow_provider_mediquo.api.sync.members import Members
 codes = [f"m-{number}" for number in range(200_000)]
 tracemalloc.start()
 members = Members(len(codes))
-for code in codes:
-    members.add(code, 1 << 60, 1 << 61, 1_800_000_000, 3)
+for at in range(0, len(codes), 1000):
+    members.add([(code, 1 << 60, 1 << 61, 1_800_000_000) for code in codes[at : at + 1000]], bytes(1000))
 print(tracemalloc.get_traced_memory()[0] / len(codes))
 """
 

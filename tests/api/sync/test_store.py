@@ -45,7 +45,7 @@ def test_what_was_acknowledged_is_read_again(every_state):
     assert store.count() == 1200
     (page,) = store.members()
     assert [tuple(row) for row in page] == [
-        (code, 2**63 - 1, -(2**63), 1, 1_800_000_000, 1, None) for code in codes
+        (code, 2**63 - 1, -(2**63), 1_800_000_000, 1, 1, None) for code in codes
     ]
     store.write(lambda connection: doubt(connection, 2, [Doubt("m-0000", True, True)]))
     send(store, "m-0000", sync_id=2, run=7, has_plan=False, fingerprint=5)
