@@ -94,6 +94,7 @@ class UpsertArguments(MediquoArguments, total=False):
     on_missing: Literal["keep", "unsubscribe"]
     max_unsubscribed: float | str | None
     resend_after: timedelta
+    receipts_for: timedelta
     as_of: str | datetime | None
     dry_run: bool
     unsubscribed_report: bool

@@ -56,6 +56,7 @@ class ValidRecord(NamedTuple):
     """A record that passed all checks, encoded at once, because its source may reuse its objects.
 
     :param change: how it differs from what mediQuo has; None without a state.
+    :param fields: the names of its fields.
     """
 
     @property
@@ -69,3 +70,4 @@ class ValidRecord(NamedTuple):
     encoded: bytes
     location: SourceLocation | None = None
     change: Change | None = None
+    fields: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,36 @@ class Rejection:
             line |= self.location._asdict()
         line |= {"code": self.code, "refused_by": self.refused_by, "problems": dict(self.problems)}
         return line if self.status is None else line | {"status": self.status}
+
+
+@dataclass
+class Receipt:
+    """What was sent, by name, and to whom.
+
+    :param recipient: origin and path of mediQuo's API.
+    :param version: of this package.
+    :param key: ID of the secret key, which says nothing of the key.
+    :param fields: names of the fields that any record was sent with.
+    """
+
+    recipient: str
+    version: str
+    key: str
+    fields: set[str] = field(default_factory=set)
+
+    def add(self, records: Iterable[ValidRecord]) -> None:
+        """Note the fields of records that are about to be sent."""
+        for names in {record.fields for record in records}:  # most often one for all
+            self.fields.update(names)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as it is in the ledger."""
+        return {
+            "fields": sorted([*self.fields]),  # a copy: other threads add to it
+            "recipient": self.recipient,
+            "version": self.version,
+            "key": self.key,
+        }
 
 
 @dataclass
@@ -73,6 +103,7 @@ class UploadReport:
     :param sync: where the state is, which sync it was and which run of it.
     :param is_dry_run: whether nothing was sent: the counts are what would be.
     :param unsubscribed_path: the list of the patients that are unsubscribed now, if there is one.
+    :param receipt: which fields were sent, to whom, by which version, with which key.
     :param sample: code -> proof of what was written, for 20 of the upserted records.
     """
 
@@ -103,6 +134,7 @@ class UploadReport:
     sync: dict[str, Any] | None = None
     is_dry_run: bool = False
     unsubscribed_path: str | None = None
+    receipt: Receipt | None = None
     sample: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -152,6 +184,7 @@ class UploadReport:
             **({"sync": dict(self.sync)} if self.sync else {}),
             **({"is_dry_run": True} if self.is_dry_run else {}),
             "unsubscribed_path": self.unsubscribed_path,
+            **({"receipt": self.receipt.as_dict()} if self.receipt else {}),
             "sample": dict(self.sample),
         }
 

@@ -6,10 +6,11 @@ import ipaddress
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_mediquo.api.client.settings import (
@@ -56,6 +57,25 @@ def parse_connection(connection: Connection) -> Settings:
     )
     _warn(connection, everything)
     return settings
+
+
+def settings_of(
+    get_connection: Callable[[str], Connection], conn_id: str
+) -> Settings | ConnectionSettingsError:
+    """Return the settings of a connection, or why they are invalid."""
+    try:
+        connection = get_connection(conn_id)
+    except AirflowNotFoundException as error:
+        # Airflow reports a connection that it cannot parse in the same way.
+        problem = str(error)
+    else:
+        try:
+            return parse_connection(connection)
+        except ConnectionSettingsError as error:
+            return error
+    raise AirflowNotFoundException(
+        f"{problem}, or Airflow cannot read it.\nIf it exists, check its JSON; {ENCODE}."
+    )
 
 
 def _extra(connection: Connection) -> dict[str, Any]:

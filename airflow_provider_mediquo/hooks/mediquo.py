@@ -5,26 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Unpack
 
-from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
-    AirflowNotFoundException,
-    BaseHook,
-)
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
-from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
-from airflow_provider_mediquo.hooks.connection import ENCODE, parse_connection
+from airflow_provider_mediquo.hooks.connection import settings_of
 
 if TYPE_CHECKING:
     from airflow_provider_mediquo.api.client.client import MediquoClient
     from airflow_provider_mediquo.api.client.settings import Settings
-    from airflow_provider_mediquo.api.errors import ConnectionSettingsError
     from airflow_provider_mediquo.api.patients.endpoints import AccessToken
     from airflow_provider_mediquo.api.report import UploadReport
     from airflow_provider_mediquo.api.sync.audit import AuditReport
+    from airflow_provider_mediquo.api.sync.forgetting import Forgotten
+    from airflow_provider_mediquo.api.sync.settings import Holder
     from airflow_provider_mediquo.api.upload.options import UploadArguments, UploadOptions
     from airflow_provider_mediquo.api.upload.runner import Upload
 
@@ -87,7 +84,7 @@ class MediquoHook(BaseHook):
         options: UploadOptions,
         *,
         rejects_name: str | None = None,
-        held_by: str | None = None,
+        held_by: Holder | None = None,
     ) -> UploadReport:
         """Do the same as `upsert_patients`, with options that were built before.
 
@@ -128,6 +125,32 @@ class MediquoHook(BaseHook):
         from airflow_provider_mediquo.hooks.state import audit_of
 
         return audit_of(self.get_conn(), state_conn_id, sample_size)
+
+    def export_receipts(self, path: str | PathLike[str], *, state_conn_id: str) -> int:
+        """Write the receipts of all runs of a state as CSV, the oldest first; return how many.
+
+        Each says what a run sent, by counts and names of fields; no code and no value of a patient.
+        Calls mediQuo in no way.
+
+        :param path: a file on this machine, or on any storage that ObjectStoragePath supports; it is
+            replaced.
+        :param state_conn_id: ID of the SQL connection whose database has the state.
+        """
+        from airflow_provider_mediquo.hooks.receipts import export
+
+        return export(state_conn_id, path)
+
+    def forget_patient(self, code: Any, *, state_conn_id: str) -> Forgotten:
+        """Delete a person from a state, for all syncs; return where else the code may be.
+
+        Raises StateError while a sync of this state runs. Calls mediQuo in no way: the patient stays
+        there. Whoever is still in a source is sent again, as a new member.
+
+        :param state_conn_id: ID of the SQL connection whose database has the state.
+        """
+        from airflow_provider_mediquo.hooks.state import forget_in
+
+        return forget_in(state_conn_id, code)
 
     def stop(self) -> None:
         """Stop every request, running or still to come, because the task is being killed.
@@ -178,28 +201,11 @@ class MediquoHook(BaseHook):
     @cached_property
     def settings(self) -> Settings:
         """The validated connection. Raises ConnectionSettingsError if it is invalid."""
-        found = self._read_settings()
+        found = settings_of(self.get_connection, self.mediquo_conn_id)
         if isinstance(found, Exception):
             # Without the frames it came through: their variables hold the keys.
             raise found.with_traceback(None)
         return found
-
-    def _read_settings(self) -> Settings | ConnectionSettingsError:
-        from airflow_provider_mediquo.api.errors import ConnectionSettingsError
-
-        try:
-            connection = self.get_connection(self.mediquo_conn_id)
-        except AirflowNotFoundException as error:
-            # Airflow reports a connection that it cannot parse in the same way.
-            problem = str(error)
-        else:
-            try:
-                return parse_connection(connection)
-            except ConnectionSettingsError as error:
-                return error
-        raise AirflowNotFoundException(
-            f"{problem}, or Airflow cannot read it.\nIf it exists, check its JSON; {ENCODE}."
-        )
 
     @cached_property
     def _client(self) -> MediquoClient:
@@ -210,23 +216,16 @@ class MediquoHook(BaseHook):
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return the form's standard fields, for Airflow 3.1."""
-        behaviour = CONNECTION_TYPE["ui-field-behaviour"]
-        return {name.replace("-", "_"): value for name, value in behaviour.items()}
+        from airflow_provider_mediquo.hooks.form import field_behaviour
+
+        return field_behaviour()
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the form's custom fields, for Airflow 3.1."""
-        from wtforms import BooleanField, IntegerField, StringField
+        from airflow_provider_mediquo.hooks.form import form_widgets
 
-        widgets = {"integer": IntegerField, "boolean": BooleanField, "string": StringField}
-        return {
-            name: widgets[field["schema"]["type"][0]](
-                field["label"],
-                description=field["description"],
-                default=field["schema"]["default"],
-            )
-            for name, field in CONNECTION_TYPE["conn-fields"].items()
-        }
+        return form_widgets()
 
 
 @contextmanager

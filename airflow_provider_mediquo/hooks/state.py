@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mediquo.api.sync import statements, store
 from airflow_provider_mediquo.api.sync.audit import MAX_SAMPLE, AuditReport, audit
-from airflow_provider_mediquo.api.sync.run import SyncRun, SyncSettings
+from airflow_provider_mediquo.api.sync.forgetting import Forgotten, forget
+from airflow_provider_mediquo.api.sync.run import SyncRun
+from airflow_provider_mediquo.api.sync.settings import Holder, SyncSettings
 from airflow_provider_mediquo.api.upload.options import UploadOptions, as_of_microseconds
 from airflow_provider_mediquo.hooks.database import engine_of
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def sync_run_of(
-    options: UploadOptions, settings: Settings, name: str, held_by: str | None
+    options: UploadOptions, settings: Settings, name: str, held_by: Holder | None
 ) -> SyncRun | None:
     """Return what an upload needs for its state; None if it has none."""
     if not options.state_conn_id:
@@ -29,8 +31,9 @@ def sync_run_of(
         reading=options.reading(),
         dropped=options.dropped(),
         resend_after=options.resend_after,
+        receipts_for=options.receipts_for,
         conn_id=options.state_conn_id,
-        held_by=held_by or f"process {os.getpid()} on {socket.gethostname()}",
+        held_by=held_by or Holder(f"process {os.getpid()} on {socket.gethostname()}"),
         as_of=as_of_microseconds(options.as_of),
         dry_run=options.dry_run,
     )
@@ -44,6 +47,15 @@ def audit_of(client: MediquoClient, conn_id: str, sample_size: int) -> AuditRepo
     state = store.Store(engine_of(conn_id))
     try:
         return audit(state, client, sample_size)
+    finally:
+        state.close()
+
+
+def forget_in(conn_id: str, code: Any) -> Forgotten:
+    """Delete a person from the state of a connection."""
+    state = store.Store(engine_of(conn_id))
+    try:
+        return forget(state, code)
     finally:
         state.close()
 

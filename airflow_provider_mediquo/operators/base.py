@@ -21,6 +21,7 @@ from airflow_provider_mediquo.operators.rendered import (
     rendered_number,
     sync_name_of,
 )
+from airflow_provider_mediquo.operators.task_names import holder_of, rejects_name
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.openlineage.facet import Dataset
@@ -42,7 +43,7 @@ _LIMITS = (
 )
 _AS_GIVEN = (
     *("columns", "transform", "omit_invalid", "phone_region", "unsubscribed_report"),
-    *("on_missing", "resend_after"),
+    *("on_missing", "resend_after", "receipts_for"),
 )
 _TEXTS = ("rejects_path", "state_conn_id", "sync_name", "as_of")
 
@@ -113,6 +114,7 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         leaving the source: a count, a fraction of those who have one (rounded up), or None for no
         limit. Beyond it they keep their plan, everything else is sent, and the task fails.
     :param resend_after: what is unchanged for so long is sent again, spread over the days.
+    :param receipts_for: how long the state keeps the receipts of this sync's runs.
     :param as_of: the time of this source's data, such as `"{{ data_interval_end }}"`. A run with an
         earlier one than the last run of this sync is refused.
     :param dry_run: read, check and compare; send nothing and change nothing. The ledger says what
@@ -141,6 +143,7 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         on_missing: Literal["keep", "unsubscribe"] = "keep",
         max_unsubscribed: float | str | None = 0.01,
         resend_after: timedelta = timedelta(days=30),
+        receipts_for: timedelta = timedelta(days=400),
         as_of: str | datetime | None = None,
         dry_run: bool = False,
         unsubscribed_report: bool = False,
@@ -162,6 +165,7 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         self.on_missing = on_missing
         self.max_unsubscribed = max_unsubscribed
         self.resend_after = resend_after
+        self.receipts_for = receipts_for
         self.as_of = as_of
         self.is_dry_run = dry_run  # `dry_run` is a method of BaseOperator
         self.unsubscribed_report = unsubscribed_report
@@ -182,8 +186,8 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
                 report = self._hook.upload(
                     self.read_patients(context),
                     options,
-                    rejects_name=_rejects_name(context),
-                    held_by=f"{self.dag_id}.{self.task_id} of {context['ti'].run_id}",
+                    rejects_name=rejects_name(context),
+                    held_by=holder_of(context),
                 )
             except BaseException as error:  # also Airflow's timeout
                 self._push_ledger_of(error, context)
@@ -236,12 +240,3 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
             options["sync_name"] = sync_name_of(context)
         with failing_on_value_errors():
             return UploadOptions(**options)
-
-
-def _rejects_name(context: Context) -> str:
-    from airflow_provider_mediquo.api.upload.reject_files import as_name
-
-    ti = context["ti"]
-    map_index = -1 if ti.map_index is None else ti.map_index
-    dag, run, task = map(as_name, (ti.dag_id, ti.run_id, ti.task_id))
-    return f"{dag}/{run}/{task}-{map_index}-{ti.try_number}.jsonl"

@@ -16,7 +16,8 @@ from airflow_provider_mediquo.api.client.rate_limit import RateLimiter, RateLimi
 from airflow_provider_mediquo.api.client.retry import RetryPolicy
 from airflow_provider_mediquo.api.client.settings import Settings
 from airflow_provider_mediquo.api.errors import MediquoError
-from airflow_provider_mediquo.api.sync.run import SyncRun, SyncSettings
+from airflow_provider_mediquo.api.sync.run import SyncRun
+from airflow_provider_mediquo.api.sync.settings import SyncSettings
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 from airflow_provider_mediquo.api.upload.reject_files import LocalFile

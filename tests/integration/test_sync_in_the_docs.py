@@ -55,6 +55,13 @@ def upsert_twice(people):
     assert (first.new, second.unchanged, second.missing_unsubscribed) == (3, 2, 1)
 
 
+def account(tmp_path):
+    """Export what is known of two runs, and forget somebody."""
+    hook = MediquoHook()
+    assert hook.export_receipts(tmp_path / "receipts.csv", state_conn_id="state") == 2
+    assert hook.forget_patient("m-1", state_conn_id="state").syncs == ("members",)
+
+
 def allow(database, create, grants):
     """Create the tables as the docs show, and a user with the rights of the docs alone."""
     for statement in create:
@@ -64,7 +71,9 @@ def allow(database, create, grants):
     return replace(database, user=USER)
 
 
-def test_these_rights_are_enough_on_postgresql(box, people, postgres_database, monkeypatch):
+def test_these_rights_are_enough_on_postgresql(
+    box, people, postgres_database, monkeypatch, tmp_path
+):
     database = postgres_database
     database.run(f"CREATE USER {USER} PASSWORD '{database.password.replace('%', '%%')}'", ())
     try:
@@ -72,6 +81,7 @@ def test_these_rights_are_enough_on_postgresql(box, people, postgres_database, m
         user = allow(database, statements("\nPostgreSQL:\n\n```sql\nCREATE"), grants)
         monkeypatch.setenv("AIRFLOW_CONN_STATE", user.json())
         upsert_twice(people)
+        account(tmp_path)
         for grant in grants:
             database.run(grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
         with pytest.raises(StateError):
@@ -81,7 +91,7 @@ def test_these_rights_are_enough_on_postgresql(box, people, postgres_database, m
         database.run(f"DROP USER {USER}")
 
 
-def test_these_rights_are_enough_on_mariadb(box, people, mariadb_database, monkeypatch):
+def test_these_rights_are_enough_on_mariadb(box, people, mariadb_database, monkeypatch, tmp_path):
     database = mariadb_database
     database.run(f"CREATE USER {USER} IDENTIFIED BY '{database.password}'")
     try:
@@ -90,6 +100,7 @@ def test_these_rights_are_enough_on_mariadb(box, people, mariadb_database, monke
         user = allow(database, statements("\nMySQL and MariaDB:\n\n```sql\nCREATE"), grants)
         monkeypatch.setenv("AIRFLOW_CONN_STATE", user.json())
         upsert_twice(people)
+        account(tmp_path)
     finally:
         database.run(f"DROP USER {USER}")
 
@@ -134,6 +145,16 @@ def test_a_person_is_forgotten(box, people, sqlite_state):
     report = MediquoHook().upsert_patients(people(1), **STATE, on_missing="unsubscribe")
     assert report.missing == 0
     assert MediquoHook().upsert_patients(people(2), **STATE).new == 1
+
+
+def test_receipts_of_a_sync_that_no_longer_runs_are_deleted(box, people, sqlite_state):
+    MediquoHook().upsert_patients(people(1), **STATE)
+    MediquoHook().upsert_patients(people(1), **STATE | {"sync_name": "other"})
+    (delete,) = statements("- **Receipts are kept for")
+    sqlite_state(delete)
+    assert len(sqlite_state("SELECT * FROM mediquo_receipt")) == 2
+    sqlite_state(delete.replace("2026-01-01", "9999-01-01"))
+    assert sqlite_state("SELECT sync FROM mediquo_receipt") == [("other",)]
 
 
 def test_a_sync_is_renamed_in_the_state(box, people, sqlite_state):

@@ -24,11 +24,18 @@ from airflow_provider_mediquo.api.client.client import MediquoClient
 from airflow_provider_mediquo.api.patients import fields, limits, meta, schema
 from airflow_provider_mediquo.api.patients.fields import RULES
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
-from airflow_provider_mediquo.api.report import UploadReport
+from airflow_provider_mediquo.api.report import Receipt, UploadReport
 from airflow_provider_mediquo.api.sync.audit import AuditReport
-from airflow_provider_mediquo.api.sync.tables import MEMBER, STATE, SYNC, VERSION, metadata
+from airflow_provider_mediquo.api.sync.tables import (
+    MEMBER,
+    RECEIPT,
+    STATE,
+    SYNC,
+    VERSION,
+    metadata,
+)
 from airflow_provider_mediquo.api.upload import circuit_breaker, reject_files, reject_log
-from airflow_provider_mediquo.api.upload.options import RESEND_AFTER, UploadOptions
+from airflow_provider_mediquo.api.upload.options import RECEIPTS_FOR, RESEND_AFTER, UploadOptions
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.upload.runner import Upload
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
@@ -47,7 +54,7 @@ from airflow_provider_mediquo.sources.files import (
 PROJECT = Path(__file__).parents[2]
 DOCS = PROJECT / "docs"
 SOURCE = Path(airflow_provider_mediquo.__file__).parent
-TABLES = (STATE, SYNC, MEMBER)
+TABLES = (STATE, SYNC, MEMBER, RECEIPT)
 EXAMPLES = sorted((PROJECT / "example_dags").glob("*.py"))
 PAGES = sorted([*PROJECT.glob("*.md"), *DOCS.glob("*.md")])
 ERRORS = [
@@ -201,7 +208,9 @@ def test_what_is_quoted_in_part_is_there(page):
 )
 def test_an_option_is_told_with_its_default(option):
     *_, default = rows(section(read("operators.md"), "## Upsert options"))[option.name]
-    shown = {None: "none", RESEND_AFTER: "30 days"}.get(option.default, str(option.default))
+    shown = {None: "none", RESEND_AFTER: "30 days", RECEIPTS_FOR: "400 days"}.get(
+        option.default, str(option.default)
+    )
     assert default.startswith(shown)
 
 
@@ -210,7 +219,8 @@ def test_the_rules_are_told():
 
 
 def test_the_ledger_is_told():
-    ledger = UploadReport(sync={"name": "members"}, is_dry_run=True).as_dict()
+    receipt = Receipt("https://sdk.mediquo.com/v1", "1.0", "0a1b2c3d")
+    ledger = UploadReport(sync={"name": "members"}, is_dry_run=True, receipt=receipt).as_dict()
     assert set(rows(section(read("operators.md"), "## The ledger"))) == {*ledger}
 
 

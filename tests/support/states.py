@@ -22,7 +22,8 @@ from airflow_provider_mediquo.api.client.rate_limit import RateLimiters
 from airflow_provider_mediquo.api.client.retry import RetryPolicy
 from airflow_provider_mediquo.api.client.settings import Settings
 from airflow_provider_mediquo.api.report import UploadReport
-from airflow_provider_mediquo.api.sync.run import SyncRun, SyncSettings
+from airflow_provider_mediquo.api.sync.run import SyncRun
+from airflow_provider_mediquo.api.sync.settings import SyncSettings
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.upload.options import UploadOptions, as_of_microseconds
 from airflow_provider_mediquo.api.upload.reject_files import LocalFile
@@ -31,7 +32,7 @@ from airflow_provider_mediquo.api.upload.runner import Upload
 from airflow_provider_mediquo.sandbox import Sandbox
 
 CONN_ID = "state"
-TABLES = ("mediquo_state", "mediquo_sync", "mediquo_member")
+TABLES = ("mediquo_state", "mediquo_sync", "mediquo_member", "mediquo_receipt")
 POSTGRES = ["psycopg", "psycopg2"]
 MARIADB = ["mysqlclient", "mysql-connector-python"]
 SERVERS = [*POSTGRES, *MARIADB]
@@ -82,6 +83,9 @@ class State:
     def sync(self, name: str = "members") -> dict[str, Any]:
         (row,) = self.run("SELECT * FROM mediquo_sync WHERE name = :name", name=name)
         return dict(row)
+
+    def receipts(self) -> list[dict[str, Any]]:
+        return list(self.run("SELECT * FROM mediquo_receipt ORDER BY sync, run"))
 
     def dump(self) -> str:
         """All that is in the tables, as text."""
@@ -289,6 +293,7 @@ def prepare_sync(tmp_path: Path) -> Iterator[Callable[..., Synced]]:
                 reading=checked.reading(),
                 dropped=checked.dropped(),
                 resend_after=checked.resend_after,
+                receipts_for=checked.receipts_for,
                 as_of=as_of_microseconds(checked.as_of),
                 dry_run=checked.dry_run,
             ),

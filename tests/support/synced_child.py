@@ -9,7 +9,8 @@ from sqlalchemy import create_engine
 
 from airflow_provider_mediquo.api.client.client import MediquoClient
 from airflow_provider_mediquo.api.client.settings import Settings
-from airflow_provider_mediquo.api.sync.run import SyncRun, SyncSettings
+from airflow_provider_mediquo.api.sync.run import SyncRun
+from airflow_provider_mediquo.api.sync.settings import SyncSettings
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -59,9 +60,18 @@ class Lease:
             )
         self._confirmed = asked
 
-    def heartbeat(self) -> None:
-        """Keep the lease."""
-        self._store.write(self.fence)
+    def heartbeat(self, also: Callable[[Connection], object] | None = None) -> None:
+        """Keep the lease.
+
+        :param also: what to write in the same transaction.
+        """
+
+        def write(connection: Connection) -> None:
+            self.fence(connection)
+            if also:
+                also(connection)
+
+        self._store.write(write)
 
     def check(self) -> None:
         """Raise StateError if the lease may have been lost."""
@@ -70,8 +80,12 @@ class Lease:
 
     def release(self) -> None:
         """Let the next run begin."""
+        self._store.write(self.free)
+
+    def free(self, connection: Connection) -> None:
+        """Let the next run begin, once the transaction is committed."""
         is_held = SYNC.c.id == self.sync_id, SYNC.c.holder == self._token
-        self._store.write(lambda c: c.execute(update(SYNC).where(*is_held).values(holder=None)))
+        connection.execute(update(SYNC).where(*is_held).values(holder=None))
 
     def _create(self, connection: Connection) -> None:
         if find(connection, self._name) is None:

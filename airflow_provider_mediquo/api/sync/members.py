@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_mediquo.api.sync.store import Store
 
@@ -16,6 +16,19 @@ PRESENT = 16  # the source has it, be it valid or not
 SEEN = 32  # the source had a valid record of it
 SEEN_PLAN = 64  # and that had a plan
 LOST_PLAN = 128  # another record of it has a plan, and that has none
+
+
+class Missing(NamedTuple):
+    """A member that this sync sent before, and its source no longer has.
+
+    :param is_recent: whether mediQuo may not show yet what was sent last.
+    :param proof: of what was sent last, if that is certain.
+    """
+
+    code: str
+    had_plan: bool
+    is_recent: bool
+    proof: str | None = None
 
 
 class Members:

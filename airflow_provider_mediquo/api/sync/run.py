@@ -6,14 +6,13 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from airflow_provider_mediquo.api.errors import StateError
 from airflow_provider_mediquo.api.records import ValidRecord
+from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.sync import lease, statements
 from airflow_provider_mediquo.api.sync.comparison import Comparison, ResendPolicy
 from airflow_provider_mediquo.api.sync.fingerprints import Fingerprints
@@ -23,8 +22,11 @@ from airflow_provider_mediquo.api.sync.members import (
     PLAN,
     PRESENT,
     Members,
+    Missing,
     read_members,
 )
+from airflow_provider_mediquo.api.sync.receipts import SUCCEEDED, RunReceipt
+from airflow_provider_mediquo.api.sync.settings import SyncSettings
 from airflow_provider_mediquo.api.sync.statements import Doubt, Sent
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.sync.writes import Act, GroupedWrites
@@ -37,44 +39,6 @@ _MAX_RESPELLED = 2000  # kept before they are written
 _RECENT = 15 * 60  # seconds after a write in which mediQuo may not show it yet
 
 
-class Missing(NamedTuple):
-    """A member that this sync sent before, and its source no longer has.
-
-    :param is_recent: whether mediQuo may not show yet what was sent last.
-    :param proof: of what was sent last, if that is certain.
-    """
-
-    code: str
-    had_plan: bool
-    is_recent: bool
-    proof: str | None = None
-
-
-@dataclass(frozen=True)
-class SyncSettings:
-    """What a run of a sync needs.
-
-    :param name: the population of which the source is the whole.
-    :param secret_key: of the connection to mediQuo; all fingerprints are made with it.
-    :param reading: all that decides how a record of the source is read.
-    :param dropped: columns of the source that are not read.
-    :param conn_id: ID of the connection to the state.
-    :param held_by: who runs it, in words.
-    :param as_of: time of the source's data, in microseconds since 1970.
-    :param dry_run: write nothing, and let others run.
-    """
-
-    name: str
-    secret_key: str = field(repr=False)
-    reading: object = None
-    dropped: frozenset[str] = frozenset()
-    resend_after: timedelta = timedelta(days=30)
-    conn_id: str | None = None
-    held_by: str = "somebody"
-    as_of: int | None = None
-    dry_run: bool = False
-
-
 class SyncRun:
     """Keeps the state in step with what mediQuo accepts.
 
@@ -84,6 +48,9 @@ class SyncRun:
 
     def __init__(self, state: Store, settings: SyncSettings) -> None:
         self._store, self._settings = state, settings
+        self.report = UploadReport()
+        """The ledger of the run, for its receipt."""
+        self._receipt: RunReceipt | None = None
         self._lease: lease.Lease | None = None
         self._writes: GroupedWrites | None = None
         self._contested: set[str] = set()  # codes that another sync was sending when this one began
@@ -108,9 +75,13 @@ class SyncRun:
                 self._load(check)
             return
         self._store.create()
-        self._lease = lease.Lease(self._store, settings.name, settings.as_of, settings.held_by)
+        held_by = settings.held_by.text
+        self._lease = lease.Lease(self._store, settings.name, settings.as_of, held_by)
         self._writes = GroupedWrites(self._store, self._lease)
         self._own = self._lease.sync_id
+        receipt = RunReceipt(settings, self._lease, self.report)
+        self._store.write(receipt.open)
+        self._receipt = receipt
         self._load(check)
 
     @property
@@ -124,26 +95,43 @@ class SyncRun:
         """The number of this run in its sync; None for a dry run."""
         return self._lease.run if self._lease else None
 
-    def close(self) -> None:
-        """Write what is left, and let the next run begin."""
+    def close(self, outcome: str = SUCCEEDED, error: str | None = None) -> None:
+        """Write what is left and the receipt, and let the next run begin.
+
+        Raises StateError if the receipt cannot be written.
+
+        :param error: the class of what ended the run.
+        """
         held, self._lease = self._lease, None  # no heartbeat after that
+        receipt, self._receipt = self._receipt, None
         try:
             self._write_respelled()
+        except StateError as problem:
+            log.warning("Cannot write how unchanged members are spelled: %s", problem)
+
+        def end(connection: Connection) -> None:
+            if receipt:
+                receipt.close(connection, outcome, error)
             if held:
-                held.release()
-        except StateError as error:
-            log.warning("Cannot release the sync: %s It is free within a minute.", error)
-        self._store.close()
+                held.free(connection)
+
+        try:
+            if held:
+                self._store.write(end)
+        except StateError as problem:
+            raise StateError(f"Cannot write the receipt of this run: {problem}") from None
+        finally:
+            self._store.close()
         if self._moved:
             what = "members were last sent by another sync, and belong to this one now."
             log.info("%s %s", self._moved, what)
 
     def heartbeat(self) -> None:
         """Keep the lease; a failure shows at the next write."""
-        held = self._lease
+        held, receipt = self._lease, self._receipt
         try:
             if held:
-                held.heartbeat()
+                held.heartbeat(receipt.note if receipt else None)
         except Exception as error:  # noqa: BLE001  # else the next heartbeats would not come
             if self._lease:  # else it was released meanwhile
                 text = str(error) if isinstance(error, StateError) else type(error).__name__

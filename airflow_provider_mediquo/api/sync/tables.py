@@ -1,6 +1,7 @@
-"""The tables of the state: what mediQuo is known to have.
+"""The tables of the state: what mediQuo is known to have, and what was sent to it when.
 
-No value of a patient is in them: codes, keyed fingerprints, times, and whether there is a plan.
+No value of a patient is in them: codes, keyed fingerprints, times, and whether there is a plan. The
+receipts have no code either.
 """
 
 from __future__ import annotations
@@ -68,6 +69,35 @@ MEMBER = Table(
         "in_doubt_by", Integer
     ),  # the sync whose request has no answer yet, and which owns it now
     Column("in_doubt_since", BigInteger),  # seconds since 1970
+)
+
+COUNTS = (
+    *("read", "upserted", "new", "changed", "resent", "unchanged", "withheld", "skipped"),
+    *("rejected", "unsettled", "without_plan", "unsubscribed", "missing"),
+    *("missing_unsubscribed", "missing_withheld", "missing_unsettled"),
+)
+"""The counts of a ledger that a receipt has."""
+
+RECEIPT = Table(
+    "mediquo_receipt",
+    metadata,
+    Column("id", String(32), primary_key=True),  # random
+    Column("sync_id", Integer, nullable=False),
+    Column("sync", Text, nullable=False),  # its name then
+    Column("run", BigInteger, nullable=False),
+    Column("held_by", Text),  # in words
+    Column("dag_id", Text),
+    Column("run_id", Text),
+    Column("task_id", Text),
+    Column("started_at", DateTime, nullable=False),  # UTC, by the database's clock
+    Column("ended_at", DateTime),
+    Column("outcome", String(20), nullable=False),
+    Column("error", Text),  # its class
+    *(Column(name, BigInteger, nullable=False) for name in COUNTS),
+    Column("fields", Text, nullable=False),  # names
+    Column("recipient", Text),
+    Column("version", Text),  # of the package
+    Column("key_id", Text),
 )
 
 

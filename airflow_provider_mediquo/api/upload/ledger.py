@@ -96,7 +96,9 @@ class Ledger:
         return rejection
 
     def begin(self, records: Sequence[ValidRecord]) -> None:
-        """Do nothing: without a state nothing is noted before a request."""
+        """Note which fields are about to be sent."""
+        if receipt := self.report.receipt:
+            receipt.add(records)
 
     def check(self) -> None:
         """Do nothing: without a state any run may send."""

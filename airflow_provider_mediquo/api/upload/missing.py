@@ -19,7 +19,8 @@ from airflow_provider_mediquo.api.errors import (
 from airflow_provider_mediquo.api.patients.endpoints import encode_patient, get
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 from airflow_provider_mediquo.api.records import Change, ValidRecord
-from airflow_provider_mediquo.api.sync.run import Missing, SyncRun
+from airflow_provider_mediquo.api.sync.members import Missing
+from airflow_provider_mediquo.api.sync.run import SyncRun
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.sender import Sender
 from airflow_provider_mediquo.api.visibility.fingerprint import differences
@@ -150,9 +151,10 @@ class _MissingLedger:
         self._lock = threading.Lock()
 
     def begin(self, records: Sequence[ValidRecord]) -> None:
-        """Note who is being sent; they are in doubt already."""
+        """Note who is being sent, and which fields; they are in doubt already."""
         with self._lock:
             self._open.update(record.code for record in records)
+        self._ledger.begin(records)
 
     def check(self) -> None:
         """Raise StateError if another run may have taken over."""
@@ -197,4 +199,4 @@ def _without_plan(code: str, patient: dict[str, Any]) -> ValidRecord:
     kept = {**kept, "code": code}
     kept.pop("plan", None)
     change = Change("changed", 0, None, had_plan=True, was_known=True)
-    return ValidRecord(0, code, False, encode_patient(kept), change=change)
+    return ValidRecord(0, code, False, encode_patient(kept), change=change, fields=(*kept,))

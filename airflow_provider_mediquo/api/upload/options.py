@@ -14,6 +14,7 @@ from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 
 HALF: Final = "half"
 RESEND_AFTER: Final = timedelta(days=30)
+RECEIPTS_FOR: Final = timedelta(days=400)
 MAX_SYNC_NAME = 250
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Transform = Callable[[Any], Any]
@@ -40,6 +41,7 @@ class UploadArguments(TypedDict, total=False):
     on_missing: Literal["keep", "unsubscribe"]
     max_unsubscribed: int | float | None
     resend_after: timedelta
+    receipts_for: timedelta
     as_of: datetime | str | None
     dry_run: bool
     unsubscribed_report: bool
@@ -74,6 +76,7 @@ class UploadOptions:
     :param max_unsubscribed: how many may lose their plan in one run, by a record without a plan or by
         leaving the source: a count, a fraction of those who have one, or None for no limit.
     :param resend_after: what is unchanged for so long is sent again, spread over the days.
+    :param receipts_for: how long the state keeps the receipts of this sync's runs.
     :param as_of: the time of the source's data. A run with an earlier one than the last is refused.
     :param dry_run: read, check and compare, but send and change nothing.
     :param unsubscribed_report: list the patients that are upserted without a plan, which unsubscribes
@@ -95,6 +98,7 @@ class UploadOptions:
     on_missing: Literal["keep", "unsubscribe"] = "keep"
     max_unsubscribed: int | float | None = 0.01
     resend_after: timedelta = RESEND_AFTER
+    receipts_for: timedelta = RECEIPTS_FOR
     as_of: datetime | str | None = None
     dry_run: bool = False
     unsubscribed_report: bool = False
@@ -151,8 +155,10 @@ class UploadOptions:
             raise ValueError("`on_missing` must be 'keep' or 'unsubscribe'")
         if self.max_unsubscribed is not None:
             check_limit("max_unsubscribed", self.max_unsubscribed)
-        if not isinstance(self.resend_after, timedelta) or self.resend_after < timedelta(0):
-            raise ValueError("`resend_after` must be a timedelta of 0 or more")
+        for name in ("resend_after", "receipts_for"):
+            value = getattr(self, name)
+            if not isinstance(value, timedelta) or value < timedelta(0):
+                raise ValueError(f"`{name}` must be a timedelta of 0 or more")
         if not isinstance(self.dry_run, bool):
             raise ValueError("`dry_run` must be True or False")  # noqa: TRY004
         as_of_microseconds(self.as_of)

@@ -18,6 +18,7 @@ from airflow_provider_mediquo.api.errors import MediquoError, StoppedError
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.sync.run import HEARTBEAT_SECONDS, SyncRun
+from airflow_provider_mediquo.api.upload.accounting import close_sync, receipt_of
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.missing import MissingMembers
 from airflow_provider_mediquo.api.upload.options import UploadOptions
@@ -68,8 +69,10 @@ class Upload:
         self._ledger = Ledger(rejects, Sample(client.settings.secret_key))
         self._sync = sync
         self.report.is_dry_run = options.dry_run
+        self.report.receipt = receipt_of(client.settings)
         if sync:
             self.report.sync = sync.description
+            sync.report = self.report
         self._validator = RecordValidator(options, self._ledger, sync)
         self._plans = PlanGuard(options.max_without_plan, self.report)
         self._unsubscriptions = Unsubscriptions(options, sync, self._ledger) if sync else None
@@ -98,7 +101,9 @@ class Upload:
         with self._rejects, logs, self._heartbeat():
             try:
                 self._send_all(source)
+                self._close_sync(None)
             except BaseException as error:
+                self._close_sync(error)
                 self._close_ledger(started)
                 with_ledger(error, self.report)
                 raise
@@ -148,8 +153,6 @@ class Upload:
                     close()
             finally:
                 pool.close()
-                if self._sync:
-                    self._sync.close()
 
     def _submit_all(self, pool: SendingPool, source: Iterator[Any]) -> None:
         problem = None
@@ -188,6 +191,7 @@ class Upload:
     def _send(self, pool: SendingPool, number: int, chunk: list[ValidRecord]) -> None:
         self._plans.check(chunk)
         if self._options.dry_run:
+            self._ledger.begin(chunk)
             self._ledger.accept(chunk, None)
         elif not pool.submit(self._check_halted, self._sender.send, number, chunk):
             raise _Halted
@@ -219,10 +223,24 @@ class Upload:
         report = self._ledger.close(time.monotonic() - started, reason)
         log.info("Ledger\n%s", report.as_text())
 
+    def _close_sync(self, error: BaseException | None) -> None:
+        if not self._sync:
+            return
+        error = error or self._pool.failure or self._outcome().error()
+        if problem := close_sync(self._sync, error, next(iter(self._reasons), None)):
+            self._reasons.append(problem)
+
     def _raise_problem(self) -> None:
         if self._pool.failure:
             raise with_ledger(self._pool.failure, self.report)
-        outcome = RunOutcome(
+        outcome = self._outcome()
+        if problem := outcome.error():
+            raise problem
+        if kinds := outcome.problems():
+            log.warning("%s rejected: %s.", f"{self.report.rejected:,}", kinds)
+
+    def _outcome(self) -> RunOutcome:
+        return RunOutcome(
             ledger=self._ledger,
             max_rejects=self._options.max_rejects,
             stopped_by=next(iter(self._reasons), None),
@@ -230,7 +248,3 @@ class Upload:
             unanswered_count=self._sender.unanswered.count,
             withheld=self._unsubscriptions.problem if self._unsubscriptions else None,
         )
-        if problem := outcome.error():
-            raise problem
-        if kinds := outcome.problems():
-            log.warning("%s rejected: %s.", f"{self.report.rejected:,}", kinds)

@@ -23,6 +23,7 @@ class SyncedLedger:
     def begin(self, records: Sequence[ValidRecord]) -> None:
         """Note that records are about to be sent; raises StateError if that cannot be written."""
         self._sync.begin(records)
+        self._ledger.begin(records)
 
     def check(self) -> None:
         """Raise StateError if another run may have taken over."""

@@ -61,6 +61,7 @@ class RecordValidator:
         self._sync = sync
         self._code_column = options.source_of("code")
         self._seen = SeenCodes(sync)
+        self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._streak = InvalidStreak(options.max_rejects)
 
     def accept(self, records: Iterable[Any]) -> Iterator[ValidRecord]:
@@ -93,7 +94,10 @@ class RecordValidator:
             if change and change.kind == "unchanged":
                 self._ledger.leave()
                 continue
-            valid = ValidRecord(row, patient["code"], "plan" in patient, encoded, location, change)
+            names = tuple(patient)
+            names = self._names.setdefault(names, names)  # one object for all that have the same
+            has_plan = "plan" in patient
+            valid = ValidRecord(row, patient["code"], has_plan, encoded, location, change, names)
             self._ledger.open(valid)
             yield valid
         self._check_count()

@@ -77,6 +77,11 @@ def differences(
     ]
 
 
+def key_id(secret_key: str) -> str:
+    """Return the ID of a secret key, which each proof has too; it says nothing of the key."""
+    return _key_id(_derive(secret_key)).hex()
+
+
 def check_proof(proof: str, secret_key: str) -> None:
     """Raise the errors that `differences` raises for this proof."""
     key = _derive(secret_key)

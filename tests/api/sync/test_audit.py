@@ -8,7 +8,8 @@ from sqlalchemy import create_engine
 
 from airflow_provider_mediquo.api.errors import ConnectionSettingsError, UnreachableError
 from airflow_provider_mediquo.api.sync.audit import AuditReport, audit, choose, upper_bound
-from airflow_provider_mediquo.api.sync.run import SyncRun, SyncSettings
+from airflow_provider_mediquo.api.sync.run import SyncRun
+from airflow_provider_mediquo.api.sync.settings import SyncSettings
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog

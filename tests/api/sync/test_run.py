@@ -7,7 +7,8 @@ from airflow_provider_mediquo.api.errors import StateError
 from airflow_provider_mediquo.api.patients.endpoints import encode_patient
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.sync import run as run_module
-from airflow_provider_mediquo.api.sync.run import SyncRun, SyncSettings
+from airflow_provider_mediquo.api.sync.run import SyncRun
+from airflow_provider_mediquo.api.sync.settings import SyncSettings
 from airflow_provider_mediquo.api.visibility.fingerprint import differences
 from tests.support.states import one_of_each
 
@@ -214,12 +215,11 @@ def test_after_its_end_it_is_no_longer_kept(state, start, caplog):
     assert not [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
 
 
-def test_a_database_that_is_gone_at_the_end_is_told(state, start, caplog):
+def test_a_database_that_is_gone_at_the_end_is_told(state, start):
     run = start(state)
     state.run("DROP TABLE mediquo_sync")
-    run.close()
-    assert "Cannot release the sync: The state's database failed" in caplog.text
-    assert "It is free within a minute." in caplog.text
+    with pytest.raises(StateError, match="Cannot write the receipt of this run: The state's data"):
+        run.close()
 
 
 def test_a_kill_ends_the_reading_of_the_state(state, start, people, sync, box):

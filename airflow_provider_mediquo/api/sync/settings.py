@@ -1,0 +1,50 @@
+"""What a run of a sync needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import NamedTuple
+
+
+class Holder(NamedTuple):
+    """Who runs a sync.
+
+    :param text: in words.
+    :param dag_id: of the task that does, if one does.
+    """
+
+    text: str
+    dag_id: str | None = None
+    run_id: str | None = None
+    task_id: str | None = None
+
+
+_SOMEBODY = Holder("somebody")
+
+
+@dataclass(frozen=True)
+class SyncSettings:
+    """What a run of a sync needs.
+
+    :param name: the population of which the source is the whole.
+    :param secret_key: of the connection to mediQuo; all fingerprints are made with it.
+    :param reading: all that decides how a record of the source is read.
+    :param dropped: columns of the source that are not read.
+    :param conn_id: ID of the connection to the state.
+    :param held_by: who runs it.
+    :param as_of: time of the source's data, in microseconds since 1970.
+    :param dry_run: write nothing, and let others run.
+    :param receipts_for: how long the receipts of this sync are kept.
+    """
+
+    name: str
+    secret_key: str = field(repr=False)
+    reading: object = None
+    dropped: frozenset[str] = frozenset()
+    resend_after: timedelta = timedelta(days=30)
+    conn_id: str | None = None
+    held_by: Holder = _SOMEBODY
+    as_of: int | None = None
+    dry_run: bool = False
+    receipts_for: timedelta = timedelta(days=400)

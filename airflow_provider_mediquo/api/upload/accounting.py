@@ -1,0 +1,39 @@
+"""How a run accounts for what it sent: in its ledger, and with a state in a receipt."""
+
+from __future__ import annotations
+
+import logging
+
+from airflow_provider_mediquo import __version__
+from airflow_provider_mediquo.api.client.settings import Settings
+from airflow_provider_mediquo.api.errors import MediquoError, StateError, StoppedError
+from airflow_provider_mediquo.api.report import Receipt
+from airflow_provider_mediquo.api.sync.receipts import FAILED, STOPPED, SUCCEEDED
+from airflow_provider_mediquo.api.sync.run import SyncRun
+from airflow_provider_mediquo.api.visibility.fingerprint import key_id
+
+log = logging.getLogger(__name__)
+
+
+def receipt_of(settings: Settings) -> Receipt:
+    """Return the receipt of a run that has sent nothing yet."""
+    return Receipt(settings.base_url, __version__, key_id(settings.secret_key))
+
+
+def close_sync(
+    sync: SyncRun, error: BaseException | None, stopped_by: MediquoError | None
+) -> StateError | None:
+    """Write the receipt and let the next run begin; return why that cannot be done.
+
+    :param error: how the run ended, if it did not succeed.
+    :param stopped_by: what ended it early.
+    """
+    outcome = FAILED if error else SUCCEEDED
+    if isinstance(stopped_by, StoppedError):
+        outcome = STOPPED
+    try:
+        sync.close(outcome, type(error).__name__ if error else None)
+    except StateError as problem:
+        log.warning("%s", problem)
+        return problem
+    return None
