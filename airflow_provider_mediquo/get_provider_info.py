@@ -95,6 +95,7 @@ def get_provider_info() -> dict[str, Any]:
                 "class-name": f"{_PACKAGE}.decorators.mediquo_upsert.mediquo_upsert_task",
             }
         ],
+        "extra-links": [f"{_PACKAGE}.operators.link.MediquoRunLink"],
     }
 
 

@@ -81,6 +81,7 @@ class UploadReport:
     :param invalid: records that break a rule of the schema.
     :param duplicate: records whose code came before in this run.
     :param refused: records that mediQuo refused.
+    :param rejects_by_rule: field -> rule -> how many rejected records broke it.
     :param without_plan: upserted records without a plan, whose patients are unsubscribed now.
     :param omitted: valid records without an invalid field that was left out.
     :param unchanged: records that mediQuo has already.
@@ -113,6 +114,7 @@ class UploadReport:
     invalid: int = 0
     duplicate: int = 0
     refused: int = 0
+    rejects_by_rule: dict[str, dict[str, int]] = field(default_factory=dict)
     without_plan: int = 0
     omitted: int = 0
     unchanged: int = 0
@@ -172,6 +174,7 @@ class UploadReport:
             "invalid": self.invalid,
             "duplicate": self.duplicate,
             "refused": self.refused,
+            "rejects_by_rule": {name: {**rules} for name, rules in self.rejects_by_rule.items()},
             "without_plan": self.without_plan,
             "omitted": self.omitted,
             "unwritten": self.unwritten,

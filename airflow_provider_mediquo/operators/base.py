@@ -15,6 +15,7 @@ from airflow.sdk.definitions.asset import AssetRef
 
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook, fail_without_retry
+from airflow_provider_mediquo.operators.link import MediquoRunLink
 from airflow_provider_mediquo.operators.rendered import (
     failing_on_value_errors,
     none_if_rendered,
@@ -124,6 +125,7 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
     """
 
     template_fields: Sequence[str] = (*MediquoOperator.template_fields, *_TEXTS, *_LIMITS)
+    operator_extra_links = (MediquoRunLink(),)
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ __all__ = [
 
 
 AUDIT_KEY = "mediquo_audit"
-"""Of the XCom that holds the report of an audit that failed."""
+"""Of the XCom that holds an audit's report, whether the task succeeds or fails."""
 
 
 class MediquoUpsertPatientsOperator(MediquoUpsertBaseOperator):
@@ -178,8 +178,8 @@ class MediquoAuditPatientsOperator(MediquoOperator):
         self.max_wrong = max_wrong
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Return the report: counts, the bound, and up to 20 codes. A task that fails leaves it as the
-        XCom `mediquo_audit`.
+        """Return the report: counts, the bound, and up to 20 codes. It is also the XCom
+        `mediquo_audit`, which a task that fails leaves too.
         """
         from airflow_provider_mediquo.api.errors import AuditError
         from airflow_provider_mediquo.api.upload.options import check_limit, is_within
@@ -189,9 +189,9 @@ class MediquoAuditPatientsOperator(MediquoOperator):
             check_limit("max_wrong", max_wrong)
             report = self._hook.audit_patients(state_conn_id=self.state_conn_id, sample_size=size)
             self.log.info("%s", report)
+            if self.do_xcom_push:
+                context["ti"].xcom_push(key=AUDIT_KEY, value=report.as_dict())
             if not is_within(max_wrong, report.wrong, report.checked):
-                if self.do_xcom_push:
-                    context["ti"].xcom_push(key=AUDIT_KEY, value=report.as_dict())
                 raise AuditError(
                     f"{report}\nThat is more than `max_wrong` ({max_wrong}). The next run of the sync "
                     "sends them again. If mediQuo was changed by hand, find out why."

@@ -40,6 +40,7 @@ def test_it_returns_what_it_found(known, run_task):
     assert (found["known"], found["checked"], found["differ"], found["not_found"]) == (40, 40, 0, 0)
     assert found["at_most"] == pytest.approx(1 - 0.05 ** (1 / 40))
     assert found["confidence"] == 0.95
+    assert run.audit == found
 
 
 def test_it_fails_without_a_retry_if_too_many_are_wrong_and_they_are_sent_again(

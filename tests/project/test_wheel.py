@@ -5,6 +5,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from configparser import ConfigParser
 from email import message_from_bytes
 from importlib.metadata import distribution
 from pathlib import Path
@@ -54,10 +55,12 @@ def test_it_has_the_package_and_nothing_else(dist):
     licence = f"{INFO}/licenses/LICENSE"
     assert {name.split("/")[0] for name in names} == {PACKAGE, INFO}
     assert described | {licence, f"{PACKAGE}/py.typed"} <= names
-    strange = {
+    others = {
         n for n in names if n.startswith(f"{PACKAGE}/") and not n.endswith((".py", "py.typed"))
     }
-    assert not strange
+    scripts = ("api", "charts", "dom", "ledger", "links", "overview", "page", "run", "task", "words")
+    page = {"index.html", "page.css", "icon.svg", *(f"{name}.js" for name in scripts)}
+    assert others == {f"{PACKAGE}/plugins/static/{name}" for name in page}
     assert files_of(dist)[licence] == (PROJECT / "LICENSE").read_bytes()
 
 
@@ -89,9 +92,14 @@ def test_what_it_says_of_itself(dist):
 
 
 def test_airflow_is_told_of_it(dist):
-    told = files_of(dist)[f"{INFO}/entry_points.txt"].decode().split("\n")
-    assert told[0] == "[apache_airflow_provider]"
-    assert told[1].endswith(f"= {PACKAGE}.get_provider_info:get_provider_info")
+    told = ConfigParser()
+    told.read_string(files_of(dist)[f"{INFO}/entry_points.txt"].decode())
+    assert {name: dict(told[name]) for name in told.sections()} == {
+        "airflow.plugins": {"mediquo": f"{PACKAGE}.plugins.mediquo_page:MediquoPagePlugin"},
+        "apache_airflow_provider": {
+            "provider_info": f"{PACKAGE}.get_provider_info:get_provider_info"
+        },
+    }
 
 
 def test_the_sdist_builds_the_same_wheel(dist):

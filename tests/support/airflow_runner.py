@@ -72,7 +72,7 @@ class Run:
 
     @property
     def audit(self) -> Any:
-        """The report that an audit pushed before it failed; None if it did not."""
+        """The report that an audit pushed, whether it succeeded or failed; None if it did not."""
         return self._last("POST", "/mediquo_audit")
 
     @property

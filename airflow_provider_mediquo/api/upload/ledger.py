@@ -214,6 +214,7 @@ class Ledger:
         report.rejects_path = self._rejects.written_to
         report.unsubscribed_path = self._rejects.unsubscribed_to
         report.unwritten = self._rejects.unwritten
+        report.rejects_by_rule = {name: dict(c) for name, c in self._rejects.by_rule.items()}
         report.sample = {} if report.is_dry_run else self._sample.as_dict()
         return report
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Self
 
 from airflow_provider_mediquo.api.patients.fields import RULES
+from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.report import Rejection
 from airflow_provider_mediquo.api.upload.line_writer import Line, LineWriter
@@ -22,6 +23,8 @@ _OTHERS = {"omitted": "Omitted", "withheld": "Withheld"}
 
 SHOWN = 20
 """Rejected records that are logged if there is no file."""
+
+_FIELDS = frozenset({*PATIENT_FIELDS, "record"})
 
 MAX_KINDS = 500  # of problems that are counted: names of unknown fields are the source's own
 
@@ -37,6 +40,8 @@ class RejectLog:
         self, file: RejectFile | None = None, unsubscribed: RejectFile | None = None
     ) -> None:
         self.kinds: Counter[str] = Counter()
+        self.by_rule: dict[str, Counter[str]] = {}
+        """Field -> rule -> rejected records; a name that the source gave is `other`."""
         self.has_file = file is not None
         self._files = [each for each in (file, unsubscribed) if each]
         self._rejects = LineWriter(file, self._log)
@@ -96,6 +101,9 @@ class RejectLog:
     def _count(self, rejection: Rejection) -> None:
         if rejection.refused_by in ("unsettled", "omitted", "withheld"):
             return  # not a reject
+        for name, rule in (rejection.problems or {"record": "refused"}).items():
+            known = name if name in _FIELDS else "other"
+            self.by_rule.setdefault(known, Counter())[rule] += 1
         kinds = [f"{name} {RULES[rule]}" for name, rule in rejection.problems.items()]
         status = f" {rejection.status}" if rejection.status else ""
         for kind in kinds or [f"{rejection.refused_by}{status}"]:

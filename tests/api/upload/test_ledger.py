@@ -65,6 +65,10 @@ def test_each_outcome_has_a_count_of_its_own():
         "throttled_seconds": 0.0,
         "seconds": 11.0,
     }
+    assert report.as_dict()["rejects_by_rule"] == {
+        "code": {"duplicate": 15},
+        "email": {"refused": 4},
+    }
 
 
 def test_threads_may_tell_it_at_once(ledger):

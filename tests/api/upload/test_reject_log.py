@@ -88,6 +88,23 @@ def test_kinds_of_problems_are_counted_but_not_without_end():
     assert len(rejects.kinds) <= 1000
 
 
+def test_rejects_are_counted_by_field_and_rule_and_never_under_a_name_of_the_source():
+    rejects = RejectLog()
+    rejects.add(
+        Rejection(1, "m-1", "schema", {"phone": "prefix", "email": "email"}),
+        Rejection(2, "m-2", "schema", {"phone": "prefix", "Ada Lovelace": "unknown"}),
+        Rejection(3, "m-3", "mediquo", {}, 422),
+        rejection(4, "unsettled"),
+        Rejection(5, "m-5", "omitted", {"phone": "phone"}),
+    )
+    assert rejects.by_rule == {
+        "phone": {"prefix": 2},
+        "email": {"email": 1},
+        "other": {"unknown": 1},
+        "record": {"refused": 1},
+    }
+
+
 def test_what_a_full_disk_does_not_take_is_logged_all_of_it(caplog):
     with RejectLog(LocalFile(Path("/dev/full"))) as rejects:
         rejects.add(*(rejection(row) for row in range(30)))

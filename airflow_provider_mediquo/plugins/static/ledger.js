@@ -1,0 +1,101 @@
+// What a ledger says: the parts that add up to the records read, the rejects, the sentences.
+
+import { count, duration, many, number, text } from "./words.js";
+
+/** What became of a record; `upserted` is split in three if there is a state. */
+export const KINDS = new Map([
+  ["upserted", "sent"],
+  ["new", "new"],
+  ["changed", "changed"],
+  ["resent", "resent"],
+  ["unchanged", "unchanged"],
+  ["withheld", "withheld"],
+  ["skipped", "skipped"],
+  ["rejected", "rejected"],
+  ["unsettled", "unsettled"],
+]);
+const OF_A_STATE = ["new", "changed", "resent"];
+
+/** Return an object, whatever was in the XCom: Airflow gives its JSON as text. */
+export function asObject(value) {
+  let found = value;
+  try {
+    if (typeof value === "string") found = JSON.parse(value);
+  } catch {
+    found = null;
+  }
+  return typeof found === "object" && found !== null && !Array.isArray(found) ? found : {};
+}
+
+/** Kind -> how many records, in the order of KINDS; together they are the records that were read. */
+export function parts(ledger) {
+  const known = OF_A_STATE.some((kind) => kind in ledger) ? ["upserted"] : OF_A_STATE;
+  const kinds = [...KINDS.keys()].filter((kind) => !known.includes(kind));
+  return new Map(kinds.map((kind) => [kind, count(ledger[kind])]));
+}
+
+/** How long the run sent, and how long it waited for mediQuo's rate limit. */
+export function seconds(ledger) {
+  const whole = count(ledger.seconds);
+  const paused = Math.min(whole, count(ledger.throttled_seconds));
+  return new Map([["working", whole - paused], ["paused", paused]]);
+}
+
+/** [field, rule, how many], the most frequent first, over some ledgers. */
+export function rejects(ledgers) {
+  const found = new Map();
+  for (const ledger of ledgers) {
+    for (const [field, rules] of Object.entries(asObject(ledger.rejects_by_rule))) {
+      for (const [rule, times] of Object.entries(asObject(rules))) {
+        const key = JSON.stringify([field, rule]);
+        found.set(key, (found.get(key) ?? 0) + count(times));
+      }
+    }
+  }
+  const rows = [...found].map(([key, times]) => [...JSON.parse(key), times]);
+  return rows.sort((one, other) => other[2] - one[2]).slice(0, 50);
+}
+
+/** Who has no plan any more, and who would have none: [what, how many], without what is zero. */
+export function unsubscribed(ledger) {
+  return [
+    ["lost their plan", ledger.unsubscribed],
+    ["sent without a plan", ledger.without_plan],
+    ["kept their plan, because too many would lose it", ledger.withheld],
+    ["left the source", ledger.missing],
+    ["left the source and lost their plan", ledger.missing_unsubscribed],
+    ["left the source and kept their plan, because they were too many", ledger.missing_withheld],
+    ["left the source, not confirmed", ledger.missing_unsettled],
+  ].filter(([, value]) => count(value));
+}
+
+/** A line for the list of runs. */
+export function summary(ledger) {
+  const shown = [...parts(ledger)].filter(([, value]) => value);
+  const words = shown.map(([kind, value]) => `${number(value)} ${KINDS.get(kind)}`);
+  return words.join(", ") || "no records";
+}
+
+/** The ledger in sentences. */
+export function sentences(ledger) {
+  const by = parts(ledger);
+  const paused = seconds(ledger).get("paused");
+  const took = `The run took ${duration(ledger.seconds)}`;
+  return [
+    ledger.is_dry_run === true && "This was a dry run: nothing was sent. The counts are what would be.",
+    `${many(ledger.read, "record")} read: ${summary(ledger)}.`,
+    by.get("unchanged") && `mediQuo had ${number(by.get("unchanged"))} already; these were not sent.`,
+    by.get("unsettled") &&
+      `${number(by.get("unsettled"))} unsettled: not sent, or no final answer. The next run sends them again.`,
+    by.get("withheld") &&
+      `${number(by.get("withheld"))} withheld: more would lose their plan than max_unsubscribed allows.`,
+    count(ledger.omitted) && `${many(ledger.omitted, "record")} sent without an invalid field.`,
+    count(ledger.unwritten) &&
+      `${many(ledger.unwritten, "line")} missing in the reports, which could not be written: see the log.`,
+    paused
+      ? `${took}, ${duration(paused)} of it paused by mediQuo's rate limit.`
+      : `${took}, without a pause.`,
+    `${many(ledger.requests, "request")} sent, ${many(ledger.retries, "retry", "retries")}.`,
+    ledger.stopped_because && `It ended early: ${text(ledger.stopped_because)}`,
+  ].filter(Boolean);
+}

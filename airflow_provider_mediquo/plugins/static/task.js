@@ -1,0 +1,124 @@
+// The last runs of one task: pictures, and a table with the same numbers.
+
+import { LEDGER, forEach, listInstances, listXComs, valueOf } from "./api.js";
+import { legend, stackedBars } from "./charts.js";
+import { element, section, table } from "./dom.js";
+import { KINDS, parts, rejects, seconds, summary, unsubscribed } from "./ledger.js";
+import { runOf } from "./links.js";
+import { audits } from "./overview.js";
+import { day, duration, many, number, text, time } from "./words.js";
+
+const MAX_RUNS = 60;
+const FAILED = ["failed", "upstream_failed", "up_for_retry"];
+const TIMES = [["working", "reading and sending"], ["paused", "paused by mediQuo's rate limit"]];
+
+/** Show a task. */
+export async function showTask({ dag, task, weeks }, page) {
+  const [ledgers, instances] = await Promise.all([
+    listXComs(LEDGER, weeks, dag, task),
+    listInstances(dag, task, weeks),
+  ]);
+  const all = merged(ledgers.items, instances);
+  const runs = all.slice(-MAX_RUNS);
+  const tell = (done, of) => page.tell(`Read ${done} of ${many(of, "ledger")}.`);
+  const kept = runs.filter((run) => run.hasLedger);
+  await forEach(kept, (run) => page.trying(run, () => valueOf(run, LEDGER)), tell);
+  const shown = many(runs.length, "run");
+  page.tell(all.length > runs.length ? `The last ${shown} of ${number(all.length)}.` : `${shown}.`);
+  if (runs.length) page.show(pictures(runs, weeks), tableOfRuns(runs, weeks), ...lists(runs));
+  page.show(await audits(weeks, page, dag).catch(() => ""));
+}
+
+/** Runs, oldest first: those that left a ledger, and those that did not, such as killed ones. */
+function merged(entries, instances) {
+  const runs = new Map();
+  const keyOf = (run) => JSON.stringify([run.run_id, run.map_index]);
+  for (const instance of instances.filter((each) => each.state)) runs.set(keyOf(instance), instance);
+  for (const entry of entries) {
+    runs.set(keyOf(entry), { ...runs.get(keyOf(entry)), ...entry, hasLedger: true });
+  }
+  const order = (one, other) => new Date(one.run_after) - new Date(other.run_after) || one.map_index - other.map_index;
+  return [...runs.values()].sort(order);
+}
+
+function pictures(runs, weeks) {
+  const withState = runs.some(({ value }) => value && "new" in value);
+  const kinds = [...KINDS].filter(([kind]) => runs.some(({ value }) => value && parts(value).get(kind)));
+  const sent = kinds.filter(([kind]) => kind !== "unchanged");
+  return section(
+    "Records",
+    legend([...kinds, ["failed", "the task failed"]]),
+    stackedBars(bars(runs, weeks, parts), "Records of each run"),
+    ...(withState
+      ? [element("h3", {}, "Without the unchanged"), stackedBars(bars(runs, weeks, only(sent)), "Records of each run without the unchanged")]
+      : []),
+    element("h2", {}, "Duration"),
+    legend(TIMES),
+    stackedBars(bars(runs, weeks, seconds), "Duration of each run", duration),
+  );
+}
+
+function only(kinds) {
+  return (ledger) => new Map(kinds.map(([kind]) => [kind, parts(ledger).get(kind) ?? 0]));
+}
+
+function bars(runs, weeks, partsOf) {
+  return runs.map((run) => ({
+    parts: run.value ? partsOf(run.value) : new Map(),
+    title: `${nameOf(run)}: ${outcome(run)}`,
+    day: day(run.run_after),
+    href: runOf(run, weeks),
+    isFailed: FAILED.includes(run.state),
+  }));
+}
+
+function nameOf(run) {
+  const shard = run.map_index >= 0 ? ` [${run.map_index}]` : "";
+  return `${time(run.run_after)}${shard}`;
+}
+
+function outcome(run) {
+  if (run.problem) return run.problem;
+  const state = run.state ? `${text(run.state)}, ` : "";
+  return run.value ? `${state}${summary(run.value)}` : `${state}no ledger`;
+}
+
+function tableOfRuns(runs, weeks) {
+  const kinds = [...KINDS].filter(([kind]) => runs.some(({ value }) => value && parts(value).has(kind)));
+  const heads = ["Run", "State", "read", ...kinds.map(([, label]) => label), "Duration", "Paused"];
+  const rows = [...runs].reverse().map((run) => {
+    const link = element("a", { href: runOf(run, weeks) }, nameOf(run));
+    return [link, stateOf(run), ...numbers(run.value, kinds)];
+  });
+  return table("Each run, the last one first", heads, rows);
+}
+
+function stateOf(run) {
+  return run.problem ?? `${text(run.state ?? "")}${run.value ? "" : " (no ledger)"}`;
+}
+
+function numbers(ledger, kinds) {
+  if (!ledger) return ["", ...kinds.map(() => ""), "", ""];
+  const by = parts(ledger);
+  const paused = duration(seconds(ledger).get("paused"));
+  return [number(ledger.read), ...kinds.map(([kind]) => number(by.get(kind))), duration(ledger.seconds), paused];
+}
+
+function lists(runs) {
+  const read = runs.filter(({ value }) => value);
+  const broken = rejects(read.map(({ value }) => value));
+  const lost = read.flatMap((run) => unsubscribed(run.value).map(([what, value]) => [nameOf(run), what, number(value)]));
+  return [tableOfRejects(broken), tableOfUnsubscribed(lost.reverse())];
+}
+
+/** Rejects by field and rule, as a section; nothing if there is none. */
+export function tableOfRejects(rows) {
+  if (!rows.length) return "";
+  const cells = rows.map(([field, rule, times]) => [text(field), text(rule), number(times)]);
+  return section("Rejects", table("Rejected records by field and rule", ["Field", "Rule", "Records"], cells));
+}
+
+function tableOfUnsubscribed(rows) {
+  if (!rows.length) return "";
+  return section("Unsubscribed", table("Patients that lost their plan, or would have", ["Run", "What", "Patients"], rows));
+}
