@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from airflow_provider_mediquo.api.patients.fields import RULES
+from airflow_provider_mediquo.api.patients.fields import describe
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.report import Rejection
 from airflow_provider_mediquo.api.upload.line_writer import Line, LineWriter
@@ -96,7 +96,7 @@ class RejectLog:
     def _count(self, rejection: Rejection) -> None:
         if rejection.refused_by in ("unsettled", "omitted", "withheld"):
             return  # not a reject
-        kinds = [f"{name} {RULES[rule]}" for name, rule in rejection.problems.items()]
+        kinds = [describe(name, rule) for name, rule in rejection.problems.items()]
         status = f" {rejection.status}" if rejection.status else ""
         for kind in kinds or [f"{rejection.refused_by}{status}"]:
             if kind in self.kinds or len(self.kinds) < MAX_KINDS:
