@@ -20,16 +20,20 @@ REJECTS = os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")
 
 
 def to_day(text: str) -> dt.date | None:
-    return dt.datetime.strptime(text, "%d/%m/%Y").date() if text.strip() else None
+    text = text.strip()
+    return dt.datetime.strptime(text, "%d/%m/%Y").date() if text else None
 
 
 def to_patient(member: dict) -> dict:
     left = to_day(member["fecha_baja"])
     has_left = left is not None and left <= dt.date.today()
+    sexo, idioma = member["sexo"].strip().upper(), member["idioma"].strip()
     return member | {
         # hombre, mujer. Any other letter stays as it is, and is rejected with the rule `choice`.
-        "sexo": {"H": "male", "M": "female"}.get(member["sexo"], member["sexo"]),
+        "sexo": {"H": "male", "M": "female"}.get(sexo, sexo),
         "fecha_nac": to_day(member["fecha_nac"]),
+        # mediQuo has no Catalan, Galician or Basque: ca_ES, gl_ES, eu_ES.
+        "idioma": "es" if idioma[:2] in ("ca", "gl", "eu") else idioma,
         # Without a plan, mediQuo unsubscribes the member.
         "producto": None if has_left else member["producto"],
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 MAX_SHOWN = 200  # characters of a name, which may have a million
 MAX_NAMES = 20
+_C1 = re.compile(r"[\x80-\x9f]")
 
 
 def is_valid_text(text: str) -> bool:
@@ -18,6 +20,11 @@ def is_valid_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in text
+
+
+def is_misread(text: str) -> bool:
+    """Return whether a text has C1 controls, which only text in another encoding seems to have."""
+    return not text.isascii() and bool(_C1.search(text))
 
 
 def escaped(text: str) -> str:

@@ -84,7 +84,7 @@ def test_the_members_are_nobody():
 def test_the_members_of_the_export_are_nobody():
     text = (EXAMPLES / "data" / "socios.csv").read_bytes().decode("cp1252")
     (begin,) = quoted("messy-files.md", "text")
-    assert text.splitlines()[:5] == begin.splitlines(), "as the docs show it"
+    assert text.splitlines()[:9] == begin.splitlines(), "as the docs show it"
     for member in csv.DictReader(text.splitlines(keepends=True), delimiter=";"):
         assert member["correo"].partition("@")[2].startswith("example")
         # Spain reserves no numbers: all have the same one, which counts up to six.
@@ -158,6 +158,9 @@ def test_the_run_over_an_export_of_another_system(bag, start_box, run_dag, tmp_p
     assert without == {"S-004"}, "who has left, and nobody who will"
     assert box.patients["S-007"]["last_name"] == "D\N{RIGHT SINGLE QUOTATION MARK}Alòs"
     assert box.patients["S-010"]["locale"] == "pt"
+    assert box.patients["S-012"]["locale"] == "es", "mediQuo has no Catalan"
+    assert box.patients["S-014"]["gender"] == "male", "spaces around a cell mean nothing"
+    assert box.patients["S-014"]["birth_date"] == "1993-12-08"
     assert {patient["phone"] for code, patient in box.patients.items() if code != "S-005"} == {
         "+34600123456",
         None,

@@ -28,7 +28,7 @@ from airflow_provider_mediquo.api.patients.words import (
     broken_rule,
     is_invisible,
 )
-from airflow_provider_mediquo.api.text import is_valid_text
+from airflow_provider_mediquo.api.text import is_misread, is_valid_text
 
 RULES: Mapping[str, str] = MappingProxyType(
     {
@@ -41,11 +41,12 @@ RULES: Mapping[str, str] = MappingProxyType(
         "lines": "has a cell with line breaks, or may be part of one: a quote is missing or extra",
         "size": "is too large: a record may take 64 KiB as JSON",
         "text": "must be text, in valid Unicode without NUL",
+        "encoding": "has control characters of another encoding; set `encoding`, or correct the source",
         "number": "must be text: a number may have lost its + or its leading zeros",
         "null": r"is a word for a missing value (\N, NULL, #N/A); leave it blank instead",
         "spreadsheet": 'was changed by a spreadsheet (1.2E+11, ="00123"); export it as text',
         "code": "must be one line of at most 255 characters, no control characters, not `.` or `..`",
-        "choice": "must be male or female (gender), or de, en, es or pt (locale)",
+        "choice": "must be one of the allowed values",
         "date": "must be a real date since 1900: YYYY-MM-DD, a date or a datetime",
         "zone": "has a time or a time zone, so the date is ambiguous; cast it to a date",
         "future": "must not be in the future",
@@ -61,11 +62,22 @@ RULES: Mapping[str, str] = MappingProxyType(
 )
 """Rule -> the text that follows the field's name in a message."""
 
+_CHOICES = {
+    "gender": "must be male or female",
+    "locale": "must be de, en, es or pt; a region may follow, as in es_ES",
+}
+
 MAX_EMAIL = 254
 """Characters; RFC 5321 allows no more."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _REGION = re.compile(r"[_-][a-z0-9]{2,8}(?:[_-][a-z0-9]{2,8})*(?:[.@][\w@.-]*)?")
+
+
+def describe(field: str, rule: str) -> str:
+    """Return what is wrong with a field."""
+    text = _CHOICES.get(field) if rule == "choice" else None
+    return f"{field} {text or RULES[rule]}"
 
 
 def is_blank(value: object) -> bool:
@@ -115,6 +127,8 @@ class Text(PatientField):
             raise ValidationError("size")
         if not is_valid_text(value):
             raise ValidationError("text")
+        if is_misread(value):
+            raise ValidationError("encoding")
         if value[0] in SUSPECT and (rule := broken_rule(value)):
             raise ValidationError(rule)
         return value

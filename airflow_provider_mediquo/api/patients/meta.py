@@ -10,7 +10,7 @@ from typing import Any
 from marshmallow import ValidationError
 
 from airflow_provider_mediquo.api.patients.limits import MAX_RECORD_BYTES
-from airflow_provider_mediquo.api.text import is_valid_text
+from airflow_provider_mediquo.api.text import is_misread, is_valid_text
 
 _LEVELS = 32  # far below the limits of JSON parsers on both sides
 MAX_VALUES = MAX_RECORD_BYTES // 2  # each takes two bytes or more
@@ -56,6 +56,8 @@ def _count(value: Any, levels: int) -> int:
         return _count_all(value.values(), levels)
     if isinstance(value, list):
         return _count_all(value, levels)
+    if isinstance(value, str) and is_misread(value):
+        raise ValidationError("encoding")
     if not _is_plain(value):
         raise ValidationError("object")
     return 1

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from airflow_provider_mediquo.api.patients.fields import RULES
+from airflow_provider_mediquo.api.patients.fields import describe
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.report import Rejection
@@ -104,7 +104,7 @@ class RejectLog:
         for name, rule in (rejection.problems or {"record": "refused"}).items():
             known = name if name in _FIELDS else "other"
             self.by_rule.setdefault(known, Counter())[rule] += 1
-        kinds = [f"{name} {RULES[rule]}" for name, rule in rejection.problems.items()]
+        kinds = [describe(name, rule) for name, rule in rejection.problems.items()]
         status = f" {rejection.status}" if rejection.status else ""
         for kind in kinds or [f"{rejection.refused_by}{status}"]:
             if kind in self.kinds or len(self.kinds) < MAX_KINDS:

@@ -23,12 +23,16 @@ from airflow_provider_mediquo.api.report import Rejection
 from airflow_provider_mediquo.api.sync.run import SyncRun
 from airflow_provider_mediquo.api.upload.circuit_breaker import InvalidStreak
 from airflow_provider_mediquo.api.upload.ledger import Ledger
-from airflow_provider_mediquo.api.upload.options import UploadOptions
+from airflow_provider_mediquo.api.upload.options import UploadOptions, is_within
 from airflow_provider_mediquo.api.upload.seen_codes import SeenCodes
+from airflow_provider_mediquo.api.upload.transformation import Transformation
 
 log = logging.getLogger(__name__)
 
 _LOST = {"plan": "lost"}
+# What lower case letters with accents become in UTF-8 that is read as Latin-1 or Windows-1252.
+_MOJIBAKE = b"\xc3\x83\xc2"
+_REPLACED = "\ufffd".encode()  # for what an encoding does not have
 _JOINED = {"record": "lines"}  # a lost quote joins any number of rows; the next may be valid
 
 
@@ -63,6 +67,8 @@ class RecordValidator:
         self._seen = SeenCodes(sync)
         self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._streak = InvalidStreak(options.max_rejects)
+        self._transform = Transformation(options)
+        self._garbled = 0
 
     def accept(self, records: Iterable[Any]) -> Iterator[ValidRecord]:
         """Yield the records that may be sent.
@@ -113,13 +119,29 @@ class RecordValidator:
                 f"The source has {read:,} records, fewer than `min_records` ({least:,}). Check that "
                 "it is complete, or lower `min_records`."
             )
+        if self._garbled:
+            log.warning(
+                "%s records have text such as `Ã±` or U+FFFD, as text has that was read in another "
+                "encoding. Set `encoding`, or correct the source.",
+                f"{self._garbled:,}",
+            )
+        if self._transform.finds_nothing:
+            self._refuse_transform()
         if not read:
             log.warning("The source has no records.")
         elif read == self._ledger.report.skipped:
             log.warning("`transform` left out every record. Does it return the record?")
 
+    def _refuse_transform(self) -> None:
+        report, problem = self._ledger.report, self._transform.problem()
+        if not is_within(self._options.max_rejects, report.rejected, report.read):
+            raise InvalidPatientsError(problem)
+        log.warning(problem)
+
     def _count_invalid(self) -> None:
         if self._streak.add():
+            if problem := self._transform.problem():
+                raise InvalidPatientsError(problem)
             raise InvalidPatientsError(
                 f"{self._streak.count:,} consecutive records are invalid; the source looks broken. "
                 "Has a column been renamed, or was the wrong file delivered?"
@@ -131,7 +153,7 @@ class RecordValidator:
             return _Checked({}, {"record": record.rule})
         if self._options.transform:
             try:
-                record = self._options.transform(record)
+                record = self._transform(record)
             except Exception:  # noqa: BLE001  # the user's function; nothing of the error is shown
                 return _Checked({}, {"record": "transform"})
             if record is None:
@@ -157,6 +179,7 @@ class RecordValidator:
         encoded = encode_patient(patient)
         if len(encoded) > MAX_RECORD_BYTES:
             return _Checked(patient, {"record": "size"})
+        self._garbled += _MOJIBAKE in encoded or _REPLACED in encoded
         change = None
         if self._sync:
             can_skip = not omitted  # so that the reject report names these fields each time

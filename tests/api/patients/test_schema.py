@@ -1,5 +1,6 @@
 import datetime as dt
 import json
+import re
 from collections import UserDict
 from decimal import Decimal
 from numbers import Integral
@@ -15,7 +16,7 @@ from marshmallow import ValidationError
 from airflow_provider_mediquo.api.client.request import RawResponse, read_result
 from airflow_provider_mediquo.api.errors import ServerError
 from airflow_provider_mediquo.api.patients.endpoints import encode_patient, get
-from airflow_provider_mediquo.api.patients.fields import RULES
+from airflow_provider_mediquo.api.patients.fields import RULES, describe
 from airflow_provider_mediquo.api.patients.schema import (
     GENDERS,
     LOCALES,
@@ -159,7 +160,7 @@ def test_a_whole_number_is_accepted_as_a_code(given_as, sent_as):
         ("a\nb", "code"),
         ("a\x00b", "text"),
         ("a\x7fb", "code"),
-        ("a\u0085b", "code"),
+        ("a\u0085b", "encoding"),
         ("a\u2028b", "code"),
         (True, "text"),
         (1.0, "number"),
@@ -213,9 +214,19 @@ def test_another_locale_is_rejected(locale):
     assert rule("locale", locale) == "choice"
 
 
-def test_the_rule_of_a_choice_lists_the_allowed_values():
-    for word in GENDERS | LOCALES:
-        assert word in RULES["choice"].replace(",", "").replace("(", "").split()
+def test_the_rule_of_a_choice_lists_the_allowed_values_of_its_field_alone():
+    for field, allowed in (("gender", GENDERS), ("locale", LOCALES)):
+        words = re.findall(r"\w+", describe(field, "choice"))
+        assert {*words} & (GENDERS | LOCALES) == allowed
+        assert words[0] == field
+
+
+@pytest.mark.parametrize("name", ["code", "first_name", "last_name", "email", "plan", "tax_id"])
+@pytest.mark.parametrize("text", ["O\x92Brien", "n\x9a1", "a\x85b"])
+def test_a_control_character_of_another_encoding_is_not_sent(name, text):
+    """Windows-1252 that is read as Latin-1, say."""
+    assert rule(name, text) == "encoding"
+    assert rule("meta", {"a": [{"b": text}]}) == "encoding"
 
 
 def test_both_names_of_the_birth_date_are_an_error_that_keeps_the_code():

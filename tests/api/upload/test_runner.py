@@ -925,7 +925,7 @@ def test_the_most_frequent_problems_come_first(client, upload, people):
         "More rejects than `max_rejects` (0). 5 upserted, 0 unsettled, 50 rejected."
     )
     common = str(run.error).splitlines()[2]
-    assert f"email {RULES['email']} (30); gender {RULES['choice']} (20)" in common
+    assert f"email {RULES['email']} (30); gender must be male or female (20)" in common
 
 
 ENDINGS = [

@@ -4,7 +4,11 @@ import json
 
 import pytest
 
-from airflow_provider_mediquo.api.errors import SourceError, TooManyRejectsError
+from airflow_provider_mediquo.api.errors import (
+    InvalidPatientsError,
+    SourceError,
+    TooManyRejectsError,
+)
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 
 
@@ -153,3 +157,63 @@ def test_a_function_that_leaves_out_every_record_is_named_in_a_warning(
     run = upload(client, people(3), transform=lambda row: None)
     assert run.report.skipped == 3
     assert "`transform` left out every record. Does it return the record?" in caplog.text
+
+
+def by_name(row):
+    return {"code": row["ID"], "first_name": row["NOMBRE"], "plan": "gold"}
+
+
+@pytest.mark.parametrize("count", [2, 300, 400])
+def test_one_that_finds_no_column_for_any_record_says_what_the_records_have(client, upload, count):
+    records = [{"ID;NOMBRE": "1;Canary"}] * count
+    run = upload(client, records, transform=by_name, columns={"ID": None, "BAJA": None})
+    assert isinstance(run.error, InvalidPatientsError)
+    assert run.report.rejected == min(count, 300)
+    assert (
+        f"`transform` raised KeyError for every record so far ({run.report.read}). The first has 1 column, "
+        "and no ID, BAJA. Check its header, and for a file `delimiter` and `encoding`."
+    ) in str(run.error)
+    assert "Canary" not in str(run.error)
+    assert "NOMBRE" not in str(run.error), "a name is only known to be one where `columns` has it"
+
+
+def test_it_is_a_warning_where_the_rejects_are_allowed(client, upload, caplog):
+    run = upload(client, [{"x": "1", "y": "2"}] * 2, transform=by_name, max_rejects=5)
+    assert run.error is None
+    assert (
+        "`transform` raised KeyError for every record so far (2). The first has 2 columns. "
+        in caplog.text
+    )
+
+
+def test_and_nothing_of_the_kind_where_one_record_was_understood(client, upload, people, caplog):
+    records = [{"x": 1}, {"ID": "1", "NOMBRE": "Ada"}, {"x": 1}]
+    run = upload(client, records, transform=by_name)
+    assert isinstance(run.error, TooManyRejectsError)
+    assert "for every record" not in caplog.text
+
+
+def test_one_that_fails_otherwise_for_every_record_is_named_with_its_error(client, upload, people):
+    def transform(row):
+        raise AttributeError("Canary")
+
+    run = upload(client, people(300), transform=transform)
+    assert "`transform` raised AttributeError for every record so far (300). Test the func" in str(
+        run.error
+    )
+    assert "Canary" not in str(run.error)
+
+
+def test_text_that_was_read_in_another_encoding_is_sent_with_one_warning(
+    box, client, upload, people, caplog
+):
+    records = [
+        *people(3, first_name="I\u00c3\u00b1igo"),
+        *people(1, start=9, last_name="Mu\ufffdoz"),
+    ]
+    run = upload(client, [*records, *people(1, start=20, first_name="ÃO")])
+    assert run.report.upserted == 5
+    assert [line for line in caplog.messages if "4 records have text such as `Ã±` or" in line]
+    caplog.clear()
+    upload(client, people(1, first_name="São João Ñuñez"))
+    assert "another encoding" not in caplog.text

@@ -130,6 +130,8 @@ def test_names_that_look_like_data_are_read_where_one_is_mapped():
     assert transformed(text, {"ID": None})[0] == {"ID": "1", "31/12/2025": "12,50"}
 
 
-@pytest.mark.parametrize("text", ["ID;ID_2;;\n1;ID\n", "nombre\nAda\n", "ID;nombre;;\nID;nombre;;\n"])
+@pytest.mark.parametrize(
+    "text", ["ID;ID_2;;\n1;ID\n", "nombre\nAda\n", "ID;nombre;;\nID;nombre;;\n"]
+)
 def test_names_of_any_kind_are_read_with_a_transform(text):
     assert transformed(text)

@@ -391,7 +391,10 @@ def test_a_line_break_without_quotes_gives_nobody_less_or_another_name(row, end,
 @pytest.mark.parametrize("row", ["2;Bo;gold\r3;Cy;gold", "2;Bo;\r\rgold", ";;\r3;Cy;gold"])
 def test_a_cr_that_ends_no_other_line_is_in_doubt_whatever_is_beside_it(row):
     found = broken(row, end="\n")
-    assert [code for code in found.values() if code not in ("lines", "cells")] in (["1", "9"], ["1"])
+    assert [code for code in found.values() if code not in ("lines", "cells")] in (
+        ["1", "9"],
+        ["1"],
+    )
     assert "1" in found.values()
 
 
@@ -402,7 +405,11 @@ def test_files_of_one_line_end_each_are_read_and_so_are_blank_lines_between():
 
 def test_a_stub_beside_a_dropped_end_does_not_spoil_the_row_before():
     header, columns = "code;first_name;note", {"note": None}
-    assert [*broken("back", end="\n", header=header, columns=columns).values()] == ["1", "cells", "lines"]
+    assert [*broken("back", end="\n", header=header, columns=columns).values()] == [
+        "1",
+        "cells",
+        "lines",
+    ]
     header += ";"  # but what stands in a column without a name is no note
     text = f"{header}\n1;Ada;x;\nback\n9;Zoe;x;\n"
     assert [*codes(read(text, columns)).values()] == ["lines", "cells", "lines"]
