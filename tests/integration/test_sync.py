@@ -378,6 +378,17 @@ def test_4_an_empty_source_unsubscribes_nobody(box, state, sync, people):
     assert all(shown["plan"] for shown in box.patients.values())
 
 
+@one_of_each
+def test_4_a_transform_that_leaves_out_all_unsubscribes_nobody(box, every_state, sync, people):
+    """A function that forgot to return the record, say."""
+    sync(box, every_state, people(3)).ok()
+    before = every_state.members()
+    run = sync(box, every_state, people(3), transform=lambda record: None, **MIRROR).ok()
+    assert run.counts == {"read": 3, "skipped": 3}
+    assert all(shown["plan"] for shown in box.patients.values())
+    assert every_state.members() == before
+
+
 def test_4_a_source_that_breaks_off_unsubscribes_nobody(box, state, sync, people):
     def broken():
         yield from people(2)
@@ -818,6 +829,33 @@ def test_8_a_member_that_moves_unchanged_is_sent_once_so_that_nobody_takes_its_p
     }
 
 
+@one_of_each
+def test_8_a_member_that_two_syncs_have_sent_ends_with_the_last_one(
+    box, every_state, sync, people, caplog
+):
+    """The first one has no answer, so that mediQuo may have either: it is sent a last time."""
+    caplog.set_level("INFO")
+    box.script("upsert", *["lost_after"] * 50)
+    assert sync(box, every_state, people(5), name="a").error
+    heal(box)
+    theirs = people(2, first_name="Eva")
+    run = sync(box, every_state, theirs, name="b", **MIRROR).ok()
+    assert run.counts == {"read": 2, "resent": 2}
+    assert "2 members were last sent by another sync, and belong to this one now." in caplog.text
+    assert every_state.in_doubt() == {f"m-{number}" for number in range(1, 6)}
+    run = sync(box, every_state, people(3, start=3), name="a", **MIRROR).ok()
+    assert run.counts == {"read": 3, "resent": 3}, "nobody is missing"
+    caplog.clear()
+    assert sync(box, every_state, theirs, name="b", **MIRROR).ok().resent == 2
+    assert "last sent by another sync" not in caplog.text
+    assert not every_state.in_doubt()
+    assert sync(box, every_state, theirs, name="b", **MIRROR).ok().unchanged == 2
+    owners = {code: row["sync_id"] for code, row in every_state.members().items()}
+    a, b = (every_state.sync(name)["id"] for name in "ab")
+    assert owners == {"m-1": b, "m-2": b, "m-3": a, "m-4": a, "m-5": a}
+    assert all(shown["plan"] for shown in box.patients.values())
+
+
 def test_8_a_member_that_another_sync_puts_in_doubt_is_no_longer_ours(box, state, sync, people):
     sync(box, state, people(2), name="a").ok()
     box.script("upsert", *["lost_after"] * 50)
@@ -1232,6 +1270,20 @@ def test_the_operator_is_its_own_sync_unless_it_is_named(
         MediquoUpsertPatientsOperator(task_id="upsert", patients=people(1), state_conn_id="state")
     )
     assert run.result["sync"]["name"] == "clinic.upsert"
+
+
+def test_a_mapped_task_with_a_state_has_to_name_its_syncs(
+    box, tmp_path, people, dag, run_task, monkeypatch
+):
+    """Else all of them would be one sync, and only one of them would run."""
+    file = tmp_path / "state.db"
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps({"conn_type": "sqlite", "host": str(file)}))
+    task = MediquoUpsertPatientsOperator.partial(task_id="upsert", state_conn_id="state")
+    run = run_task(task.expand(patients=[people(2), people(1, start=3)]), map_index=0)
+    assert run.state == "failed", "not up for a retry"
+    assert "A mapped task with a state needs a `sync_name` for each of its tasks" in str(run.error)
+    assert not file.exists()
+    assert not box.journal
 
 
 @pytest.mark.parametrize(
