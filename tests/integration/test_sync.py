@@ -4,6 +4,7 @@ What is about the state is tried with each database that may keep it; all else w
 """
 
 import json
+import logging
 import signal
 import sqlite3
 import subprocess
@@ -23,6 +24,7 @@ from airflow_provider_mediquo.api.errors import (
     SourceError,
     StateError,
     StateMismatchError,
+    StoppedError,
     TooManyRejectsError,
     UnsubscribeLimitError,
 )
@@ -778,6 +780,56 @@ def test_7_every_ending_frees_the_lease_at_once(box, state, prepare_sync, sync, 
     assert state.sync()["holder"] is None
 
 
+@one_of_each
+def test_7_a_request_that_was_cut_off_by_a_kill_never_replaces_newer_data(
+    box, every_state, prepare_sync, sync, people, monkeypatch, caplog
+):
+    """mediQuo has got it, and applies it while the next run waits."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(lease_module, "LIFETIME", timedelta(seconds=20))
+    sync(box, every_state, people(1)).ok()
+    box.script("upsert", "hang")
+    older = people(1, first_name="Eva")
+    killed = prepare_sync(box, every_state, older)
+    thread = threading.Thread(target=killed.go)
+    thread.start()
+    eventually_slow(lambda: box.counters.in_flight)
+    killed.upload.stop()
+    thread.join()
+    assert isinstance(killed.error, StoppedError)
+    assert every_state.sync()["holder"] is None
+    heal(box)
+
+    class Late(logging.Handler):
+        def emit(self, record):
+            if "its requests may still arrive: waiting" in record.getMessage():
+                box._mediquo.store.accept(older)
+                every_state.pretend_dead()
+
+    late = Late()
+    logging.getLogger(lease_module.__name__).addHandler(late)
+    try:
+        run = sync(box, every_state, people(1)).ok()
+    finally:
+        logging.getLogger(lease_module.__name__).removeHandler(late)
+    assert run.resent == 1
+    assert box.accepted["m-1"] == 3
+    assert box.patients["m-1"]["first_name"] == "Ada"
+    assert every_state.sync()["heartbeat"] is None, "the next run does not wait"
+
+
+def test_7_a_kill_ends_the_waiting_for_late_requests(box, state, prepare_sync, sync, people):
+    sync(box, state, people(1)).ok()
+    state.run("UPDATE mediquo_sync SET heartbeat = '2999-01-01 00:00:00.000000'")
+    run = prepare_sync(box, state, people(1, first_name="Eva"))
+    timer = threading.Timer(0.5, run.upload.stop)
+    timer.start()
+    run.go()
+    assert isinstance(run.error, StoppedError)
+    assert run.read == 0
+    assert state.sync()["run"] == 1, "it never began"
+
+
 def test_7_who_takes_over_a_dead_run_that_still_reads_writes_alone(box, state, sync, people):
     """Two runs that overlap never leave a member certain that the last writer did not send."""
     taken = []
@@ -947,7 +999,8 @@ def test_9_a_database_that_goes_away_ends_it_instead_of_the_next_request(
     assert known - in_doubt <= sent
     if moment == "middle":
         assert not {code for code in sent if int(code[2:]) > 1000}
-    every_state.pretend_dead()
+    if every_state.sync()["holder"]:
+        every_state.pretend_dead()
     again = sync(box, every_state, people(1100)).ok()
     assert again.unchanged == len(known - in_doubt)
     assert len(box.patients) == 1100
@@ -1004,7 +1057,8 @@ def test_9_a_connection_that_was_cut_while_idle_is_made_again(box, every_state, 
     run = sync(box, every_state, source(), max_in_flight=1)
     if run.error:  # it was in the middle of a transaction: the next run goes on
         assert isinstance(run.error, StateError)
-        every_state.pretend_dead()
+        if every_state.sync()["holder"]:
+            every_state.pretend_dead()
     sync(box, every_state, people(1100)).ok()
     assert len(box.patients) == 1100
 

@@ -89,10 +89,9 @@ class SyncRun:
         self._contested: set[str] = set()  # codes that another sync was sending when this one began
         self._moved = 0
         self._own: int | None = None  # ID of this sync
-        fingerprints = Fingerprints(settings.secret_key, settings.reading, settings.dropped)
         self._resend = ResendPolicy(settings.resend_after)
-        self._fingerprints = fingerprints
-        self.comparison = Comparison(Members(0), fingerprints, self._resend)
+        self._fingerprints = Fingerprints(settings.secret_key, settings.reading, settings.dropped)
+        self.comparison = Comparison(Members(0), self._fingerprints, self._resend)
 
     def start(self, check: Callable[[], None]) -> None:
         """Take the lease and read the state.
@@ -108,6 +107,7 @@ class SyncRun:
                 self._load(check)
             return
         self._store.create()
+        lease.wait_for_late_requests(self._store, settings.name, check)
         self._lease = lease.Lease(self._store, settings.name, settings.as_of, settings.held_by)
         self._writes = GroupedWrites(self._store, self._lease)
         self._own = self._lease.sync_id
@@ -124,13 +124,13 @@ class SyncRun:
         """The number of this run in its sync; None for a dry run."""
         return self._lease.run if self._lease else None
 
-    def close(self) -> None:
-        """Write what is left, and let the next run begin."""
+    def close(self, *, was_cut: bool = False) -> None:
+        """Write what is left, and let the next run begin; `was_cut` is that of `Lease.release`."""
         held, self._lease = self._lease, None  # no heartbeat after that
         try:
             self._write_respelled()
             if held:
-                held.release()
+                held.release(was_cut=was_cut)
         except StateError as error:
             log.warning("Cannot release the sync: %s It is free within a minute.", error)
         self._store.close()

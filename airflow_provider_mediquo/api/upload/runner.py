@@ -77,6 +77,7 @@ class Upload:
         self._sender = Sender(client, options.chunk_size, ledger, self._halt)
         self._pool = SendingPool(options.max_in_flight, self._halt)
         self._reasons: list[MediquoError] = []  # why it ends early; the first one counts
+        self._is_aborted = False  # requests in progress were cut off
         self._ended_by: str | None = None  # what the source raised, or a time limit
 
     @property
@@ -124,7 +125,7 @@ class Upload:
         hold.
         """
         self._reasons.append(StoppedError("the task was killed."))
-        self._client.stop(abort=True)
+        self._abort()
         self._rejects.hurry()
         if self._reader == threading.get_ident():
             self._reader = None  # once: closing the source must not be interrupted
@@ -140,7 +141,7 @@ class Upload:
             name = type(error).__name__
             self._ended_by = f"the source failed: {name}" if is_source else name
             if not is_source:
-                self._client.stop(abort=True)
+                self._abort()
             raise
         finally:
             try:
@@ -149,7 +150,7 @@ class Upload:
             finally:
                 pool.close()
                 if self._sync:
-                    self._sync.close()
+                    self._sync.close(was_cut=self._is_aborted and pool.was_stopped)
 
     def _submit_all(self, pool: SendingPool, source: Iterator[Any]) -> None:
         problem = None
@@ -204,6 +205,10 @@ class Upload:
                 raise _Halted
         pool.wait()
         self._ledger.count_missing(missing.found - len(missing.moved))
+
+    def _abort(self) -> None:
+        self._is_aborted = True
+        self._client.stop(abort=True)
 
     def _halt(self, error: MediquoError) -> None:
         """End the run early. Appending is atomic, and the first reason counts."""

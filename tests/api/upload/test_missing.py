@@ -142,7 +142,9 @@ def test_the_sample_and_the_list_of_the_unsubscribed_have_them(box, state, sync,
     assert set(run.report.sample) == {"m-3"}
 
 
-def test_who_has_been_unsubscribed_takes_no_memory(box, state, prepare_sync, sync, people, monkeypatch):
+def test_who_has_been_unsubscribed_takes_no_memory(
+    box, state, prepare_sync, sync, people, monkeypatch
+):
     known(box, state, sync, people(120))
     open_at_once = []
     accept = missing_module._MissingLedger.accept
