@@ -4,6 +4,7 @@ What is about the state is tried with each database that may keep it; all else w
 """
 
 import json
+import logging
 import signal
 import sqlite3
 import subprocess
@@ -23,6 +24,7 @@ from airflow_provider_mediquo.api.errors import (
     SourceError,
     StateError,
     StateMismatchError,
+    StoppedError,
     TooManyRejectsError,
     UnsubscribeLimitError,
 )
@@ -376,6 +378,17 @@ def test_4_an_empty_source_unsubscribes_nobody(box, state, sync, people):
     sync(box, state, people(3)).ok()
     assert sync(box, state, [], **MIRROR).ok().counts == {}
     assert all(shown["plan"] for shown in box.patients.values())
+
+
+@one_of_each
+def test_4_a_transform_that_leaves_out_all_unsubscribes_nobody(box, every_state, sync, people):
+    """A function that forgot to return the record, say."""
+    sync(box, every_state, people(3)).ok()
+    before = every_state.members()
+    run = sync(box, every_state, people(3), transform=lambda record: None, **MIRROR).ok()
+    assert run.counts == {"read": 3, "skipped": 3}
+    assert all(shown["plan"] for shown in box.patients.values())
+    assert every_state.members() == before
 
 
 def test_4_a_source_that_breaks_off_unsubscribes_nobody(box, state, sync, people):
@@ -767,6 +780,56 @@ def test_7_every_ending_frees_the_lease_at_once(box, state, prepare_sync, sync, 
     assert state.sync()["holder"] is None
 
 
+@one_of_each
+def test_7_a_request_that_was_cut_off_by_a_kill_never_replaces_newer_data(
+    box, every_state, prepare_sync, sync, people, monkeypatch, caplog
+):
+    """mediQuo has got it, and applies it while the next run waits."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(lease_module, "LIFETIME", timedelta(seconds=20))
+    sync(box, every_state, people(1)).ok()
+    box.script("upsert", "hang")
+    older = people(1, first_name="Eva")
+    killed = prepare_sync(box, every_state, older)
+    thread = threading.Thread(target=killed.go)
+    thread.start()
+    eventually_slow(lambda: box.counters.in_flight)
+    killed.upload.stop()
+    thread.join()
+    assert isinstance(killed.error, StoppedError)
+    assert every_state.sync()["holder"] is None
+    heal(box)
+
+    class Late(logging.Handler):
+        def emit(self, record):
+            if "its requests may still arrive: waiting" in record.getMessage():
+                box._mediquo.store.accept(older)
+                every_state.pretend_dead()
+
+    late = Late()
+    logging.getLogger(lease_module.__name__).addHandler(late)
+    try:
+        run = sync(box, every_state, people(1)).ok()
+    finally:
+        logging.getLogger(lease_module.__name__).removeHandler(late)
+    assert run.resent == 1
+    assert box.accepted["m-1"] == 3
+    assert box.patients["m-1"]["first_name"] == "Ada"
+    assert every_state.sync()["heartbeat"] is None, "the next run does not wait"
+
+
+def test_7_a_kill_ends_the_waiting_for_late_requests(box, state, prepare_sync, sync, people):
+    sync(box, state, people(1)).ok()
+    state.run("UPDATE mediquo_sync SET heartbeat = '2999-01-01 00:00:00.000000'")
+    run = prepare_sync(box, state, people(1, first_name="Eva"))
+    timer = threading.Timer(0.5, run.upload.stop)
+    timer.start()
+    run.go()
+    assert isinstance(run.error, StoppedError)
+    assert run.read == 0
+    assert state.sync()["run"] == 1, "it never began"
+
+
 def test_7_who_takes_over_a_dead_run_that_still_reads_writes_alone(box, state, sync, people):
     """Two runs that overlap never leave a member certain that the last writer did not send."""
     taken = []
@@ -816,6 +879,33 @@ def test_8_a_member_that_moves_unchanged_is_sent_once_so_that_nobody_takes_its_p
         "read": 1,
         "unchanged": 1,
     }
+
+
+@one_of_each
+def test_8_a_member_that_two_syncs_have_sent_ends_with_the_last_one(
+    box, every_state, sync, people, caplog
+):
+    """The first one has no answer, so that mediQuo may have either: it is sent a last time."""
+    caplog.set_level("INFO")
+    box.script("upsert", *["lost_after"] * 50)
+    assert sync(box, every_state, people(5), name="a").error
+    heal(box)
+    theirs = people(2, first_name="Eva")
+    run = sync(box, every_state, theirs, name="b", **MIRROR).ok()
+    assert run.counts == {"read": 2, "resent": 2}
+    assert "2 members were last sent by another sync, and belong to this one now." in caplog.text
+    assert every_state.in_doubt() == {f"m-{number}" for number in range(1, 6)}
+    run = sync(box, every_state, people(3, start=3), name="a", **MIRROR).ok()
+    assert run.counts == {"read": 3, "resent": 3}, "nobody is missing"
+    caplog.clear()
+    assert sync(box, every_state, theirs, name="b", **MIRROR).ok().resent == 2
+    assert "last sent by another sync" not in caplog.text
+    assert not every_state.in_doubt()
+    assert sync(box, every_state, theirs, name="b", **MIRROR).ok().unchanged == 2
+    owners = {code: row["sync_id"] for code, row in every_state.members().items()}
+    a, b = (every_state.sync(name)["id"] for name in "ab")
+    assert owners == {"m-1": b, "m-2": b, "m-3": a, "m-4": a, "m-5": a}
+    assert all(shown["plan"] for shown in box.patients.values())
 
 
 def test_8_a_member_that_another_sync_puts_in_doubt_is_no_longer_ours(box, state, sync, people):
@@ -909,7 +999,8 @@ def test_9_a_database_that_goes_away_ends_it_instead_of_the_next_request(
     assert known - in_doubt <= sent
     if moment == "middle":
         assert not {code for code in sent if int(code[2:]) > 1000}
-    every_state.pretend_dead()
+    if every_state.sync()["holder"]:
+        every_state.pretend_dead()
     again = sync(box, every_state, people(1100)).ok()
     assert again.unchanged == len(known - in_doubt)
     assert len(box.patients) == 1100
@@ -966,7 +1057,8 @@ def test_9_a_connection_that_was_cut_while_idle_is_made_again(box, every_state, 
     run = sync(box, every_state, source(), max_in_flight=1)
     if run.error:  # it was in the middle of a transaction: the next run goes on
         assert isinstance(run.error, StateError)
-        every_state.pretend_dead()
+        if every_state.sync()["holder"]:
+            every_state.pretend_dead()
     sync(box, every_state, people(1100)).ok()
     assert len(box.patients) == 1100
 
@@ -1232,6 +1324,20 @@ def test_the_operator_is_its_own_sync_unless_it_is_named(
         MediquoUpsertPatientsOperator(task_id="upsert", patients=people(1), state_conn_id="state")
     )
     assert run.result["sync"]["name"] == "clinic.upsert"
+
+
+def test_a_mapped_task_with_a_state_has_to_name_its_syncs(
+    box, tmp_path, people, dag, run_task, monkeypatch
+):
+    """Else all of them would be one sync, and only one of them would run."""
+    file = tmp_path / "state.db"
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps({"conn_type": "sqlite", "host": str(file)}))
+    task = MediquoUpsertPatientsOperator.partial(task_id="upsert", state_conn_id="state")
+    run = run_task(task.expand(patients=[people(2), people(1, start=3)]), map_index=0)
+    assert run.state == "failed", "not up for a retry"
+    assert "A mapped task with a state needs a `sync_name` for each of its tasks" in str(run.error)
+    assert not file.exists()
+    assert not box.journal
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -15,9 +16,12 @@ from airflow_provider_mediquo.api.errors import StateError, StateMismatchError
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.sync.tables import SYNC
 
+log = logging.getLogger(__name__)
+
 LIFETIME = timedelta(seconds=50)
 """After which the lease of a run without a heartbeat is free."""
 
+_POLL_SECONDS = 0.5
 _FRESH = 30.0  # seconds after a heartbeat in which the lease cannot have been lost
 _SQL_CLOCKS = {
     "postgresql": func.timezone("utc", func.clock_timestamp(), type_=DateTime),
@@ -78,14 +82,14 @@ class Lease:
         if time.monotonic() - self._confirmed > _FRESH:
             self.heartbeat()
 
-    def release(self) -> None:
-        """Let the next run begin."""
-        self._store.write(self.free)
+    def free(self, connection: Connection, *, was_cut: bool = False) -> None:
+        """Let the next run begin, once the transaction is committed.
 
-    def free(self, connection: Connection) -> None:
-        """Let the next run begin, once the transaction is committed."""
+        :param was_cut: whether requests were given up: the last heartbeat says how long ago.
+        """
         is_held = SYNC.c.id == self.sync_id, SYNC.c.holder == self._token
-        connection.execute(update(SYNC).where(*is_held).values(holder=None))
+        values = {"holder": None} if was_cut else {"holder": None, "heartbeat": None}
+        connection.execute(update(SYNC).where(*is_held).values(**values))
 
     def _create(self, connection: Connection) -> None:
         if find(connection, self._name) is None:
@@ -115,6 +119,34 @@ class Lease:
         if connection.execute(update(SYNC).where(*unchanged).values(**values)).rowcount != 1:
             raise StateError(f"The sync {self._name!r} has just been started by another run.")
         return row
+
+
+def wait_for_late_requests(store: Store, name: str, check: Callable[[], None]) -> None:
+    """Wait as long for a run that was killed gracefully as its lease would have lasted otherwise.
+
+    mediQuo may have got a request that was cut off, and apply it later than those of the next run:
+    older data would replace newer data that counts as certain. A request without an answer whose run
+    went on has had this time already: that run waited for the answer.
+
+    :param check: raises what ends the wait.
+    """
+    left = store.read(lambda connection: _late_seconds(connection, name))
+    if left > 0:
+        log.info(
+            "The last run was killed, and its requests may still arrive: waiting %.0f s.", left
+        )
+    ends = time.monotonic() + left
+    while (left := ends - time.monotonic()) > 0:
+        check()
+        time.sleep(min(left, _POLL_SECONDS))
+
+
+def _late_seconds(connection: Connection, name: str) -> float:
+    row = find(connection, name)
+    if row is None or row.holder or not row.heartbeat:
+        return 0.0
+    silent: timedelta = connection.execute(select(clock(connection))).scalar_one() - row.heartbeat
+    return (LIFETIME - silent).total_seconds()
 
 
 def find(connection: Connection, name: str) -> Any:

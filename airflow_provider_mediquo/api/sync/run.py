@@ -56,10 +56,9 @@ class SyncRun:
         self._contested: set[str] = set()  # codes that another sync was sending when this one began
         self._moved = 0
         self._own: int | None = None  # ID of this sync
-        fingerprints = Fingerprints(settings.secret_key, settings.reading, settings.dropped)
         self._resend = ResendPolicy(settings.resend_after)
-        self._fingerprints = fingerprints
-        self.comparison = Comparison(Members(0), fingerprints, self._resend)
+        self._fingerprints = Fingerprints(settings.secret_key, settings.reading, settings.dropped)
+        self.comparison = Comparison(Members(0), self._fingerprints, self._resend)
 
     def start(self, check: Callable[[], None]) -> None:
         """Take the lease and read the state.
@@ -75,6 +74,7 @@ class SyncRun:
                 self._load(check)
             return
         self._store.create()
+        lease.wait_for_late_requests(self._store, settings.name, check)
         held_by = settings.held_by.text
         self._lease = lease.Lease(self._store, settings.name, settings.as_of, held_by)
         self._writes = GroupedWrites(self._store, self._lease)
@@ -95,12 +95,15 @@ class SyncRun:
         """The number of this run in its sync; None for a dry run."""
         return self._lease.run if self._lease else None
 
-    def close(self, outcome: str = SUCCEEDED, error: str | None = None) -> None:
+    def close(
+        self, outcome: str = SUCCEEDED, error: str | None = None, *, was_cut: bool = False
+    ) -> None:
         """Write what is left and the receipt, and let the next run begin.
 
         Raises StateError if the receipt cannot be written.
 
         :param error: the class of what ended the run.
+        :param was_cut: that of `Lease.free`.
         """
         held, self._lease = self._lease, None  # no heartbeat after that
         receipt, self._receipt = self._receipt, None
@@ -113,7 +116,7 @@ class SyncRun:
             if receipt:
                 receipt.close(connection, outcome, error)
             if held:
-                held.free(connection)
+                held.free(connection, was_cut=was_cut)
 
         try:
             if held:

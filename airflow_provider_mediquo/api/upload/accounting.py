@@ -21,18 +21,23 @@ def receipt_of(settings: Settings) -> Receipt:
 
 
 def close_sync(
-    sync: SyncRun, error: BaseException | None, stopped_by: MediquoError | None
+    sync: SyncRun,
+    error: BaseException | None,
+    stopped_by: MediquoError | None,
+    *,
+    was_cut: bool,
 ) -> StateError | None:
     """Write the receipt and let the next run begin; return why that cannot be done.
 
     :param error: how the run ended, if it did not succeed.
     :param stopped_by: what ended it early.
+    :param was_cut: whether requests were given up that may still arrive.
     """
     outcome = FAILED if error else SUCCEEDED
     if isinstance(stopped_by, StoppedError):
         outcome = STOPPED
     try:
-        sync.close(outcome, type(error).__name__ if error else None)
+        sync.close(outcome, type(error).__name__ if error else None, was_cut=was_cut)
     except StateError as problem:
         log.warning("%s", problem)
         return problem

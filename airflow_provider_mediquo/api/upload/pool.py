@@ -24,6 +24,8 @@ class SendingPool:
     def __init__(self, size: int, halt: Callable[[MediquoError], None]) -> None:
         self.failure: Exception | None = None
         """What a job raised that is no MediquoError, such as a full disk."""
+        self.was_stopped = False
+        """Whether a job was stopped, maybe after its request had left."""
         self._size = size
         self._halt = halt
         self._slots = threading.BoundedSemaphore(size)
@@ -75,8 +77,8 @@ class SendingPool:
     def _run(self, job: Callable[[int, T], None], number: int, chunk: T) -> None:
         try:
             job(number, chunk)
-        except StoppedError:
-            pass  # the reason is known, and the records are still unsettled
+        except StoppedError:  # the reason is known, and the records are still unsettled
+            self.was_stopped = True
         except MediquoError as error:
             self._halt(error)
         except Exception as error:  # noqa: BLE001  # a full disk, say; raised in the reading thread

@@ -80,6 +80,7 @@ class Upload:
         self._sender = Sender(client, options.chunk_size, ledger, self._halt)
         self._pool = SendingPool(options.max_in_flight, self._halt)
         self._reasons: list[MediquoError] = []  # why it ends early; the first one counts
+        self._is_aborted = False  # requests in progress were cut off
         self._ended_by: str | None = None  # what the source raised, or a time limit
 
     @property
@@ -129,7 +130,7 @@ class Upload:
         hold.
         """
         self._reasons.append(StoppedError("the task was killed."))
-        self._client.stop(abort=True)
+        self._abort()
         self._rejects.hurry()
         if self._reader == threading.get_ident():
             self._reader = None  # once: closing the source must not be interrupted
@@ -145,7 +146,7 @@ class Upload:
             name = type(error).__name__
             self._ended_by = f"the source failed: {name}" if is_source else name
             if not is_source:
-                self._client.stop(abort=True)
+                self._abort()
             raise
         finally:
             try:
@@ -209,6 +210,10 @@ class Upload:
         pool.wait()
         self._ledger.count_missing(missing.found - len(missing.moved))
 
+    def _abort(self) -> None:
+        self._is_aborted = True
+        self._client.stop(abort=True)
+
     def _halt(self, error: MediquoError) -> None:
         """End the run early. Appending is atomic, and the first reason counts."""
         self._reasons.append(error)
@@ -227,7 +232,8 @@ class Upload:
         if not self._sync:
             return
         error = error or self._pool.failure or self._outcome().error()
-        if problem := close_sync(self._sync, error, next(iter(self._reasons), None)):
+        was_cut = self._is_aborted and self._pool.was_stopped
+        if problem := close_sync(self._sync, error, next(iter(self._reasons), None), was_cut=was_cut):
             self._reasons.append(problem)
 
     def _raise_problem(self) -> None:

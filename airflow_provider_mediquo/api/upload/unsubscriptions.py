@@ -64,7 +64,11 @@ class Unsubscriptions:
         self._ledger.withhold(record)
 
     def _keep_contradicted(self) -> None:
-        """Withhold the records whose code comes again with a plan: the source contradicts itself."""
+        """Withhold the records whose code comes again with a plan: the source contradicts itself.
+
+        Beyond the limit nothing is kept, so those count too, and all of them are withheld. That run
+        fails for the contradiction first, and does not show the count.
+        """
         has_plan = self.sync.comparison.has_lost_plan
         contradicted = [record for record in self._kept if has_plan(record.code)]
         for record in contradicted:

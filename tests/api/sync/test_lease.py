@@ -5,7 +5,7 @@ import pytest
 
 from airflow_provider_mediquo.api.errors import StateError, StateMismatchError
 from airflow_provider_mediquo.api.sync import lease as lease_module
-from airflow_provider_mediquo.api.sync.lease import LIFETIME, Lease
+from airflow_provider_mediquo.api.sync.lease import LIFETIME, Lease, wait_for_late_requests
 from tests.support.states import POSTGRES, every_database, every_server
 
 
@@ -153,3 +153,50 @@ def test_names_are_compared_exactly(every_state):
     names = ["members", "Members", "m\xe9mbers", "\U0001f600", "x" * 250]
     ids = {Lease(store, name).sync_id for name in names}
     assert len(ids) == len(names)
+
+
+# --- requests that may arrive late ----------------------------------------------------------------
+
+
+class _Begun(Exception):
+    pass
+
+
+def has_to_wait(state):
+    """Return whether a run that begins now waits; its check ends that."""
+
+    def check():
+        raise _Begun
+
+    try:
+        wait_for_late_requests(state.store(), "members", check)
+    except _Begun:
+        return True
+    return False
+
+
+@every_database
+def test_after_a_run_whose_requests_were_cut_off_the_next_one_waits(every_state):
+    store = created(every_state)
+    assert not has_to_wait(every_state), "there was none"
+    lease = Lease(store, "members")
+    assert not has_to_wait(every_state), "it is refused instead"
+    lease.release(was_cut=True)
+    assert has_to_wait(every_state)
+    every_state.pretend_dead(int(LIFETIME.total_seconds()) - 5)
+    assert has_to_wait(every_state)
+    every_state.pretend_dead(6)
+    assert not has_to_wait(every_state)
+    Lease(store, "members").release()
+    assert not has_to_wait(every_state)
+    assert every_state.sync()["heartbeat"] is None
+
+
+@every_database
+def test_it_waits_until_the_lease_would_have_ended(every_state, monkeypatch):
+    monkeypatch.setattr(lease_module, "LIFETIME", timedelta(seconds=2))
+    Lease(created(every_state), "members").release(was_cut=True)
+    checks = []
+    wait_for_late_requests(every_state.store(), "members", lambda: checks.append(1))
+    assert checks
+    assert not has_to_wait(every_state)

@@ -152,9 +152,9 @@ def test_missing_members_are_put_in_doubt_only_if_they_are_still_ones_own(every_
     since = after["mine"].pop("in_doubt_since")
     assert abs(time.time() - since) < 60
     assert after["mine"] | {"in_doubt_since": None} == before["mine"] | {"in_doubt_by": 1}
-    assert {code: row["in_doubt_by"] for code, row in after.items() if code in OWN} == dict.fromkeys(
-        OWN, 1
-    )
+    assert {
+        code: row["in_doubt_by"] for code, row in after.items() if code in OWN
+    } == dict.fromkeys(OWN, 1)
     others = {*SHARED} - OWN
     assert {code: after[code] for code in others} == {code: before[code] for code in others}
 

@@ -2,7 +2,7 @@ import pytest
 
 from airflow_provider_mediquo.api.errors import AuthenticationError, MediquoError, StoppedError
 from airflow_provider_mediquo.api.upload import missing as missing_module
-from tests.support.states import heal
+from tests.support.states import heal, one_of_each
 
 MIRROR = {"on_missing": "unsubscribe", "max_unsubscribed": None}
 
@@ -77,12 +77,19 @@ def test_a_mediquo_that_is_down_ends_it(box, state, sync, people):
     assert len(state.members()) == 300
 
 
-def test_wrong_keys_end_it(box, state, sync, people):
-    known(box, state, sync, people(3))
-    box.script("get", *["401"] * 5)
-    run = sync(box, state, people(2), **OPTIONS)
+@pytest.mark.parametrize("status", ["401", "403"])
+@one_of_each
+def test_keys_that_may_not_read_end_it(box, every_state, sync, people, status):
+    known(box, every_state, sync, people(3))
+    before = every_state.members()
+    box.script("get", *[status] * 5)
+    run = sync(box, every_state, people(1), max_in_flight=1, **OPTIONS)
     assert isinstance(run.error, AuthenticationError)
-    assert (run.missing, run.missing_unsettled) == (1, 1)
+    assert (run.missing, run.missing_unsettled) == (2, 2)
+    assert every_state.members() == before, "no request was made that could change them"
+    assert all(shown["plan"] for shown in box.patients.values())
+    heal(box)
+    assert sync(box, every_state, people(1), **OPTIONS).ok().missing_unsubscribed == 2
 
 
 def test_one_that_is_refused_does_not_keep_the_others(box, state, sync, people):
@@ -135,7 +142,9 @@ def test_the_sample_and_the_list_of_the_unsubscribed_have_them(box, state, sync,
     assert set(run.report.sample) == {"m-3"}
 
 
-def test_who_has_been_unsubscribed_takes_no_memory(box, state, prepare_sync, sync, people, monkeypatch):
+def test_who_has_been_unsubscribed_takes_no_memory(
+    box, state, prepare_sync, sync, people, monkeypatch
+):
     known(box, state, sync, people(120))
     open_at_once = []
     accept = missing_module._MissingLedger.accept
@@ -163,16 +172,28 @@ def test_those_whom_a_search_has_not_settled_are_given_up(box, state, sync, peop
     assert sync(box, state, people(2), **OPTIONS).ok().missing_unsubscribed == 10
 
 
-def test_those_whom_mediquo_does_not_let_be_read_stay_and_the_others_go(box, state, sync, people):
+@one_of_each
+def test_those_that_may_not_be_read_stay_and_the_others_go(box, every_state, sync, people):
     """A firewall that refuses some paths."""
-    known(box, state, sync, people(6))
+    known(box, every_state, sync, people(6))
     box.script("get", "ok", "400", "ok", "422")
-    run = sync(box, state, people(2), max_in_flight=1, **OPTIONS)
+    run = sync(box, every_state, people(2), max_in_flight=1, **OPTIONS)
     assert type(run.error) is MediquoError
     assert "2 missing members without a final answer" in str(run.error)
     assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (4, 2, 2)
-    assert sorted(line["status"] for line in run.lines if line["refused_by"] == "mediquo") == [400, 422]
-    assert len(state.members()) == 4
-    assert not state.in_doubt()
+    statuses = [line["status"] for line in run.lines if line["refused_by"] == "mediquo"]
+    assert statuses == [400, 422]
+    assert len(every_state.members()) == 4
+    assert not every_state.in_doubt()
     heal(box)
-    assert sync(box, state, people(2), **OPTIONS).ok().missing_unsubscribed == 2
+    assert sync(box, every_state, people(2), **OPTIONS).ok().missing_unsubscribed == 2
+
+
+def test_one_whom_a_firewall_hides_is_unsettled(box, state, sync, people):
+    """A refusal that is not mediQuo's own, after mediQuo has answered others."""
+    known(box, state, sync, people(4))
+    box.script("get", "ok", *["409"] * 10)
+    run = sync(box, state, people(2), max_in_flight=1, **OPTIONS)
+    assert "1 missing members without a final answer" in str(run.error)
+    assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (2, 1, 1)
+    assert len(state.members()) == 3

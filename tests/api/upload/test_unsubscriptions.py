@@ -74,6 +74,24 @@ def test_a_contradicted_record_is_no_part_of_the_count(box, state, sync, people,
     assert all(shown["plan"] for shown in box.patients.values())
 
 
+def test_beyond_the_limit_a_contradiction_is_what_the_run_fails_for(box, state, sync, people):
+    """Its count of those who would lose a plan would be too high."""
+    sync(box, state, people(6)).ok()
+    records = [*without_plan(people(4)), *people(3), *people(2, start=5)]
+    options = {"max_unsubscribed": 1, "max_rejects": 3}
+    for dry_run in (True, False):
+        run = sync(box, state, records, dry_run=dry_run, **options)
+        assert isinstance(run.error, InvalidPatientsError)
+        assert "max_unsubscribed" not in str(run.error)
+        assert (run.withheld, run.duplicate, run.unchanged) == (4, 3, 2)
+    assert run.codes("withheld") == {"m-1", "m-2", "m-3", "m-4"}
+    assert all(shown["plan"] for shown in box.patients.values())
+    run = sync(
+        box, state, [*people(3), *without_plan(people(1, start=4)), *people(2, start=5)], **options
+    )
+    assert run.ok().unsubscribed == 1, "without the contradiction it is within the limit"
+
+
 def test_a_member_whose_plan_is_in_doubt_is_guarded(box, state, sync, people):
     """It may have one: taking it away counts."""
     box.script("upsert", *["lost_after"] * 50)
