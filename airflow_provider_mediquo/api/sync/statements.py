@@ -166,7 +166,9 @@ def _found(
     columns = MEMBER.c.code, MEMBER.c.in_doubt_by, MEMBER.c.sync_id
     for part in _parts(codes):
         statement = select(*columns).where(_is_among(connection, part)).with_for_update()
-        found.update((code, (doubt, sent)) for code, doubt, sent in connection.execute(statement))
+        found.update(
+            (code, (doubt, sent)) for code, doubt, sent in connection.execute(statement).all()
+        )
     return found
 
 
