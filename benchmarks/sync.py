@@ -21,6 +21,7 @@ CHANGED = 100  # one member of so many
 BASE = 10_000  # members; the memory of more is compared with it
 OURS, OURS_ALL = "this provider", "this provider, without a state"
 SQL = "SELECT * FROM patients"
+PARTS = "growth", "overhead", "limit", "peers"
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,16 @@ def main() -> None:
     asked = arguments()
     print(f"{about()}.")
     with running_sandbox() as sandbox:
-        if asked.members:
+        if "growth" in asked.only:
             print(f"\n### One member of {CHANGED} changed\n")
             print(growth(sandbox, asked.members))
-        if asked.runs:
+        if "overhead" in asked.only:
             print(f"\n### {asked.few:,} patients, all of them new\n")
             print(overhead(sandbox, asked.few, asked.runs, 1.2))
-        if asked.first:
+        if "limit" in asked.only:
             print(f"\n### {asked.first:,} patients, all of them new, {LIMIT} requests a minute\n")
             print(overhead(sandbox, asked.first, 1, 1.03))
-        if asked.compared:
+        if "peers" in asked.only:
             print(f"\n### {asked.compared:,} members, one of {CHANGED} changed\n")
             print(comparison(sandbox, asked.compared, peers(asked)))
 
@@ -82,9 +83,12 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=PARTS, help="of the tables (all of them)"
+    )
+    parser.add_argument(
         "--members",
         type=int,
-        nargs="*",
+        nargs="+",
         default=[100_000, 500_000, 2_000_000],
         help="(%(default)s)",
     )

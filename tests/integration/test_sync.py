@@ -197,6 +197,22 @@ def test_2_members_are_in_doubt_before_their_request_leaves(box, every_state, sy
     assert not every_state.in_doubt()
 
 
+def test_2_the_next_members_are_in_doubt_while_all_allowed_requests_are_in_flight(
+    box, state, prepare_sync, people, eventually
+):
+    box.settings.latency = 2
+    run = prepare_sync(box, state, people(30), chunk_size=10, max_in_flight=2)
+    thread = threading.Thread(target=run.go)
+    thread.start()
+    try:
+        eventually(lambda: box.counters.in_flight == 2 and len(state.in_doubt()) == 30)
+    finally:
+        thread.join()
+    assert run.ok().new == 30
+    assert box.counters.max_in_flight == 2
+    assert not state.in_doubt()
+
+
 @every_database
 def test_2_a_b_a_with_the_answer_lost_sends_a_again(box, every_state, sync, people):
     first, second = people(1), people(1, first_name="Eva")
@@ -287,7 +303,7 @@ def test_3_a_run_that_was_killed_goes_on_where_it_was(box, every_state, sync, pe
     certain = {*known} - in_doubt
     assert 100 <= len(certain) < 1500
     assert certain <= accepted <= {*known}
-    assert len(in_doubt) <= 40, "two requests at once, of 20"
+    assert len(in_doubt) <= 60, "two requests at once, of 20, and the next one"
     before = box.counters.accepted
     assert isinstance(sync(box, every_state, people(1500)).error, StateError)
     every_state.pretend_dead()

@@ -17,6 +17,7 @@ from airflow_provider_mediquo import __version__
 
 _SIZE = 8  # bytes: a BIGINT
 _PLAIN_FORMAT = 0  # of marshal: the later ones depend on how often an object is used
+_encode_sorted = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -60,7 +61,7 @@ class Fingerprints:
         :param encoded: its JSON, whose fields always have the same order, except in `meta`.
         """
         if "meta" in patient:
-            encoded = json.dumps(patient, sort_keys=True, separators=(",", ":")).encode()
+            encoded = _encode_sorted(patient).encode()
         return self._of_patient.of(encoded)
 
     def of_source(self, record: Any) -> int | None:

@@ -30,7 +30,7 @@ from airflow_provider_mediquo.api.sync.settings import SyncSettings
 from airflow_provider_mediquo.api.sync.statements import Doubt, Sent
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.sync.writes import Act, GroupedWrites
-from airflow_provider_mediquo.api.visibility.fingerprint import make_proof
+from airflow_provider_mediquo.api.visibility.fingerprint import make_proofs
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,9 @@ class SyncRun:
         :param sent_at: mediQuo's time when they were sent.
         """
         now = int(time.time())
-        sent = [self._as_sent(record, now, sent_at) for record in records]
+        patients = (json.loads(record.encoded) for record in records)
+        proofs = make_proofs(patients, self._settings.secret_key, sent_at)
+        sent = [_as_sent(*each, now) for each in zip(records, proofs, strict=True)]
         run = self.run or 0
         contested = self._contested.intersection(record.code for record in records)
         self._write(lambda c, own: statements.acknowledge(c, own, run, sent, contested))
@@ -224,12 +226,6 @@ class SyncRun:
         in_doubt = members.count(DOUBT)
         log.info("The state has %s members, %s of them in doubt.", f"{len(members):,}", in_doubt)
 
-    def _as_sent(self, record: ValidRecord, now: int, sent_at: int | None) -> Sent:
-        change = record.change
-        assert change
-        proof = make_proof(json.loads(record.encoded), self._settings.secret_key, sent_at)
-        return Sent(record.code, change.fingerprint, change.source, proof, record.has_plan, now)
-
     def _write_respelled(self) -> None:
         respelled, self.comparison.respelled = self.comparison.respelled, []
         if respelled:
@@ -239,3 +235,9 @@ class SyncRun:
         """Write, if this is no dry run and the lease is still held."""
         if self._writes:
             self._writes.write(act)
+
+
+def _as_sent(record: ValidRecord, proof: str, now: int) -> Sent:
+    change = record.change
+    assert change
+    return Sent(record.code, change.fingerprint, change.source, proof, record.has_plan, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from itertools import islice
 from typing import Any
 
@@ -34,6 +34,7 @@ class MissingMembers:
     """Reads each member from mediQuo and writes it back without its plan.
 
     :param halt: ends the run early.
+    :param in_flight: held while a request waits for its answer.
     """
 
     def __init__(
@@ -43,16 +44,17 @@ class MissingMembers:
         ledger: Ledger,
         chunk_size: int,
         halt: Callable[[MediquoError], None],
+        in_flight: AbstractContextManager[object],
     ) -> None:
         self._client, self._sync, self._ledger = client, sync, ledger
         self._chunk_size = chunk_size
-        self._halt = halt
+        self._halt, self._in_flight = halt, in_flight
         self.found = 0
         """How many there are; another sync may have sent some since they were counted."""
         self.moved: list[str] = []
         """Those that another sync has sent since they were found."""
         self._refused_in_a_row = 0
-        self._sender = Sender(client, chunk_size, _MissingLedger(sync, ledger), halt)
+        self._sender = Sender(client, chunk_size, _MissingLedger(sync, ledger), halt, in_flight)
 
     def chunks(self) -> Iterator[list[Missing]]:
         """Yield the missing members in chunks."""
@@ -110,7 +112,8 @@ class MissingMembers:
     def _read(self, member: Missing) -> tuple[dict[str, Any] | None, bool]:
         """Return a patient, None if mediQuo has none; and whether it has answered."""
         try:
-            patient = self._client.send(get(member.code), self._ledger.stats).value
+            with self._in_flight:
+                patient = self._client.send(get(member.code), self._ledger.stats).value
         except (ServerError, UnreachableError) as error:
             if down := self._sender.unanswered.add(error, is_up=False):
                 self._halt(down)

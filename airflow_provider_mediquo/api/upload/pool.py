@@ -19,17 +19,20 @@ class SendingPool:
     """Runs jobs, each in a thread, and halts the run if one raises.
 
     :param halt: ends the run early.
+    :param spare: threads beyond `size`, for what jobs do before and after their requests.
     """
 
-    def __init__(self, size: int, halt: Callable[[MediquoError], None]) -> None:
+    def __init__(self, size: int, halt: Callable[[MediquoError], None], *, spare: int = 0) -> None:
+        self.in_flight = threading.BoundedSemaphore(size)
+        """Held by a job while it waits for an answer."""
         self.failure: Exception | None = None
         """What a job raised that is no MediquoError, such as a full disk."""
         self.was_stopped = False
         """Whether a job was stopped, maybe after its request had left."""
-        self._size = size
+        self._size = size + spare
         self._halt = halt
-        self._slots = threading.BoundedSemaphore(size)
-        self._threads = ThreadPoolExecutor(size, thread_name_prefix="mediquo")
+        self._slots = threading.BoundedSemaphore(self._size)
+        self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="mediquo")
 
     def submit(
         self, check: Callable[[], None], job: Callable[[int, T], None], number: int, chunk: T

@@ -77,8 +77,10 @@ class Upload:
         self._plans = PlanGuard(options.max_without_plan, self.report)
         self._unsubscriptions = Unsubscriptions(options, sync, self._ledger) if sync else None
         ledger = SyncedLedger(self._ledger, sync) if sync else self._ledger
-        self._sender = Sender(client, options.chunk_size, ledger, self._halt)
-        self._pool = SendingPool(options.max_in_flight, self._halt)
+        # With a state, others write to it while as many requests as allowed are in flight.
+        spare = options.max_in_flight // 2 if sync else 0
+        self._pool = pool = SendingPool(options.max_in_flight, self._halt, spare=spare)
+        self._sender = Sender(client, options.chunk_size, ledger, self._halt, pool.in_flight)
         self._reasons: list[MediquoError] = []  # why it ends early; the first one counts
         self._is_aborted = False  # requests in progress were cut off
         self._ended_by: str | None = None  # what the source raised, or a time limit
@@ -201,7 +203,7 @@ class Upload:
         if not self._unsubscriptions or not self._unsubscriptions.may_send_missing:
             return
         size, sync = self._options.chunk_size, self._unsubscriptions.sync
-        missing = MissingMembers(self._client, sync, self._ledger, size, self._halt)
+        missing = MissingMembers(self._client, sync, self._ledger, size, self._halt, pool.in_flight)
         for number, chunk in enumerate(missing.chunks()):
             if self._options.dry_run:
                 self._ledger.settle_missing(len(chunk), sum(member.had_plan for member in chunk))

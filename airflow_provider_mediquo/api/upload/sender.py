@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 from airflow_provider_mediquo.api.client.client import MediquoClient
@@ -51,6 +51,7 @@ class Sender:
     """Sends chunks, from any number of threads, and tells the ledger what became of each record.
 
     :param halt: ends the run early.
+    :param in_flight: held while a request waits for its answer.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class Sender:
         chunk_size: int,
         ledger: RecordLedger,
         halt: Callable[[MediquoError], None],
+        in_flight: AbstractContextManager[object],
     ) -> None:
         self.unanswered = UnansweredChunks(client.settings.host)
         self._client = client
         self._ledger = ledger
-        self._halt = halt
+        self._halt, self._in_flight = halt, in_flight
         self._lock = threading.Lock()
         # Limits concurrent searches: if all records are refused, few requests prove it.
         self._searches = threading.BoundedSemaphore(CHUNKS)
@@ -164,9 +166,10 @@ class Sender:
             left += 1
 
         try:
-            result = self._client.send(
-                operation, self._ledger.stats, attempts=attempts, check=check
-            )
+            with self._in_flight:
+                result = self._client.send(
+                    operation, self._ledger.stats, attempts=attempts, check=check
+                )
         except (RejectedRequestError, ServerError, UnreachableError) as error:
             # Its frames hold the records, and would do so until a garbage collection.
             error.__traceback__ = None

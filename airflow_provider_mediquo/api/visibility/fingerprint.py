@@ -15,7 +15,7 @@ import re
 import secrets
 import struct
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +27,7 @@ from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 _VERSION = 2
 _HEAD = struct.Struct(">B4sQ16sH")  # version, key id, time, salt, which fields
 _MAC_BYTES = 6
+_BITS = {name: 1 << bit for bit, name in enumerate(PATIENT_FIELDS)}
 _UNKNOWN_TIME = 0
 _MAX_PHP_INTEGER = (1 << 63) - 1  # PHP reads a larger one as a float
 _encode = json.JSONEncoder(sort_keys=True).encode  # json.dumps would make an encoder for each value
@@ -44,12 +45,26 @@ def make_proof(patient: Mapping[str, Any], secret_key: str, sent_at: int | None)
 
     :param sent_at: the server's time when the first attempt was sent, in seconds since 1970.
     """
-    key, salt = _derive(secret_key), secrets.token_bytes(16)
-    names = [name for name in PATIENT_FIELDS if _is_compared(name, patient)]
-    which = sum(1 << PATIENT_FIELDS.index(name) for name in names)
-    macs = b"".join(_mac(key, salt, name, patient.get(name)) for name in names)
-    head = _HEAD.pack(_VERSION, _key_id(key), max(sent_at or 0, _UNKNOWN_TIME), salt, which)
-    return base64.urlsafe_b64encode(head + macs).decode().rstrip("=")
+    return make_proofs([patient], secret_key, sent_at)[0]
+
+
+def make_proofs(
+    patients: Iterable[Mapping[str, Any]], secret_key: str, sent_at: int | None
+) -> list[str]:
+    """Return the proof of each patient of a request."""
+    key = _derive(secret_key)
+    del secret_key
+    key_id, time = _key_id(key), max(sent_at or 0, _UNKNOWN_TIME)
+    proofs = []
+    for patient in patients:
+        salt = secrets.token_bytes(16)
+        names = [name for name in PATIENT_FIELDS if _is_compared(name, patient)]
+        which = sum(_BITS[name] for name in names)
+        keyed = _keyed(key, salt)
+        macs = b"".join([_mac(keyed, name, patient.get(name)) for name in names])
+        packed = _HEAD.pack(_VERSION, key_id, time, salt, which) + macs
+        proofs.append(base64.urlsafe_b64encode(packed).decode().rstrip("="))
+    return proofs
 
 
 def differences(
@@ -67,13 +82,14 @@ def differences(
     key = _derive(secret_key)
     del secret_key
     sent_at, salt, macs = _read(proof, key)
+    keyed = _keyed(key, salt)
     updated_at = patient.get("updated_at")
     if by_time and updated_at and sent_at != _UNKNOWN_TIME and updated_at.timestamp() >= sent_at:
         return []
     return [
         name
         for name, mac in macs.items()
-        if not hmac.compare_digest(mac, _mac(key, salt, name, patient.get(name)))
+        if not hmac.compare_digest(mac, _mac(keyed, name, patient.get(name)))
     ]
 
 
@@ -127,10 +143,15 @@ def _key_id(key: _Key) -> bytes:
     return hmac.digest(key.derived, b"key id", hashlib.sha256)[:4]
 
 
-def _mac(key: _Key, salt: bytes, name: str, value: Any) -> bytes:
-    message = f'["{name}", {_encode(_normalise(name, value))}]'.encode()  # [name, value] as JSON
-    keyed = hashlib.blake2b(message, digest_size=_MAC_BYTES, key=key.derived, salt=salt)
-    return keyed.digest()  # half as much CPU as HMAC
+def _keyed(key: _Key, salt: bytes) -> hashlib.blake2b:
+    """Return the start of each MAC of a proof; half as much CPU as HMAC."""
+    return hashlib.blake2b(digest_size=_MAC_BYTES, key=key.derived, salt=salt)
+
+
+def _mac(keyed: hashlib.blake2b, name: str, value: Any) -> bytes:
+    mac = keyed.copy()
+    mac.update(f'["{name}", {_encode(_normalise(name, value))}]'.encode())  # [name, value] as JSON
+    return mac.digest()
 
 
 def _normalise(name: str, value: Any) -> Any:

@@ -32,6 +32,14 @@ def test_many_are_read_one_by_one_and_written_in_chunks(box, state, sync, people
     assert len(state.members()) == 10
 
 
+def test_no_more_requests_are_in_flight_than_allowed(box, state, sync, people):
+    known(box, state, sync, people(60))
+    box.settings.latency = 0.05
+    run = sync(box, state, people(20), chunk_size=10, max_in_flight=2, **OPTIONS).ok()
+    assert run.missing_unsubscribed == 40
+    assert box.counters.max_in_flight == 2
+
+
 def test_who_has_no_plan_there_is_not_written(box, state, sync, people):
     """Somebody has taken it away already."""
     known(box, state, sync, people(3))
