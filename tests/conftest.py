@@ -85,16 +85,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
-    """Do not measure what is marked `no_cover`: it runs the same lines many thousand times."""
-    measured = coverage.Coverage.current() if pyfuncitem.get_closest_marker("no_cover") else None
-    if measured:
-        measured.stop()
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Do not measure what is marked `no_cover`, nor the processes that it starts."""
+    measured = coverage.Coverage.current() if item.get_closest_marker("no_cover") else None
+    if not measured:
+        return (yield)
+    of_processes = os.environ.pop("COVERAGE_PROCESS_CONFIG", "")
+    measured.stop()
     try:
         return (yield)
     finally:
-        if measured:
-            measured.start()
+        measured.start()
+        os.environ["COVERAGE_PROCESS_CONFIG"] = of_processes
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

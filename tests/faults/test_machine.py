@@ -394,6 +394,7 @@ STATES = {
 """What the machine has to reach, and how often at least: else it proves little."""
 
 
+@pytest.mark.no_cover
 @pytest.mark.timeout(6 * 3600 if IS_THOROUGH else 600)
 def test_nobody_is_lost_whatever_happens(place, connect, rejects):
     Uploads.place, Uploads.connect = staticmethod(place), staticmethod(connect)
