@@ -24,6 +24,7 @@ import hypothesis
 import pytest
 
 from airflow_provider_mediquo.sandbox import Sandbox
+from tests.support.processes import unmeasured
 
 pytest_plugins = ["tests.support.services", "tests.support.states"]
 pytest.register_assert_rewrite("tests.faults.invariants", "tests.faults.sync_invariants")
@@ -114,7 +115,9 @@ def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
             command = [sys.executable, "-m", "airflow", "db", "migrate"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+            done = subprocess.run(
+                command, env=unmeasured(), capture_output=True, text=True, timeout=300, check=False
+            )
             assert done.returncode == 0, done.stdout + done.stderr
             shutil.copy(f"{AIRFLOW_HOME}/airflow.db", made)
     shutil.copy(made, f"{AIRFLOW_HOME}/airflow.db")
@@ -221,7 +224,9 @@ def python() -> Callable[..., str]:
 
     def run(code: str, *options: str) -> str:
         command = [sys.executable, *options, "-c", code]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, env=unmeasured(), capture_output=True, text=True, timeout=120, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -199,7 +199,7 @@ class Uploads(RuleBasedStateMachine):
         path = next(self.rejects)
         with self.start_child() as child:
             kill = Strike(number, moment, lambda: os.kill(child.pid, signal.SIGKILL))
-            self.gateway.plan(upserts, strike=kill)
+            self.plan(TIMEOUT, LAG, kill, upserts)
             child.communicate(self.asked_of_a_child(path, options), timeout=60)
         self.reached["killed"] += child.returncode == -signal.SIGKILL
         seen, after = self.seen(), self.shown()
@@ -219,7 +219,7 @@ class Uploads(RuleBasedStateMachine):
         """What mediQuo shows when nothing is on its way."""
         self.gateway.rest()
         while self.pending():
-            time.sleep(0.005)
+            time.sleep(0.02)
         return dict(self.box.patients)
 
     def pending(self) -> int:

@@ -265,7 +265,7 @@ class Syncs(RuleBasedStateMachine):
         """What mediQuo shows when nothing is on its way."""
         self.gateway.rest()
         while self.pending():
-            time.sleep(0.005)
+            time.sleep(0.02)
         return dict(self.box.patients)
 
     def pending(self) -> int:
