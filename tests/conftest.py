@@ -100,6 +100,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
         os.environ["COVERAGE_PROCESS_CONFIG"] = of_processes
 
 
+def pytest_sessionfinish() -> None:
+    """Save what was measured: xdist kills a process that takes more than 10 seconds to end."""
+    if measured := coverage.Coverage.current():
+        measured.save()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="leave out what needs a database server")
 
