@@ -24,6 +24,10 @@ PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 # more.
 COVERED := 95
 
+# Many container images set it: each process would compile all that it imports of Airflow anew, which
+# is half of its start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo playground test test-system screenshots services lint lock audit versions matrix bench $(BENCHMARKS) docs dist clean uv
 help:
 	@echo "make demo      three nights of the nightly example in a real Airflow, against a mediQuo on this machine"

@@ -24,6 +24,7 @@ import hypothesis
 import pytest
 
 from airflow_provider_mediquo.sandbox import Sandbox
+from tests.support.processes import unmeasured
 
 pytest_plugins = ["tests.support.services", "tests.support.states"]
 pytest.register_assert_rewrite("tests.faults.invariants", "tests.faults.sync_invariants")
@@ -85,16 +86,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
-    """Do not measure what is marked `no_cover`: it runs the same lines many thousand times."""
-    measured = coverage.Coverage.current() if pyfuncitem.get_closest_marker("no_cover") else None
-    if measured:
-        measured.stop()
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Do not measure what is marked `no_cover`, nor the processes that it starts."""
+    measured = coverage.Coverage.current() if item.get_closest_marker("no_cover") else None
+    if not measured:
+        return (yield)
+    of_processes = os.environ.pop("COVERAGE_PROCESS_CONFIG", "")
+    measured.stop()
     try:
         return (yield)
     finally:
-        if measured:
-            measured.start()
+        measured.start()
+        os.environ["COVERAGE_PROCESS_CONFIG"] = of_processes
+
+
+def pytest_sessionfinish() -> None:
+    """Save what was measured: xdist kills a process that takes more than 10 seconds to end."""
+    if measured := coverage.Coverage.current():
+        measured.save()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -112,7 +121,9 @@ def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
             command = [sys.executable, "-m", "airflow", "db", "migrate"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+            done = subprocess.run(
+                command, env=unmeasured(), capture_output=True, text=True, timeout=300, check=False
+            )
             assert done.returncode == 0, done.stdout + done.stderr
             shutil.copy(f"{AIRFLOW_HOME}/airflow.db", made)
     shutil.copy(made, f"{AIRFLOW_HOME}/airflow.db")
@@ -219,7 +230,9 @@ def python() -> Callable[..., str]:
 
     def run(code: str, *options: str) -> str:
         command = [sys.executable, *options, "-c", code]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, env=unmeasured(), capture_output=True, text=True, timeout=120, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

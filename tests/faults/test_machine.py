@@ -199,7 +199,7 @@ class Uploads(RuleBasedStateMachine):
         path = next(self.rejects)
         with self.start_child() as child:
             kill = Strike(number, moment, lambda: os.kill(child.pid, signal.SIGKILL))
-            self.gateway.plan(upserts, strike=kill)
+            self.plan(TIMEOUT, LAG, kill, upserts)
             child.communicate(self.asked_of_a_child(path, options), timeout=60)
         self.reached["killed"] += child.returncode == -signal.SIGKILL
         seen, after = self.seen(), self.shown()
@@ -219,7 +219,7 @@ class Uploads(RuleBasedStateMachine):
         """What mediQuo shows when nothing is on its way."""
         self.gateway.rest()
         while self.pending():
-            time.sleep(0.005)
+            time.sleep(0.02)
         return dict(self.box.patients)
 
     def pending(self) -> int:
@@ -394,6 +394,7 @@ STATES = {
 """What the machine has to reach, and how often at least: else it proves little."""
 
 
+@pytest.mark.no_cover
 @pytest.mark.timeout(6 * 3600 if IS_THOROUGH else 600)
 def test_nobody_is_lost_whatever_happens(place, connect, rejects):
     Uploads.place, Uploads.connect = staticmethod(place), staticmethod(connect)

@@ -265,7 +265,7 @@ class Syncs(RuleBasedStateMachine):
         """What mediQuo shows when nothing is on its way."""
         self.gateway.rest()
         while self.pending():
-            time.sleep(0.005)
+            time.sleep(0.02)
         return dict(self.box.patients)
 
     def pending(self) -> int:
@@ -440,6 +440,7 @@ def states(tmp_path: Path) -> Iterator[Path]:
     return (tmp_path / f"{number}.db" for number in count())
 
 
+@pytest.mark.no_cover
 @pytest.mark.timeout(6 * 3600 if IS_THOROUGH else 600)
 def test_mediquo_is_in_step_whatever_happens(place, connect, states, monkeypatch):
     monkeypatch.setattr(missing, "_WAITS", (LAG,) * 4)

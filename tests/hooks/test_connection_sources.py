@@ -20,6 +20,8 @@ from airflow.sdk import DAG
 from airflow_provider_mediquo.operators.patients import MediquoGetPatientOperator
 from airflow_provider_mediquo.sandbox import Sandbox
 
+pytestmark = pytest.mark.no_cover
+
 ODD = "wren/b@c%d:e#f?g&h+i=j%2Fk l"
 API_KEY, SECRET_KEY = f"{ODD}1", f"{ODD}2"
 EXTRA = {"requests_per_minute": 1200, "timeout": 12, "verify": False}

@@ -20,6 +20,7 @@ except ImportError:  # 3.1
     from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
 
 pytestmark = [
+    pytest.mark.no_cover,
     # Airflow's own: how it reads an `.airflowignore`, and the API server inside `dag.test()`.
     pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:'HTTP_422_UNPROCESSABLE_ENTITY':DeprecationWarning"),

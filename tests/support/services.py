@@ -25,6 +25,8 @@ from typing import Any, NoReturn, Self
 
 import pytest
 
+from tests.support.processes import unmeasured
+
 HOST = "127.0.0.1"
 USER = "tester"
 PASSWORD = "p@ss/w:rd%"  # all that a URL has to escape
@@ -100,9 +102,8 @@ def running(
     """Run a server from the moment on when `answers` raises no error any more."""
     log = home / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=home, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        process = subprocess.Popen(command, cwd=home, env=unmeasured(), **pipes)
     try:
         deadline = time.monotonic() + 60
         while True:

@@ -1,9 +1,9 @@
-import os
 import random
 import subprocess
 import sys
 
 from airflow_provider_mediquo.api.sync.members import ACKNOWLEDGED, DOUBT, OWN, PLAN, Members
+from tests.support.processes import unmeasured
 
 
 def test_a_member_is_found_with_all_that_was_added():
@@ -69,7 +69,7 @@ print(tracemalloc.get_traced_memory()[0] / len(codes))
 def test_a_member_takes_few_bytes():
     done = subprocess.run(
         [sys.executable, "-c", MEASURE],
-        env=os.environ,
+        env=unmeasured(),
         capture_output=True,
         text=True,
         timeout=120,

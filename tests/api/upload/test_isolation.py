@@ -225,13 +225,13 @@ def test_two_chunks_that_are_bad_throughout_do_not(strict_box, client, upload, p
 
 @pytest.mark.no_cover
 def test_in_a_row_is_what_is_so_in_the_source(strict_box, client, upload, people):
-    good, bad = people(1000), people(1000, start=5000, tax_id=RULE)
+    good, bad = people(500), people(500, start=5000, tax_id=RULE)
     records = [
-        each for at in range(0, 1000, 100) for each in (*good[at : at + 100], *bad[at : at + 100])
+        each for at in range(0, 500, 100) for each in (*good[at : at + 100], *bad[at : at + 100])
     ]
-    run = upload(client, records, max_rejects=1000)
+    run = upload(client, records, max_rejects=500)
     assert run.error is None
-    assert len(strict_box.patients) == 1000
+    assert len(strict_box.patients) == 500
 
 
 @pytest.mark.parametrize("order", [*permutations(range(3))])
