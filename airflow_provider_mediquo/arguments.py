@@ -98,6 +98,8 @@ class UpsertArguments(MediquoArguments, total=False):
     as_of: str | datetime | None
     dry_run: bool
     unsubscribed_report: bool
+    warn_rejects: float | str | None
+    on_warn_callback: Any
 
 
 class SensorArguments(TaskArguments, total=False):

@@ -89,6 +89,7 @@ def get_provider_info() -> dict[str, Any]:
             _transfer("SQL", "transfers.sql_to_mediquo"),
             _transfer("Files", "transfers.file_to_mediquo"),
         ],
+        "notifications": [f"{_PACKAGE}.notifications.mediquo.MediquoNotifier"],
         "task-decorators": [
             {
                 "name": "mediquo_upsert",

@@ -22,7 +22,7 @@ MODULES = [
 ]
 IMPORTED_WHEN_USED = tuple(
     f"airflow_provider_mediquo.{part}"
-    for part in ("api", "hooks.reports", "hooks.state", "sandbox", "sources")
+    for part in ("api", "hooks.receipts", "hooks.reports", "hooks.state", "sandbox", "sources")
 )
 NAMES_FROM_AIRFLOW = """
 from airflow.providers.common.compat.sdk import (
@@ -60,10 +60,14 @@ def test_every_module_of_a_role_is_listed_and_nothing_else(role):
     helpers = {
         "airflow_provider_mediquo.hooks.connection",
         "airflow_provider_mediquo.hooks.database",
+        "airflow_provider_mediquo.hooks.form",
+        "airflow_provider_mediquo.hooks.receipts",
         "airflow_provider_mediquo.hooks.reports",
         "airflow_provider_mediquo.hooks.state",
         "airflow_provider_mediquo.operators.base",
         "airflow_provider_mediquo.operators.hidden",
+        "airflow_provider_mediquo.operators.ledgers",
+        "airflow_provider_mediquo.operators.task_names",
         "airflow_provider_mediquo.operators.rendered",
         "airflow_provider_mediquo.sensors.written",
     }
@@ -84,6 +88,7 @@ def test_every_transfer_is_listed():
     [
         *(entry["hook-class-name"] for entry in INFO["connection-types"]),
         *(entry["class-name"] for entry in INFO["task-decorators"]),
+        *INFO["notifications"],
     ],
 )
 def test_every_class_that_is_named_can_be_imported(path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -15,6 +14,12 @@ from airflow.sdk.definitions.asset import AssetRef
 
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook, fail_without_retry
+from airflow_provider_mediquo.operators.ledgers import (
+    Callback,
+    push_ledger,
+    push_ledger_of,
+    warn,
+)
 from airflow_provider_mediquo.operators.link import MediquoRunLink
 from airflow_provider_mediquo.operators.rendered import (
     failing_on_value_errors,
@@ -29,18 +34,12 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from airflow_provider_mediquo.api.report import UploadReport
     from airflow_provider_mediquo.api.upload.options import UploadOptions
     from airflow_provider_mediquo.arguments import MediquoArguments, TaskArguments
 
-log = logging.getLogger(__name__)
-
-LEDGER_KEY = "mediquo_ledger"
-"""Of the XCom that holds the ledger, whether the task succeeds or fails."""
-
 _LIMITS = (
     *("max_rejects", "max_without_plan", "chunk_size", "max_in_flight", "min_records"),
-    "max_unsubscribed",
+    *("max_unsubscribed", "warn_rejects"),
 )
 _AS_GIVEN = (
     *("columns", "transform", "omit_invalid", "phone_region", "unsubscribed_report"),
@@ -122,6 +121,10 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         would be.
     :param unsubscribed_report: list the patients that are upserted without a plan, which unsubscribes
         them, in a file next to the reject report. Needs `rejects_path`.
+    :param warn_rejects: how many rejected records are no reason to warn: a count or a fraction. With
+        more the task still succeeds, logs a warning, and calls `on_warn_callback`.
+    :param on_warn_callback: a function, a notifier, or a list of them: called with the context, in
+        which `report` is the ledger.
     """
 
     template_fields: Sequence[str] = (*MediquoOperator.template_fields, *_TEXTS, *_LIMITS)
@@ -149,6 +152,8 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         as_of: str | datetime | None = None,
         dry_run: bool = False,
         unsubscribed_report: bool = False,
+        warn_rejects: float | str | None = None,
+        on_warn_callback: Callback | Sequence[Callback] | None = None,
         **kwargs: Unpack[MediquoArguments],
     ) -> None:
         super().__init__(**kwargs)
@@ -171,6 +176,8 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         self.as_of = as_of
         self.is_dry_run = dry_run  # `dry_run` is a method of BaseOperator
         self.unsubscribed_report = unsubscribed_report
+        self.warn_rejects = warn_rejects
+        self.on_warn_callback = on_warn_callback
 
     @abstractmethod
     def read_patients(self, context: Context) -> Iterable[Any]:
@@ -192,27 +199,16 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
                     held_by=holder_of(context),
                 )
             except BaseException as error:  # also Airflow's timeout
-                self._push_ledger_of(error, context)
+                if self.do_xcom_push and not self._killed.is_set():  # time is short then
+                    push_ledger_of(error, context)
                 raise
-        self._push_ledger(report, context)
+        if self.do_xcom_push:
+            push_ledger(report, context)
+        warn(self.on_warn_callback, context, report, options.warn_rejects)
         for outlet in self.outlets:
             if isinstance(outlet, Asset | AssetRef):
                 context["outlet_events"][outlet].extra.update(report.counts())
         return report.as_dict()
-
-    def _push_ledger(self, report: UploadReport, context: Context) -> None:
-        if self.do_xcom_push:
-            context["ti"].xcom_push(key=LEDGER_KEY, value=report.as_dict())
-
-    def _push_ledger_of(self, error: BaseException, context: Context) -> None:
-        """Push the ledger of a run that failed, unless the task is being killed: time is short then."""
-        report = getattr(error, "report", None)
-        if report is None or self._killed.is_set():
-            return
-        try:
-            self._push_ledger(report, context)
-        except BaseException as problem:  # noqa: BLE001  # whatever it is, the task has its error
-            log.warning("Cannot push the XCom %s (%s).", LEDGER_KEY, type(problem).__name__)
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any] | None:
         """Return the names of the source and of mediQuo's endpoint for OpenLineage."""

@@ -108,3 +108,14 @@ def test_the_list_of_the_unsubscribed(box, run_example, tmp_path):
     assert run.state == "success", run.error
     line = Path(run.ledger["unsubscribed_path"]).read_text().strip()
     assert json.loads(line) == {"row": 1, "code": "M-000017"}
+
+
+def test_warn_rejects(box, run_example, tmp_path, capsys):
+    records = [
+        {"code": f"M-{number}", "first_name": "Ada" * (number > 2), "plan": "a"}
+        for number in range(100)
+    ]
+    options = {"patients": records, "rejects_path": str(tmp_path)}
+    run = run_example("Warn rejects", "", **options)
+    assert run.state == "success", run.error
+    assert f"{run.task.dag_id}: 3 of 100 records were rejected" in run.log + capsys.readouterr().out

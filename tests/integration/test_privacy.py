@@ -11,6 +11,7 @@ and what a task returns, also to an upsert, as XCom.
 
 import json
 import os
+import pickle
 import sqlite3
 import tempfile
 from contextlib import closing
@@ -349,6 +350,93 @@ def test_one_of_what_is_no_list(box, run_task, patients):
     run = run_task(plain(patients))
     assert run.state == "failed"
     assert_nothing_leaked(run)
+
+
+# --- with a state ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch):
+    """A state in a file; return the rows of its tables."""
+    file = tmp_path / "state.db"
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps({"conn_type": "sqlite", "host": str(file)}))
+
+    def rows(*tables):
+        with closing(sqlite3.connect(file)) as database:
+            return "\n".join(
+                repr(row) for table in tables for row in database.execute(f"SELECT * FROM {table}")
+            )
+
+    return rows
+
+
+TABLES = ("mediquo_state", "mediquo_sync", "mediquo_member", "mediquo_receipt")
+
+
+def test_one_with_a_state_that_warns(box, upsert, state, tmp_path):
+    told = []
+
+    def tell(context):
+        report = context["report"]
+        told.extend([repr(report), json.dumps(report.as_dict()), str(pickle.dumps(report))])
+
+    wrong = {"code": "m-2", **dict.fromkeys(VALUES, "canary")}
+    options = {"max_rejects": 9, "warn_rejects": 0, "on_warn_callback": tell}
+    run = upsert([PATIENT, wrong], state_conn_id="state", sync_name="members", **options)
+    assert run.state == "success", run.error
+    assert "More rejects than `warn_rejects`" in run.log
+    assert_nothing_leaked(run)
+    assert "m-2" not in state("mediquo_member")
+    assert found_in(state(*TABLES)) == []
+    assert "birth_date, code, email" in (receipts := state("mediquo_receipt"))
+    assert "m-1" not in receipts
+    assert told
+    assert found_in("\n".join(told)) == []
+    path = tmp_path / "receipts.csv"
+    assert MediquoHook().export_receipts(path, state_conn_id="state") == 1
+    assert found_in(exported := path.read_text(encoding="utf-8")) == []
+    assert "m-1" not in exported
+
+
+@pytest.mark.parametrize("is_source", [True, False], ids=["source", "rejects"])
+def test_one_with_a_state_that_fails(box, run_task, state, is_source):
+    @task.mediquo_upsert(state_conn_id="state", sync_name="members")
+    def upsert():
+        yield PATIENT
+        yield PATIENT | {"code": "m-2", "email": "canary"}
+        if is_source:
+            raise LookupError("the cursor is closed")
+
+    run = run_task(upsert().operator)
+    assert run.state == ("up_for_retry" if is_source else "failed")
+    assert_nothing_leaked(run)
+    assert found_in(state(*TABLES)) == []
+    receipts = state("mediquo_receipt")
+    assert ("LookupError" if is_source else "TooManyRejectsError") in receipts
+    assert "m-1" not in receipts
+
+
+def test_one_whose_receipt_cannot_be_written(box, run_task, state, tmp_path):
+    @task.mediquo_upsert(state_conn_id="state", sync_name="members")
+    def upsert():
+        yield PATIENT
+        with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as database:
+            database.execute("DROP TABLE mediquo_receipt")
+
+    run = run_task(upsert().operator)
+    assert run.state == "up_for_retry"
+    assert "Cannot write the receipt of this run" in run.log
+    assert_nothing_leaked(run)
+
+
+def test_a_person_who_is_forgotten(box, state, caplog):
+    hook = MediquoHook()
+    hook.upsert_patients([PATIENT], state_conn_id="state")
+    caplog.clear()
+    caplog.set_level("DEBUG")
+    forgotten = hook.forget_patient("m-1", state_conn_id="state")
+    assert "m-1" not in state(*TABLES) + repr(forgotten) + str(forgotten) + caplog.text
+    assert found_in(caplog.text) == []
 
 
 # --- the other tasks ------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ def look_at_database(findings: Findings, database: Database, fernet_key: str) ->
 
 def look_at_state(findings: Findings, database: Database) -> None:
     """Look at every column of every row of the state."""
-    for table in ("mediquo_state", "mediquo_sync", "mediquo_member"):
+    for table in ("mediquo_state", "mediquo_sync", "mediquo_member", "mediquo_receipt"):
         for (line,) in database.run(f"SELECT row_to_json(row)::text FROM {table} AS row"):
             for column, value in json.loads(line).items():
                 findings.look("state", f"{table}.{column}", str(value))

@@ -45,6 +45,7 @@ class UploadArguments(TypedDict, total=False):
     as_of: datetime | str | None
     dry_run: bool
     unsubscribed_report: bool
+    warn_rejects: int | float | None
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class UploadOptions:
     :param dry_run: read, check and compare, but send and change nothing.
     :param unsubscribed_report: list the patients that are upserted without a plan, which unsubscribes
         them, in a file next to the reject report. Needs `rejects_path`.
+    :param warn_rejects: how many rejected records are no reason to warn, in a run that succeeds: a
+        count or a fraction; None: any is one.
     """
 
     max_rejects: int | float = 0
@@ -102,11 +105,14 @@ class UploadOptions:
     as_of: datetime | str | None = None
     dry_run: bool = False
     unsubscribed_report: bool = False
+    warn_rejects: int | float | None = None
 
     def __post_init__(self) -> None:
         check_limit("max_rejects", self.max_rejects)
         if self.max_without_plan not in (None, HALF):
             check_limit("max_without_plan", self.max_without_plan)
+        if self.warn_rejects is not None:
+            check_limit("warn_rejects", self.warn_rejects)
         _check_count("chunk_size", self.chunk_size, MAX_PATIENTS)
         _check_count("max_in_flight", self.max_in_flight, MAX_IN_FLIGHT)
         if self.rejects_path is not None and not isinstance(self.rejects_path, str):

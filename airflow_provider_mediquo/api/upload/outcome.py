@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from airflow_provider_mediquo.api.errors import (
 from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import is_within
+
+log = logging.getLogger(__name__)
 
 AGAIN = "Safe to run again."
 _SHOWN_KINDS = 5
@@ -119,6 +122,15 @@ class RunOutcome:
         if status:
             lines.append(f"Last HTTP error status: {status}.")
         return "\n".join(lines)
+
+    def log_rejects(self, warn_rejects: float | None) -> None:
+        """Log the rejects of a run that succeeded, as a warning if there are more than this."""
+        report, kinds = self.ledger.report, self.problems()
+        what = f"{report.rejected:,} rejected: {kinds}."
+        if warn_rejects is not None and not is_within(warn_rejects, report.rejected, report.read):
+            log.warning("More rejects than `warn_rejects` (%s). %s", warn_rejects, what)
+        elif kinds:
+            log.log(logging.WARNING if warn_rejects is None else logging.INFO, "%s", what)
 
     def problems(self) -> str:
         """Return the most frequent field and rule pairs of the rejects."""

@@ -244,8 +244,7 @@ class Upload:
         outcome = self._outcome()
         if problem := outcome.error():
             raise problem
-        if kinds := outcome.problems():
-            log.warning("%s rejected: %s.", f"{self.report.rejected:,}", kinds)
+        outcome.log_rejects(self._options.warn_rejects)
 
     def _outcome(self) -> RunOutcome:
         return RunOutcome(
