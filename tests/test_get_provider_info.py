@@ -26,8 +26,9 @@ IMPORTED_WHEN_USED = tuple(
 )
 NAMES_FROM_AIRFLOW = """
 from airflow.providers.common.compat.sdk import (
-    AirflowFailException, AirflowSensorTimeout, AirflowSkipException, BaseHook, BaseOperator,
-    BaseSensorOperator, DecoratedOperator, XComArg, conf, determine_kwargs, task_decorator_factory,
+    AirflowFailException, AirflowPlugin, AirflowSensorTimeout, AirflowSkipException, BaseHook,
+    BaseOperator, BaseOperatorLink, BaseSensorOperator, DecoratedOperator, XComArg, conf,
+    determine_kwargs, task_decorator_factory,
 )
 from airflow.sdk.log import mask_secret
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -68,6 +69,7 @@ def test_every_module_of_a_role_is_listed_and_nothing_else(role):
         "airflow_provider_mediquo.operators.hidden",
         "airflow_provider_mediquo.operators.ledgers",
         "airflow_provider_mediquo.operators.task_names",
+        "airflow_provider_mediquo.operators.link",
         "airflow_provider_mediquo.operators.rendered",
         "airflow_provider_mediquo.sensors.written",
     }
@@ -89,6 +91,7 @@ def test_every_transfer_is_listed():
         *(entry["hook-class-name"] for entry in INFO["connection-types"]),
         *(entry["class-name"] for entry in INFO["task-decorators"]),
         *INFO["notifications"],
+        *INFO["extra-links"],
     ],
 )
 def test_every_class_that_is_named_can_be_imported(path):

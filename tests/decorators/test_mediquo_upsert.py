@@ -78,7 +78,8 @@ def test_its_ledger_is_not_taken_apart(box, run_task):
 
     run = run_task(upsert().operator)
     pushed = [path for method, path, _ in run.sent if method == "POST" and "xcoms" in path]
-    assert [path.rpartition("/")[2] for path in pushed] == ["mediquo_ledger", "return_value"]
+    names = [path.rpartition("/")[2] for path in pushed]
+    assert names == ["mediquo_ledger", "return_value", "_link_MediquoRunLink"]
     assert run.ledger == run.result
 
 

@@ -75,7 +75,9 @@ def test_a_websocket_is_refused(server):
         pass
 
 
-def test_if_its_files_are_missing_the_page_fails_and_airflow_does_not(server, monkeypatch, tmp_path):
+def test_if_its_files_are_missing_the_page_fails_and_airflow_does_not(
+    server, monkeypatch, tmp_path
+):
     mediquo_page._files.cache_clear()
     monkeypatch.setattr(mediquo_page, "FOLDER", tmp_path / "none")
     assert server.get("/mediquo/").status_code == 500

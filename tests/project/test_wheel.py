@@ -58,7 +58,18 @@ def test_it_has_the_package_and_nothing_else(dist):
     others = {
         n for n in names if n.startswith(f"{PACKAGE}/") and not n.endswith((".py", "py.typed"))
     }
-    scripts = ("api", "charts", "dom", "ledger", "links", "overview", "page", "run", "task", "words")
+    scripts = (
+        "api",
+        "charts",
+        "dom",
+        "ledger",
+        "links",
+        "overview",
+        "page",
+        "run",
+        "task",
+        "words",
+    )
     page = {"index.html", "page.css", "icon.svg", *(f"{name}.js" for name in scripts)}
     assert others == {f"{PACKAGE}/plugins/static/{name}" for name in page}
     assert files_of(dist)[licence] == (PROJECT / "LICENSE").read_bytes()

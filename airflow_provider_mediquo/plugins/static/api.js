@@ -91,17 +91,18 @@ export async function valueOf({ dag_id: dag, run_id: run, task_id: task, map_ind
 /** List the instances of a task; none if they may not be seen. */
 export function listInstances(dag, task, weeks) {
   const query = { task_id: task, ...since(weeks) };
-  return none(list(["dags", dag, "dagRuns", "~", "taskInstances"], query, "task_instances"));
+  return instances(["dags", dag, "dagRuns", "~", "taskInstances"], query);
 }
 
 /** List the task instances of a run; none if they may not be seen. */
 export function listTasks(dag, run) {
-  return none(list(["dags", dag, "dagRuns", run, "taskInstances"], {}, "task_instances"));
+  return instances(["dags", dag, "dagRuns", run, "taskInstances"], {});
 }
 
-async function none(listing) {
+async function instances(segments, query) {
   try {
-    return (await listing).items;
+    const { items } = await list(segments, query, "task_instances");
+    return items.map((item) => ({ ...item, run_id: item.dag_run_id })); // as XComs have it
   } catch {
     return [];
   }

@@ -5,7 +5,7 @@ import { number } from "./words.js";
 
 const HEIGHT = 160;
 const TOP = 8;
-const LEFT = 60;
+const LEFT = 76;
 const BOTTOM = 20;
 const MARK = 6;
 

@@ -14,6 +14,17 @@ export const KINDS = new Map([
   ["rejected", "rejected"],
   ["unsettled", "unsettled"],
 ]);
+
+/** Who has no plan any more, and who would have none. */
+export const UNSUBSCRIBED = new Map([
+  ["unsubscribed", "lost their plan"],
+  ["without_plan", "sent without a plan"],
+  ["withheld", "kept their plan: too many would lose it"],
+  ["missing", "left the source"],
+  ["missing_unsubscribed", "left, and lost their plan"],
+  ["missing_withheld", "left, and kept their plan: too many would lose it"],
+  ["missing_unsettled", "left, not confirmed"],
+]);
 const OF_A_STATE = ["new", "changed", "resent"];
 
 /** Return an object, whatever was in the XCom: Airflow gives its JSON as text. */
@@ -56,17 +67,9 @@ export function rejects(ledgers) {
   return rows.sort((one, other) => other[2] - one[2]).slice(0, 50);
 }
 
-/** Who has no plan any more, and who would have none: [what, how many], without what is zero. */
-export function unsubscribed(ledger) {
-  return [
-    ["lost their plan", ledger.unsubscribed],
-    ["sent without a plan", ledger.without_plan],
-    ["kept their plan, because too many would lose it", ledger.withheld],
-    ["left the source", ledger.missing],
-    ["left the source and lost their plan", ledger.missing_unsubscribed],
-    ["left the source and kept their plan, because they were too many", ledger.missing_withheld],
-    ["left the source, not confirmed", ledger.missing_unsettled],
-  ].filter(([, value]) => count(value));
+/** Those of UNSUBSCRIBED that some ledgers have: [name, label]. */
+export function unsubscribed(ledgers) {
+  return [...UNSUBSCRIBED].filter(([name]) => ledgers.some((ledger) => count(ledger[name])));
 }
 
 /** A line for the list of runs. */

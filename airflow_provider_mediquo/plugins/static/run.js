@@ -43,16 +43,16 @@ function told(ledger) {
     section("What it did", ...lines),
     section("Records", legend(kinds), wideBar(by, "What became of the records"), table("Records", ["What", "Records"], rows)),
     tableOfRejects(rejects([ledger])),
-    plans(unsubscribed(ledger)),
+    plans(ledger),
     facts("Files and state", paths(ledger)),
     facts("What was sent, and where", receipt(asObject(ledger.receipt))),
   ];
 }
 
-function plans(rows) {
+function plans(ledger) {
+  const rows = unsubscribed([ledger]).map(([name, label]) => [label, number(ledger[name])]);
   if (!rows.length) return "";
-  const cells = rows.map(([what, value]) => [what, number(value)]);
-  return section("Unsubscribed", table("Patients that lost their plan, or would have", ["What", "Patients"], cells));
+  return section("Unsubscribed", table("Patients that lost their plan, or would have", ["What", "Patients"], rows));
 }
 
 function paths(ledger) {

@@ -10,6 +10,7 @@ import { day, duration, many, number, text, time } from "./words.js";
 
 const MAX_RUNS = 60;
 const FAILED = ["failed", "upstream_failed", "up_for_retry"];
+const ALWAYS = ["rejected", "unsettled"];
 const TIMES = [["working", "reading and sending"], ["paused", "paused by mediQuo's rate limit"]];
 
 /** Show a task. */
@@ -25,8 +26,10 @@ export async function showTask({ dag, task, weeks }, page) {
   await forEach(kept, (run) => page.trying(run, () => valueOf(run, LEDGER)), tell);
   const shown = many(runs.length, "run");
   page.tell(all.length > runs.length ? `The last ${shown} of ${number(all.length)}.` : `${shown}.`);
-  if (runs.length) page.show(pictures(runs, weeks), tableOfRuns(runs, weeks), ...lists(runs));
-  page.show(await audits(weeks, page, dag).catch(() => ""));
+  if (!runs.length) return;
+  page.show(pictures(runs, weeks), ...lists(runs));
+  page.show(await audits(weeks, { ...page, tell: () => {} }, dag).catch(() => ""));
+  page.show(section("Runs", tableOfRuns(runs, weeks)));
 }
 
 /** Runs, oldest first: those that left a ledger, and those that did not, such as killed ones. */
@@ -45,9 +48,10 @@ function pictures(runs, weeks) {
   const withState = runs.some(({ value }) => value && "new" in value);
   const kinds = [...KINDS].filter(([kind]) => runs.some(({ value }) => value && parts(value).get(kind)));
   const sent = kinds.filter(([kind]) => kind !== "unchanged");
+  const failed = runs.some(hasFailed) ? [["failed", "the task failed"]] : [];
   return section(
     "Records",
-    legend([...kinds, ["failed", "the task failed"]]),
+    legend([...kinds, ...failed]),
     stackedBars(bars(runs, weeks, parts), "Records of each run"),
     ...(withState
       ? [element("h3", {}, "Without the unchanged"), stackedBars(bars(runs, weeks, only(sent)), "Records of each run without the unchanged")]
@@ -68,8 +72,12 @@ function bars(runs, weeks, partsOf) {
     title: `${nameOf(run)}: ${outcome(run)}`,
     day: day(run.run_after),
     href: runOf(run, weeks),
-    isFailed: FAILED.includes(run.state),
+    isFailed: hasFailed(run),
   }));
+}
+
+function hasFailed({ state }) {
+  return FAILED.includes(state);
 }
 
 function nameOf(run) {
@@ -84,7 +92,8 @@ function outcome(run) {
 }
 
 function tableOfRuns(runs, weeks) {
-  const kinds = [...KINDS].filter(([kind]) => runs.some(({ value }) => value && parts(value).has(kind)));
+  const hasAny = (kind) => runs.some(({ value }) => value && parts(value).get(kind));
+  const kinds = [...KINDS].filter(([kind]) => ALWAYS.includes(kind) || hasAny(kind));
   const heads = ["Run", "State", "read", ...kinds.map(([, label]) => label), "Duration", "Paused"];
   const rows = [...runs].reverse().map((run) => {
     const link = element("a", { href: runOf(run, weeks) }, nameOf(run));
@@ -106,9 +115,8 @@ function numbers(ledger, kinds) {
 
 function lists(runs) {
   const read = runs.filter(({ value }) => value);
-  const broken = rejects(read.map(({ value }) => value));
-  const lost = read.flatMap((run) => unsubscribed(run.value).map(([what, value]) => [nameOf(run), what, number(value)]));
-  return [tableOfRejects(broken), tableOfUnsubscribed(lost.reverse())];
+  const values = read.map(({ value }) => value);
+  return [tableOfRejects(rejects(values)), tableOfUnsubscribed(read, unsubscribed(values))];
 }
 
 /** Rejects by field and rule, as a section; nothing if there is none. */
@@ -118,7 +126,10 @@ export function tableOfRejects(rows) {
   return section("Rejects", table("Rejected records by field and rule", ["Field", "Rule", "Records"], cells));
 }
 
-function tableOfUnsubscribed(rows) {
-  if (!rows.length) return "";
-  return section("Unsubscribed", table("Patients that lost their plan, or would have", ["Run", "What", "Patients"], rows));
+function tableOfUnsubscribed(runs, columns) {
+  const some = runs.filter(({ value }) => unsubscribed([value]).length);
+  if (!some.length) return "";
+  const heads = ["Run", ...columns.map(([, label]) => label)];
+  const rows = some.map((run) => [nameOf(run), ...columns.map(([name]) => number(run.value[name]))]);
+  return section("Unsubscribed", table("Patients that lost their plan, or would have", heads, rows.reverse()));
 }
