@@ -52,7 +52,7 @@ READY = """\
    Connections  {airflow}/connections
                 In the row of mediquo_default, the pulse icon tests it, the pencil opens its form.
    mediQuo      {box}/
-                The sandbox: its latest requests, counters and settings.
+                The sandbox: its requests as charts, and switches for faults.
    Its API      {box}/docs
    Rejects      {home}/rejects
                 The reject reports: which records were not sent, and why.

@@ -89,6 +89,8 @@ class UploadReport:
     :param new: upserted records whose code the state did not know.
     :param changed: upserted records that differ from what was sent before.
     :param resent: upserted records that were in doubt, wrong, or sent too long ago.
+    :param would_unsubscribe: members that have a plan and would have none after this run, whether
+        `max_unsubscribed` allows it or not; 0 if the source was not read to its end.
     :param unsubscribed: members that had a plan and have none now.
     :param missing: members that this sync sent before and that its source no longer has.
     :param missing_unsubscribed: those of them that have no plan any more.
@@ -122,6 +124,7 @@ class UploadReport:
     new: int = 0
     changed: int = 0
     resent: int = 0
+    would_unsubscribe: int = 0
     unsubscribed: int = 0
     missing: int = 0
     missing_unsubscribed: int = 0
@@ -192,9 +195,12 @@ class UploadReport:
         }
 
     def _sync_counts(self) -> dict[str, int]:
-        names = ("new", "changed", "resent", "unchanged", "withheld", "unsubscribed", "missing")
-        parts = ("missing_unsubscribed", "missing_withheld", "missing_unsettled")
-        return {name: getattr(self, name) for name in (*names, *parts)}
+        names = (
+            *("new", "changed", "resent", "unchanged", "withheld"),
+            *("would_unsubscribe", "unsubscribed", "missing"),
+            *("missing_unsubscribed", "missing_withheld", "missing_unsettled"),
+        )
+        return {name: getattr(self, name) for name in names}
 
     def counts(self) -> dict[str, int | float]:
         """Return the numbers alone."""

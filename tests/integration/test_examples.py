@@ -55,10 +55,17 @@ def test_they_are_read_without_an_error(bag):
 
 
 @pytest.mark.parametrize(
-    "name", ["audit", "files", "messy_file", "nightly", "sharded", "warehouse"]
+    "name", ["approval", "audit", "files", "messy_file", "nightly", "sharded", "warehouse"]
 )
 def test_a_task_whose_worker_is_gone_is_tried_again(bag, name):
     assert all(task.retries for task in bag.dags[f"mediquo_{name}"].tasks)
+
+
+def test_no_answer_is_no_approval_and_does_not_stop_the_next_night(bag):
+    dag = bag.dags["mediquo_approval"]
+    approve = dag.get_task("approve")
+    assert (approve.defaults, getattr(approve, "response_timeout", None)) == (None, None)
+    assert dag.dagrun_timeout.total_seconds() < 24 * 3600
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -201,10 +208,16 @@ def put():
 
 
 @pytest.fixture
-def night(bag, run_dag, postgres_database, monkeypatch):
-    """Run the example that keeps a table in step once; return the states and the ledger."""
+def warehouse(postgres_database, monkeypatch):
+    """A database of the members and of the state."""
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", postgres_database.json())
     monkeypatch.setenv("AIRFLOW_CONN_MEDIQUO_STATE", postgres_database.json())
+    return postgres_database
+
+
+@pytest.fixture
+def night(bag, run_dag, warehouse):
+    """Run the example that keeps a table in step once; return the states and the ledger."""
     dag = bag.dags["mediquo_warehouse"]
     dag.get_task("wait_until_visible").poke_interval = 0.2
 
@@ -253,7 +266,7 @@ def test_three_nights_of_a_table(start_box, night, postgres_database):
     postgres_database.run("DELETE FROM members WHERE id = 4")
     states, third = night()
     assert states == IN_STEP
-    left = {"missing": 1, "missing_unsubscribed": 1, "unsubscribed": 1}
+    left = {"missing": 1, "missing_unsubscribed": 1, "would_unsubscribe": 1, "unsubscribed": 1}
     assert counts(third) == {"read": 2499, "unchanged": 2499, **left}
     assert {code for code, patient in box.patients.items() if not patient["plan"]} == {"m-4"}
     assert box.patients["m-4"]["email"] == "m4@example.com", "it keeps all else"
@@ -292,6 +305,141 @@ def test_the_audit_finds_a_member_that_was_changed_and_the_next_night_corrects_i
     _, ledger = night()
     assert (ledger["resent"], ledger["unchanged"]) == (1, 199)
     assert box.patients["m-1"]["first_name"] == "Ada"
+
+
+@pytest.fixture
+def approval(bag, tmp_path):
+    """The example that asks before many lose their plan."""
+    dag = bag.dags["mediquo_approval"]
+    for name in ("plan", "apply"):
+        dag.get_task(name).rejects_path = str(tmp_path)
+    dag.get_task("wait_until_visible").poke_interval = 0.2
+    return dag
+
+
+@pytest.fixture
+def run_part(approval, run_task, warehouse):
+    """Run one of its tasks: `run_part("apply", plan=ledger)`."""
+
+    def run(task_id, **xcoms):
+        task = approval.get_task(task_id).prepare_for_execution()  # rendered in place
+        return run_task(task, xcoms={(name, -1): value for name, value in xcoms.items()})
+
+    return run
+
+
+@pytest.fixture
+def planned(run_part):
+    """Run its dry run, and return the ledger."""
+
+    def run():
+        done = run_part("plan")
+        assert (done.state, done.error) == ("success", None)
+        return done.result
+
+    return run
+
+
+def test_where_few_lose_their_plan_nobody_is_asked(approval, start_box, run_dag, warehouse):
+    box = start_box()
+    fill(warehouse, 200)
+    done = run_dag(approval)
+    assert {name: state for name, (state, _) in done.items()} == {
+        "plan": "success",
+        "compare_with_guard": "success",
+        "approve": "skipped",
+        "apply": "success",
+        "wait_until_visible": "success",
+    }
+    assert len(box.patients) == 200
+    warehouse.run("DELETE FROM members WHERE id <= 2")  # two of them: one in a hundred
+    done = run_dag(approval)
+    plan, applied = done["plan"][1], done["apply"][1]
+    assert done["approve"][0] == "skipped"
+    assert (plan["is_dry_run"], plan["would_unsubscribe"], plan["unsubscribed"]) == (True, 2, 2)
+    assert (applied["would_unsubscribe"], applied["unsubscribed"]) == (2, 2)
+    assert sum(not patient["plan"] for patient in box.patients.values()) == 2
+
+
+def test_a_night_of_many_rejects_is_planned_and_sent_before_it_fails(
+    approval, start_box, run_dag, warehouse
+):
+    box = start_box()
+    fill(warehouse, 200)
+    warehouse.run("UPDATE members SET email = 'nobody' WHERE id <= 20")
+    done = run_dag(approval)
+    assert (done["plan"][0], done["apply"][0]) == ("success", "failed")
+    assert len(box.patients) == done["plan"][1]["upserted"] == 186
+
+
+def test_beyond_the_guard_somebody_is_asked_in_counts_alone(
+    approval, box, run_part, warehouse, planned
+):
+    fill(warehouse, 200)
+    run_part("apply", plan=planned())
+    warehouse.run("UPDATE members SET product = NULL, first_name = 'Zenobia' WHERE id <= 2")
+    warehouse.run("DELETE FROM members WHERE id IN (4, 5, 7)")
+    warehouse.run("UPDATE members SET email = 'zenobia' WHERE id = 8")
+    plan = planned()
+    assert (plan["would_unsubscribe"], plan["unsubscribed"]) == (5, 0)
+    compare = approval.get_task("compare_with_guard")
+    assert compare.python_callable(plan) == "approve"
+
+    asked = run_part("approve", plan=plan)
+    assert asked.state in ("awaiting_input", "deferred")
+    (body,) = [body for _, path, body in asked.sent if path.startswith("hitlDetails/")]
+    question = json.loads(body)
+    assert question["subject"] == "mediQuo: 5 plans would be lost"
+    for line in (
+        "**5 members",
+        "- withheld: 2",
+        "- missing: 3",
+        "- rejected: 1",
+        "0.01",
+        "these 5",
+    ):
+        assert line in question["body"]
+    assert question["defaults"] is None
+    assert not re.search(r"zenobia|m-\d|@|basic", asked.everything, re.IGNORECASE)
+    assert all(patient["plan"] for patient in box.patients.values())
+
+
+APPROVED = {"chosen_options": ["Approve"], "params_input": {}}
+
+
+@pytest.mark.parametrize(
+    ("approved", "more", "unsubscribed"),
+    [(APPROVED, 0, 3), (APPROVED, 1, 0), (APPROVED, -1, 2), (None, 0, 0)],
+    ids=["as it was", "it has grown", "it has shrunk", "nobody has approved"],
+)
+def test_no_more_lose_their_plan_than_were_approved(
+    box, run_part, warehouse, planned, approved, more, unsubscribed
+):
+    fill(warehouse, 200)
+    run_part("apply", plan=planned())
+    warehouse.run("UPDATE members SET product = NULL WHERE id <= 4")
+    plan = planned()
+    if more > 0:
+        warehouse.run("UPDATE members SET product = NULL WHERE id = 5")
+    if more < 0:
+        warehouse.run("UPDATE members SET product = 'basic' WHERE id = 4")
+    applied = run_part("apply", plan=plan, approve=approved)
+    is_allowed = unsubscribed > 0
+    assert applied.state == ("success" if is_allowed else "failed")
+    assert sum(not patient["plan"] for patient in box.patients.values()) == unsubscribed
+    assert applied.ledger["would_unsubscribe"] == 3 + more
+    assert applied.ledger["withheld"] == (0 if is_allowed else 3 + more)
+
+
+def test_an_approval_of_an_earlier_run_is_refused(box, run_part, warehouse, planned):
+    fill(warehouse, 200)
+    run_part("apply", plan=planned())
+    warehouse.run("UPDATE mediquo_sync SET as_of = as_of + 1")
+    warehouse.run("DELETE FROM members WHERE id <= 50")
+    again = run_part("apply", plan={"would_unsubscribe": 99}, approve=APPROVED)
+    assert again.state == "failed"
+    assert "Stopped: state does not fit" in str(again.error)
+    assert all(patient["plan"] for patient in box.patients.values())
 
 
 def test_three_thousand_without_a_miss_prove_what_the_example_says(bag):

@@ -471,7 +471,7 @@ def test_5_the_limit_is_exact(box, state, sync, people, limit, of, allowed):
     run = sync(box, state, too_many, **options)
     assert isinstance(run.error, UnsubscribeLimitError)
     assert (run.withheld, run.missing_withheld) == (losing, allowed + 1 - losing)
-    assert run.unsubscribed == 0
+    assert (run.would_unsubscribe, run.unsubscribed) == (allowed + 1, 0)
     assert all(shown["plan"] for shown in box.patients.values())
     if not allowed:
         return
@@ -1457,6 +1457,17 @@ def test_a_dry_run_says_what_would_be_withheld(box, state, sync, people):
     assert isinstance(real.error, UnsubscribeLimitError)
     assert dry.counts == real.counts
     assert (dry.withheld, dry.missing_withheld) == (3, 2)
+    assert (dry.would_unsubscribe, real.would_unsubscribe) == (5, 5)
+    again = sync(box, state, records, dry_run=True, **options | {"max_unsubscribed": 5}).ok()
+    assert (again.would_unsubscribe, again.unsubscribed) == (5, 5)
+    again = sync(box, state, records, dry_run=True, **options | {"max_unsubscribed": None}).ok()
+    assert (again.would_unsubscribe, again.unsubscribed) == (5, 5)
+
+
+def test_a_member_who_left_without_a_plan_would_not_lose_it(box, state, sync, people):
+    sync(box, state, [*people(8), *without(people(2, start=9), "plan")]).ok()
+    dry = sync(box, state, people(5), dry_run=True, on_missing="unsubscribe").ok()
+    assert (dry.missing, dry.missing_withheld, dry.would_unsubscribe) == (5, 5, 3)
 
 
 @one_of_each

@@ -241,6 +241,8 @@ class ApiServer:
             )
         if kind == "xcoms" and request.method != "POST":
             return self._xcom(request, *rest)
+        if kind == "hitlDetails":
+            return httpx.Response(200, content=request.content)
         if kind == "task-reschedules":
             return httpx.Response(200, json=self._first_look and self._first_look.isoformat())
         if request.method == "GET":
@@ -260,7 +262,8 @@ class ApiServer:
             offset = int(more[1])
             return httpx.Response(200, json=mapped[offset]) if offset < len(mapped) else missing
         if more[:1] == ("slice",):
-            return httpx.Response(200, json=mapped)
+            every = [value for (name, _), value in self._xcoms.items() if name == task]
+            return httpx.Response(200, json=every)  # what `xcom_pull` asks for
         where = task, int(request.url.params.get("map_index", -1))
         if where not in self._xcoms:
             return missing

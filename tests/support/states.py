@@ -243,6 +243,7 @@ class Synced:
         parts = ["missing_unsubscribed", "missing_withheld", "missing_unsettled"]
         assert ledger["missing"] == sum(ledger[name] for name in parts)
         assert all(value >= 0 for value in report.counts().values())
+        assert ledger["unsubscribed"] <= ledger["would_unsubscribe"] or self.error
         if self.path.exists():
             self.lines = [json.loads(line) for line in self.path.read_text().splitlines()]
         written = Counter(line["refused_by"] for line in self.lines if line["row"])

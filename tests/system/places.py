@@ -30,6 +30,8 @@ TABLES = {
     "connection": "Airflow's own connections",
     "dag_code": "DAG's code",
     "dag_run": "run configuration",
+    "hitl_detail": "approval",
+    "hitl_detail_history": "approval",
     "import_error": "import errors",
     "log": "audit log",
     "rendered_task_instance_fields": "rendered fields",

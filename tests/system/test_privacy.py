@@ -51,6 +51,7 @@ FEW = {
     "OpenLineage": 1,
     "output of scheduler and workers": 2,
     "other files": 2,
+    "approval": 5,
     "reject report": 3,
     "state": 5,
     "import errors": 5,
@@ -261,6 +262,9 @@ def home(tmp_path_factory):
     classic.write_text(text.replace('"test-account-1"', repr(f"{CODE}-classic")))
     for name in ("ways", "failures", "counts", "leaks"):
         shutil.copy(DAGS / f"{name}.py", dags)
+    approval = dags / "mediquo_approval.py"
+    # At the same time as mediquo_warehouse: a sync has one run at a time.
+    approval.write_text(approval.read_text().replace('"members",', '"members_with_approval",'))
     (dags / "own_error.py").write_text(f"from airflow.sdk import DAG\nraise ValueError({LEAK!r})\n")
     (home / "errors").mkdir()
     # Read by each of Airflow's processes at its start: tasks are forks, and import it no more.
@@ -290,6 +294,7 @@ def settings(home, files, metrics, fernet_key):
         "AIRFLOW__OPENLINEAGE__INCLUDE_FULL_TASK_INFO": "True",
         "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
         "AIRFLOW_VAR_OWN": LEAK,
+        "MEDIQUO_REJECTS": str(home / PATH),
         "PRIVACY_ERRORS": str(home / "errors"),
         "PRIVACY_FAULTS": FAULTS,
         "PRIVACY_FILES": str(files),
@@ -375,6 +380,7 @@ def confs(files, rejects):
         "counts": {},
         "own_leaks": {"leak": LEAK},
         "own_literals": {},
+        "mediquo_approval": {},
         "mediquo_classic": {},
         "mediquo_nightly": where | {"members": str(files / "examples.csv")},
         "mediquo_files": where | {"path": str(files / "examples.csv")},

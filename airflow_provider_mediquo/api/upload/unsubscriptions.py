@@ -38,7 +38,10 @@ class Unsubscriptions:
         """Yield the records; those that take a plan away come last, if there are not too many."""
         self._allowed = self._most()
         for record in records:
-            if not record.loses_plan or self._limit is None:
+            if not record.loses_plan:
+                yield record
+            elif self._limit is None:
+                self._losing += 1
                 yield record
             else:
                 self._keep(record)
@@ -95,7 +98,7 @@ class Unsubscriptions:
                 f"{missing:,}",
             )
             report.missing_withheld, missing, with_plan = missing, 0, 0
-        total = self._losing + with_plan
+        total = report.would_unsubscribe = self._losing + with_plan
         if total <= self._allowed:
             self.may_send_missing = missing > 0
             return

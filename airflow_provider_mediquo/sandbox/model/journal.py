@@ -4,7 +4,10 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
+
+from airflow_provider_mediquo.sandbox.model.history import History
 
 MAX_ENTRIES = 10_000
 NO_ANSWER = "none"
@@ -64,19 +67,23 @@ class Journal:
         self._lock = threading.Lock()
         self._entries: deque[Entry] = deque(maxlen=MAX_ENTRIES)
         self.counters = Counters()
+        self.history = History()
 
     def entries(self) -> list[Entry]:
         """Return the latest requests, oldest first."""
         with self._lock:
             return list(self._entries)
 
-    def opened(self) -> None:
+    def opened(self, endpoint: str = "") -> None:
+        self.history.add(endpoint)
         with self._lock:
             self.counters.total += 1
             self.counters.in_flight += 1
             self.counters.max_in_flight = max(self.counters.max_in_flight, self.counters.in_flight)
 
     def closed(self, entry: Entry) -> None:
+        if entry.status == HTTPStatus.TOO_MANY_REQUESTS:
+            self.history.add("refused")
         with self._lock:
             self._entries.append(entry)
             self.counters.in_flight -= 1
@@ -85,6 +92,7 @@ class Journal:
                 self.counters.faults[entry.fault] += 1
 
     def accepted(self, patients: int) -> None:
+        self.history.add("accepted", patients)
         with self._lock:
             self.counters.accepted += patients
 
@@ -94,6 +102,7 @@ class Journal:
 
     def reset(self) -> None:
         """Clear everything except the requests in flight."""
+        self.history.reset()
         with self._lock:
             self._entries.clear()
             in_flight = self.counters.in_flight
@@ -117,7 +126,7 @@ class Exchange:
     def open(self, endpoint: str, path: str) -> None:
         """Start counting it. Requests that are never opened are not requests to mediQuo."""
         self.endpoint, self.path, self._open = endpoint, path, True
-        self._journal.opened()
+        self._journal.opened(endpoint)
 
     def close(self) -> None:
         if not self._open:

@@ -33,10 +33,10 @@ class MediQuo:
         self.settings = settings
         self.api_key = api_key
         self.secret_key = secret_key
-        self.store = Store(settings)
+        self.journal = Journal()
+        self.store = Store(settings, self.journal.history)
         self.limits = RateLimits(settings)
         self.faults = Faults(settings)
-        self.journal = Journal()
 
     def now(self) -> float:
         """Return the server's time in seconds since 1970."""

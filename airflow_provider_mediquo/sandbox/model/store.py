@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow_provider_mediquo.sandbox.model.history import History
 from airflow_provider_mediquo.sandbox.settings import Settings
 
 TIME_FORMATS = {"space": "%Y-%m-%d %H:%M:%S%z", "iso": "%Y-%m-%dT%H:%M:%SZ"}
@@ -53,8 +54,9 @@ class Write:
 class Store(Mapping[str, dict[str, Any]]):
     """A mapping: code -> the patient that a GET returns now."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, history: History | None = None) -> None:
         self._settings = settings
+        self._history = history or History()
         self._lock = threading.Lock()
         self._visible: dict[str, Patient] = {}
         self._pending: deque[Write] = deque()
@@ -112,6 +114,7 @@ class Store(Mapping[str, dict[str, Any]]):
         now = time.monotonic()
         while self._pending and self._pending[0].due <= now:
             write = self._pending.popleft()
+            self._history.add("visible", len(write.patients), ago=now - write.due)
             for fields in write.patients:
                 self._apply(fields, write.at)
 

@@ -1,14 +1,16 @@
 """The FastAPI application: mediQuo's endpoints, the control API, the API docs and the dashboard."""
 
+from http import HTTPStatus
+
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from airflow_provider_mediquo.sandbox.model.service import MediQuo
-from airflow_provider_mediquo.sandbox.web import control, dashboard, routes
+from airflow_provider_mediquo.sandbox.web import api_docs, control, dashboard, pages, routes
 from airflow_provider_mediquo.sandbox.web.dispatch import Observed
 
-DESCRIPTION = """A local mock of mediQuo. Press *Authorize* and enter both keys to try its endpoints;
-the control API needs no keys. This page loads its scripts from a CDN; `/openapi.json` does not."""
+DESCRIPTION = "A local mock of mediQuo. Its endpoints need both keys; the control API needs none."
 
 
 def create_app(mediquo: MediQuo) -> FastAPI:
@@ -17,19 +19,41 @@ def create_app(mediquo: MediQuo) -> FastAPI:
         description=DESCRIPTION,
         version="1",
         redirect_slashes=False,
+        docs_url=None,  # loads its scripts from a CDN
         redoc_url=None,
     )
     app.state.mediquo = mediquo
     app.include_router(routes.router)
     app.include_router(control.router)
-    app.add_api_route("/", home, include_in_schema=False, response_class=HTMLResponse)
+    for path, endpoint in (("/", home), ("/docs", docs), ("/assets/{name}", asset)):
+        app.add_route(path, endpoint, ["GET"])
     for status in (404, 405):
         app.add_exception_handler(status, routes.not_found)
     app.add_middleware(Observed, mediquo=mediquo)
     return app
 
 
-async def home(request: Request) -> HTMLResponse:
+async def home(request: Request) -> Response:
+    """Return the dashboard."""
     mediquo = control.mediquo_of(request)
-    base_url = f"{str(request.base_url).rstrip('/')}{routes.BASE_PATH}"
-    return HTMLResponse(dashboard.render(mediquo, base_url, control.totals(mediquo)))
+    body = dashboard.render(mediquo, _base_url(request), control.totals(mediquo))
+    return pages.page("mediQuo sandbox", body)
+
+
+async def docs(request: Request) -> Response:
+    """Return the API docs."""
+    return pages.page(
+        "mediQuo sandbox: API", api_docs.render(request.app.openapi(), _base_url(request))
+    )
+
+
+async def asset(request: Request) -> Response:
+    """Return what the pages need."""
+    name = request.path_params["name"]
+    if name not in pages.MEDIA_TYPES:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    return pages.asset(name)
+
+
+def _base_url(request: Request) -> str:
+    return f"{str(request.base_url).rstrip('/')}{routes.BASE_PATH}"

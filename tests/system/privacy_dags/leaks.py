@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Param, task
 
 from tests.system.canaries import LEAK
@@ -16,6 +17,13 @@ with DAG("own_leaks", schedule=None, params={"leak": Param(LEAK)}):
         LeakingOperator(
             task_id=f"{name}_leak", leak=LEAK, retries=3, retry_delay=timedelta(seconds=1)
         )
+
+    ApprovalOperator(
+        task_id="leaking_question",
+        subject=LEAK,
+        defaults="Reject",
+        response_timeout=timedelta(seconds=1),
+    )
 
     @task(on_failure_callback=write_down)
     def own_error(leak):
