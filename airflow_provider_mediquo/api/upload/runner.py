@@ -235,7 +235,9 @@ class Upload:
             return
         error = error or self._pool.failure or self._outcome().error()
         was_cut = self._is_aborted and self._pool.was_stopped
-        if problem := close_sync(self._sync, error, next(iter(self._reasons), None), was_cut=was_cut):
+        if problem := close_sync(
+            self._sync, error, next(iter(self._reasons), None), was_cut=was_cut
+        ):
             self._reasons.append(problem)
 
     def _raise_problem(self) -> None:
