@@ -11,6 +11,7 @@ from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS, REQUIRE
 from airflow_provider_mediquo.api.text import listed
 
 _MAX_NAME = 64  # characters; longer ones are prose, or lines whose ends are lost
+_MIN_DIGITS = 5  # of a number that is no year
 _VALUE = re.compile(r'[@"]|[0-9]{5}|[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}')
 
 
@@ -61,7 +62,7 @@ class ColumnMapping:
             return False
         others = (row for row in rows if [*row[: len(names)]] != [*names])
         pairs = (pair for row in others for pair in zip(names, row, strict=False))
-        return not self._are_like_names(names) or any(a.strip() and a == b for a, b in pairs)
+        return any(map(_is_like_a_value, names)) or any(a.strip() and a == b for a, b in pairs)
 
     def _differing(self, names: Sequence[str]) -> str:
         """Compare with the file before: `transform` cannot tell a lost column from a blank cell."""
@@ -134,6 +135,13 @@ class ColumnMapping:
     def _are_like_names(self, names: Sequence[str]) -> bool:
         known = {*PATIENT_FIELDS, *self.columns}
         return all(name in known or _is_like_a_name(name, known) for name in names)
+
+
+def _is_like_a_value(name: str) -> bool:
+    """Whether it is hardly a name, also where those of years, of several lines or of prose are."""
+    text = " ".join(name.split())
+    is_number = sum(map(str.isdigit, text)) >= _MIN_DIGITS and not any(map(str.isalpha, text))
+    return is_number or not text.isprintable() or bool(_VALUE.search(text.replace('"', "")))
 
 
 def _is_like_a_name(name: str, known: Collection[str]) -> bool:

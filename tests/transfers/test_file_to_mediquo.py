@@ -212,7 +212,7 @@ def test_objects_are_upserted_in_the_same_way(box, run_task, put, path, count):
 
 
 def test_a_rejected_record_of_an_object_has_its_url(box, run_task, put, tmp_path):
-    url = put("in/a.csv", f"{HEADER}m-1;Ada;basic\nm-2\n")
+    url = put("in/a.csv", f"{HEADER}m-1;Ada;basic\nm-2;Bo\n")
     run_task(upsert(url, path_conn_id="clinic_files", rejects_path=str(tmp_path)))
     line = json.loads(one_below(tmp_path).read_text())
     assert (line["file"], line["line"]) == (url, 3)

@@ -51,7 +51,8 @@ def read_layout(
         first = next(filled(lines, name), None)
     if not first:
         return None
-    parser = LineParser(delimiter or _fitting(_text(first), header))
+    begin = [first.text or "", *_texts_ahead(lines, _HEADER_LINES - 1)]
+    parser = LineParser(delimiter or _fitting(begin, header))
     given = _header_row(first, lines, parser, name)
     names = _without_blank_ends(given)
     rows = _rows_ahead(lines, parser)
@@ -98,10 +99,15 @@ def _without_blank_ends(names: Sequence[str]) -> list[str]:
     return [*names[:count]]
 
 
-def _rows_ahead(lines: Lines, parser: LineParser) -> list[list[str]]:
-    ahead = [*islice(lines, _AHEAD)]
+def _texts_ahead(lines: Lines, count: int) -> list[str]:
+    ahead = [*islice(lines, count)]
     lines.put_back(ahead)
-    return [parser.cells(text) or [] for line in ahead if (text := _text(line))]
+    return [line.text or "" for line in ahead]
+
+
+def _rows_ahead(lines: Lines, parser: LineParser) -> list[list[str]]:
+    texts = (text.rstrip(LINE_END) for text in _texts_ahead(lines, _AHEAD))
+    return [parser.cells(text) or [] for text in texts if text]
 
 
 def _width(rows: Sequence[Sequence[str]], given: Sequence[str], names: Sequence[str]) -> int:
@@ -113,18 +119,18 @@ def _width(rows: Sequence[Sequence[str]], given: Sequence[str], names: Sequence[
     )
 
 
-def _fitting(first: str, header: ColumnMapping) -> str:
-    """Return the delimiter that fits a first line, or else the one with the most columns."""
-    names = {each: _names(first, each) for each in _DELIMITERS}
+def _fitting(begin: Sequence[str], header: ColumnMapping) -> str:
+    """Return the delimiter that fits the first row of these lines, or else the one with the most columns."""
+    names = {each: _names(begin, each) for each in _DELIMITERS}
     for each in _DELIMITERS:
         if {*header.fields(names[each])} >= REQUIRED:
             return each
     return max(_DELIMITERS, key=lambda each: len(names[each]))
 
 
-def _names(first: str, delimiter: str) -> list[str]:
+def _names(begin: Sequence[str], delimiter: str) -> list[str]:
     try:
-        return next(csv.reader([first], delimiter=delimiter), [])
+        return next(csv.reader(begin, delimiter=delimiter), [])
     except csv.Error:  # a cell is too long for `csv`: this is not the delimiter
         return []
 

@@ -43,7 +43,6 @@ class QuotedRows:
         self._fields = fields
         self._width = width
         self._may_lose_end = may_lose_end
-        self._cell_end = f'"{parser.delimiter}'
         self._alone_until = 0
 
     def read(self, first: Line) -> tuple[list[str] | Unreadable, list[Line]]:
@@ -70,20 +69,16 @@ class QuotedRows:
 
         These are the line breaks without quotes that leave a whole row next to them.
         """
-        if self._width < 2 or not text.strip(" \t" + LINE_END):
+        if self.is_like_a_row(text) or not text.strip(" \t" + LINE_END):
             return False
         return self._parser.delimiter not in text or len(self._parser.cells(text) or ()) == 1
 
     def is_before_a_rest(self) -> bool:
         """Whether the next lines end a cell that seems to be complete already."""
         line = self._lines.peek()
-        if line is None:
+        if line is None or self.is_like_a_row(line.text or ""):
             return False
-        text = line.text or ""
-        may_be_one_cell = text[:1] == '"' and self._cell_end not in text
-        if self.is_like_a_row(text) and not may_be_one_cell:
-            return False
-        if self.is_stub(text) and not self._may_lose_end and not self._begins_next():
+        if self.is_stub(line.text or "") and not self._may_lose_end and not self._begins_next():
             return True
         seen = []
         is_rest = False

@@ -89,7 +89,10 @@ def test_but_what_is_in_them_is_not_ignored():
 
 def test_a_name_may_have_several_lines():
     text = 'code,"first\nname","birth\n\ndate"\n1,Ada,1980-01-01\n'
-    assert read(text, {"first\nname": "first_name", "birth\n\ndate": "birth_date"}) == {5: "1"}
+    columns = {"first\nname": "first_name", "birth\n\ndate": "birth_date"}
+    assert read(text, columns) == {5: "1"}
+    text = '"first\nname";"birth\n\ndate";code\nAda;1980-01-01;1\n'
+    assert read(text, columns) == {5: "1"}, "the delimiter need not be on the first line"
 
 
 def transformed(text, columns=None, delimiter=None):
@@ -111,6 +114,7 @@ def test_a_wrong_delimiter_is_said_before_a_transform_fails(text, delimiter):
     [
         "S-1;Ada;ada@example.com\nS-2;Bo;\n",
         "10000001;Ada;gold\n10000002;Bo;basic\n",
+        "S-1;Ada;600 12 34 56\n",
         "S-1;Ada;31/12/1980\n",
         "S-1;Ada;gold\nS-2;Bo;basic\nS-3;Cy;gold\n",  # what is a plan again is no name
         'S-1;"Ada";gold\r\nS-2;"Ada";basic\r\n',
@@ -131,7 +135,18 @@ def test_names_that_look_like_data_are_read_where_one_is_mapped():
 
 
 @pytest.mark.parametrize(
-    "text", ["ID;ID_2;;\n1;ID\n", "nombre\nAda\n", "ID;nombre;;\nID;nombre;;\n"]
+    "header",
+    [
+        "ID;ID_2;;",
+        "nombre",
+        "ID;2019;2020",
+        '"Fecha de\nnacimiento";ID',
+        f"ID;{'x ' * 99}",
+        "ID;1;2",
+    ],
 )
-def test_names_of_any_kind_are_read_with_a_transform(text):
-    assert transformed(text)
+def test_names_of_any_kind_are_read_with_a_transform(header):
+    rows = ";".join("x" * (header.count(";") + 1))
+    assert len(transformed(f"{header}\n{rows}\n{rows}\n")) == 2
+    if "\n" not in header:
+        assert len(transformed(f"{header}\n{header}\n{rows}\n")) == 2
