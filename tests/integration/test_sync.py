@@ -794,6 +794,7 @@ def test_7_every_ending_frees_the_lease_at_once(box, state, prepare_sync, sync, 
     run = prepare_sync(box, state, records, **options).go()
     assert (run.error is None) is (ending == "clean")
     assert state.sync()["holder"] is None
+    assert state.sync()["heartbeat"] is None, "no request was cut off"
 
 
 @one_of_each

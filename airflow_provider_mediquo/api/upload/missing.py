@@ -92,7 +92,8 @@ class MissingMembers:
             elif patient and (patient.get("plan") or member.is_recent):
                 to_send.append(_without_plan(member.code, patient))
             elif is_answered:
-                # Many servers decode `%2F` in a path and never find such a code.
+                # Many servers decode `%2F` in a path and never find such a code. There is no other way
+                # to read it, and a write needs at least the first name, which the state has not.
                 is_unknown = member.is_recent or "/" in member.code
                 (waiting if is_unknown else without_plan).append(member)
         self._forget(without_plan)
