@@ -5,6 +5,7 @@ Airflow itself is imported by the tests that need it: those of `api` and `sandbo
 
 import atexit
 import fcntl
+import gc
 import json
 import os
 import shutil
@@ -83,6 +84,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
     places = {tests / file: number for number, file in enumerate(SLOW_FILES)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is there now, such as all of Airflow, out of each search for garbage."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1062,7 +1062,7 @@ def test_without_a_file_no_value_is_logged_either(box, connect, caplog):
 
 @pytest.mark.no_cover
 @pytest.mark.parametrize("refused", ["nobody", "bad"])
-def test_memory_does_not_grow_with_the_source(request, box, client, upload, refused):
+def test_memory_does_not_grow_with_the_source(box, client, upload, refused):
     box.settings.refuse_tax_id = refused
 
     def items_alive() -> int:
@@ -1071,7 +1071,6 @@ def test_memory_does_not_grow_with_the_source(request, box, client, upload, refu
     gc.collect()
     gc.freeze()  # what was there before is not looked at, which takes long
     before, most = items_alive(), 0
-    request.addfinalizer(gc.unfreeze)
 
     def source() -> Iterator[Any]:
         nonlocal most
