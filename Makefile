@@ -59,7 +59,7 @@ test-system: $(VENV)/installed-system
 
 # The pictures in the docs.
 screenshots: $(VENV)/installed-system
-	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_connections_page.py
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_connections_page.py tests/system/test_mediquo_page.py
 
 services: $(VENV)/installed-test
 	@sh scripts/services.sh "postgresql mariadb" $(PYTHON) $(VENV) --group test --group mysql

@@ -16,9 +16,7 @@ from airflow_provider_mediquo.operators.patients import (
 def test_an_upsert_pushes_it_whether_it_succeeds_or_fails(box, dag, people, run_task, count):
     records = people(1) if count else [{"code": "m-1"}]
     run = run_task(MediquoUpsertPatientsOperator(task_id="upsert", patients=records))
-    (link,) = [
-        text for method, path, text in run.sent if path.endswith("/_link_MediquoRunLink")
-    ]
+    (link,) = [text for method, path, text in run.sent if path.endswith("/_link_MediquoRunLink")]
     address = urlsplit(link.strip('"'))
     assert (address.netloc, address.path) == ("", "mediquo/")
     query = parse_qs(address.query)
