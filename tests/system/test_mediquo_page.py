@@ -33,7 +33,9 @@ from airflow.sdk import DAG
 from airflow_provider_mediquo.operators.patients import MediquoUpsertPatientsOperator
 from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
 
-start = {{"start_date": pendulum.datetime(2020, 1, 1), "schedule": None}}
+# A task that a busy machine is too slow to start is tried again.
+patient = {{"retries": 5, "retry_delay": pendulum.duration(seconds=1)}}
+start = {{"start_date": pendulum.datetime(2020, 1, 1), "schedule": None, "default_args": patient}}
 people = [dict(code=f"m-{{n}}", first_name="Ada", phone="+44 7700 900123") for n in range(9)]
 with DAG("real", **start):
     upsert = MediquoUpsertPatientsOperator(
@@ -285,13 +287,15 @@ def test_a_runs_task_leads_to_it_and_it_leads_back_out_of_the_frame(visit, airfl
     say("Running a DAG")
     run_id = ask(airflow, "dags/real/dagRuns", {"logical_date": None})["dag_run_id"]
     path = f"dags/real/dagRuns/{quote(run_id)}"
-    airflow.wait_for("the run", lambda: ask(airflow, path)["state"] == "success")
+    ends = ("success", "failed")
+    airflow.wait_for("the run", lambda: ask(airflow, path)["state"] in ends)
+    assert ask(airflow, path)["state"] == "success"
     page = visit(f"/dags/real/runs/{quote(run_id)}/tasks/upsert/details")
     page.get_by_role("link", name="mediQuo run").click()
     main = page.get_by_role("main")
     expect(page.get_by_role("heading", level=1)).to_have_text(f"real: upsert, {run_id}")
     expect(main).to_contain_text("10 records read: 9 sent, 1 rejected.")
-    expect(main).to_contain_text("The task is in the state success, in try 1.")
+    expect(main).to_contain_text(re.compile(r"The task is in the state success, in try \d\."))
     expect(main.get_by_role("link", name="The sensor wait (success)")).to_be_visible()
 
     page = visit("/plugin/mediquo")
