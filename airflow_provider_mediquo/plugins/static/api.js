@@ -24,11 +24,13 @@ export function explained(error) {
   const status = error instanceof ApiError ? error.status : undefined;
   const known = {
     0: "Airflow does not answer. Check your network, then load this page again.",
-    401: "You are not logged in. Log in to Airflow, then load this page again. (This page needs Airflow 3.1.1.)",
+    401:
+      "You are not logged in. Log in to Airflow, then load this page again. " +
+      "(This page needs Airflow 3.1.1.)",
     403: "You may not read this. Ask for the right to read the XComs of the DAG in Airflow.",
     404: "Airflow does not have this (any more), or you may not see it.",
   };
-  if (status === undefined) return "This page failed. Load it again; if that does not help, please report it.";
+  if (status === undefined) return "This page failed. Load it again, or report it as a bug.";
   return known[status] ?? `Airflow answered with an error (${status}). Load this page again later.`;
 }
 

@@ -38,7 +38,7 @@ export function asObject(value) {
   return typeof found === "object" && found !== null && !Array.isArray(found) ? found : {};
 }
 
-/** Kind -> how many records, in the order of KINDS; together they are the records that were read. */
+/** Kind -> how many records, in the order of KINDS; together they are all that were read. */
 export function parts(ledger) {
   const known = OF_A_STATE.some((kind) => kind in ledger) ? ["upserted"] : OF_A_STATE;
   const kinds = [...KINDS.keys()].filter((kind) => !known.includes(kind));
@@ -79,22 +79,30 @@ export function summary(ledger) {
   return words.join(", ") || "no records";
 }
 
+/** Whether the counts are only what would be. */
+export function isDryRun(ledger) {
+  return ledger.is_dry_run === true;
+}
+
 /** The ledger in sentences. */
 export function sentences(ledger) {
   const by = parts(ledger);
   const paused = seconds(ledger).get("paused");
   const took = `The run took ${duration(ledger.seconds)}`;
   return [
-    ledger.is_dry_run === true && "This was a dry run: nothing was sent. The counts are what would be.",
+    isDryRun(ledger) && "This was a dry run: nothing was sent. The counts are what would be.",
     `${many(ledger.read, "record")} read: ${summary(ledger)}.`,
-    by.get("unchanged") && `mediQuo had ${number(by.get("unchanged"))} already; these were not sent.`,
+    by.get("unchanged") &&
+      `mediQuo had ${number(by.get("unchanged"))} already; these were not sent.`,
     by.get("unsettled") &&
-      `${number(by.get("unsettled"))} unsettled: not sent, or no final answer. The next run sends them again.`,
+      `${number(by.get("unsettled"))} unsettled: not sent, or no final answer. ` +
+        "The next run sends them again.",
     by.get("withheld") &&
-      `${number(by.get("withheld"))} withheld: more would lose their plan than max_unsubscribed allows.`,
+      `${number(by.get("withheld"))} withheld: more would lose their plan than ` +
+        "max_unsubscribed allows.",
     count(ledger.omitted) && `${many(ledger.omitted, "record")} sent without an invalid field.`,
     count(ledger.unwritten) &&
-      `${many(ledger.unwritten, "line")} missing in the reports, which could not be written: see the log.`,
+      `${many(ledger.unwritten, "line")} missing in the reports: see the log.`,
     paused
       ? `${took}, ${duration(paused)} of it paused by mediQuo's rate limit.`
       : `${took}, without a pause.`,

@@ -37,8 +37,8 @@ export function toTask(label, { dag_id: dag, run_id: run, task_id: task, map_ind
 /**
  * Open an address where Airflow's UI is, if this page is in its frame.
  *
- * The frame's sandbox keeps a link from leaving it, so the link is put for a moment into Airflow's own document,
- * which is of the same origin.
+ * The frame's sandbox keeps a link from leaving it, so the link is put for a moment into Airflow's
+ * own document, which is of the same origin.
  */
 function leaveFrame(href) {
   try {

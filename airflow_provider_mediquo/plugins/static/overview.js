@@ -2,22 +2,26 @@
 
 import { AUDIT, LEDGER, forEach, listXComs, valueOf } from "./api.js";
 import { element, section, table } from "./dom.js";
-import { summary } from "./ledger.js";
+import { asObject, summary } from "./ledger.js";
 import { toTask, viewOf } from "./links.js";
 import { many, number, percent, text, time } from "./words.js";
 
 const MAX_TASKS = 60;
+const TOO_MANY =
+  "There are more runs than this page asks for: only some are counted. Choose fewer weeks.";
 
 /** Show the overview. */
 export async function showOverview({ weeks }, page) {
   const ledgers = await listXComs(LEDGER, weeks);
-  if (!ledgers.isWhole) page.warn("There are more runs than this page asks for: only some are counted. Choose fewer weeks.");
+  if (!ledgers.isWhole) page.warn(TOO_MANY);
   const tasks = byTask(ledgers.items);
   const last = tasks.slice(0, MAX_TASKS);
   await read(last, LEDGER, page);
-  page.tell(tasks.length ? "" : `No run in ${many(weeks, "week")} has left a ledger that you may see.`);
+  const none = `No run in ${many(weeks, "week")} has left a ledger that you may see.`;
+  page.tell(tasks.length ? "" : none);
   if (tasks.length) page.show(section("Syncs and upserts", tableOfTasks(last, weeks)));
-  if (tasks.length > last.length) page.warn(`Only ${MAX_TASKS} of ${tasks.length} tasks are shown.`);
+  const isWhole = tasks.length === last.length;
+  if (!isWhole) page.warn(`Only ${MAX_TASKS} of ${tasks.length} tasks are shown.`);
   page.show(await audits(weeks, { ...page, tell: () => {} }));
 }
 
@@ -27,14 +31,17 @@ export async function audits(weeks, page, dag = "~") {
   if (!found.length) return "";
   await read(found, AUDIT, page);
   const heads = ["Audit", "When", "Wrong", "Most that may be wrong", "Where"];
-  const rows = found.map((entry) => [toTask(nameOf(entry), entry), time(entry.run_after), ...boundOf(entry)]);
+  const linkTo = (entry) => toTask(nameOf(entry), entry);
+  const rows = found.map((entry) => [linkTo(entry), time(entry.run_after), ...boundOf(entry)]);
   return section("Last audits", table("The last audit of each task", heads, rows));
 }
 
 function boundOf({ value, problem }) {
   if (problem) return [problem, "", ""];
-  const fields = Object.entries(value.fields ?? {}).map(([name, times]) => `${text(name)} ${number(times)}`);
-  const bound = `${percent(value.at_most)} of ${number(value.known)} (${percent(value.confidence)} confidence)`;
+  const given = Object.entries(asObject(value.fields));
+  const fields = given.map(([name, times]) => `${text(name)} ${number(times)}`);
+  const confidence = `${percent(value.confidence)} confidence`;
+  const bound = `${percent(value.at_most)} of ${number(value.known)} (${confidence})`;
   const wrong = number(value.differ + value.not_found);
   return [`${wrong} of ${number(value.checked)}`, bound, fields.join(", ")];
 }
@@ -61,7 +68,9 @@ async function read(entries, key, page) {
 }
 
 function nameOf(entry) {
-  return text(`${entry.dag_display_name ?? entry.dag_id}: ${entry.task_display_name ?? entry.task_id}`);
+  const dag = entry.dag_display_name ?? entry.dag_id;
+  const task = entry.task_display_name ?? entry.task_id;
+  return text(`${dag}: ${task}`);
 }
 
 function tableOfTasks(tasks, weeks) {

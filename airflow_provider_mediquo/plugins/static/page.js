@@ -54,7 +54,8 @@ function showWeeks({ dag, task, run, weeks }) {
   if (run) return;
   const items = WEEKS.map((each) => {
     const current = each === weeks ? { "aria-current": "page" } : {};
-    return element("li", {}, element("a", { href: viewOf({ dag, task, weeks: each }), ...current }, many(each, "week")));
+    const href = viewOf({ dag, task, weeks: each });
+    return element("li", {}, element("a", { href, ...current }, many(each, "week")));
   });
   byId("weeks").append(element("ul", {}, items));
 }

@@ -5,8 +5,12 @@ import { legend, wideBar } from "./charts.js";
 import { element, section, table } from "./dom.js";
 import { KINDS, asObject, parts, rejects, sentences, unsubscribed } from "./ledger.js";
 import { toAirflow, toTask } from "./links.js";
-import { tableOfRejects } from "./task.js";
+import { UNSUBSCRIBED_CAPTION, tableOfRejects } from "./task.js";
 import { number, text } from "./words.js";
+
+const NO_LEDGER =
+  "This run has left no ledger: it still runs, was killed, or has do_xcom_push=False. " +
+  "Its log has the counts.";
 
 /** Show a run. */
 export async function showRun({ dag, task, run, map }, page) {
@@ -15,7 +19,7 @@ export async function showRun({ dag, task, run, map }, page) {
   page.tell("");
   page.show(state(tasks, entry));
   if (ledger) page.show(...told(ledger));
-  else page.warn("This run has left no ledger: it still runs, was killed, or has do_xcom_push=False. Its log has the counts.");
+  else page.warn(NO_LEDGER);
   page.show(links(entry, tasks));
 }
 
@@ -31,7 +35,8 @@ async function ledgerOf(entry) {
 function state(tasks, { task_id: task, map_index: map }) {
   const found = tasks.find((each) => each.task_id === task && each.map_index === (map ?? -1));
   if (!found?.state) return "";
-  return element("p", {}, `The task is in the state ${text(found.state)}, in try ${number(found.try_number)}.`);
+  const tried = number(found.try_number);
+  return element("p", {}, `The task is in the state ${text(found.state)}, in try ${tried}.`);
 }
 
 function told(ledger) {
@@ -41,7 +46,12 @@ function told(ledger) {
   const lines = sentences(ledger).map((line) => element("p", {}, line));
   return [
     section("What it did", ...lines),
-    section("Records", legend(kinds), wideBar(by, "What became of the records"), table("Records", ["What", "Records"], rows)),
+    section(
+      "Records",
+      legend(kinds),
+      wideBar(by, "What became of the records"),
+      table("Records", ["What", "Records"], rows),
+    ),
     tableOfRejects(rejects([ledger])),
     plans(ledger),
     facts("Files and state", paths(ledger)),
@@ -52,7 +62,7 @@ function told(ledger) {
 function plans(ledger) {
   const rows = unsubscribed([ledger]).map(([name, label]) => [label, number(ledger[name])]);
   if (!rows.length) return "";
-  return section("Unsubscribed", table("Patients that lost their plan, or would have", ["What", "Patients"], rows));
+  return section("Unsubscribed", table(UNSUBSCRIBED_CAPTION, ["What", "Patients"], rows));
 }
 
 function paths(ledger) {
@@ -67,7 +77,12 @@ function paths(ledger) {
 
 function receipt({ fields, recipient, version, key }) {
   const names = Array.isArray(fields) ? fields.map(text).join(", ") : fields;
-  return [["Fields", names], ["Recipient", recipient], ["Version of the provider", version], ["Key", key]];
+  return [
+    ["Fields", names],
+    ["Recipient", recipient],
+    ["Version of the provider", version],
+    ["Key", key],
+  ];
 }
 
 function facts(heading, pairs) {
@@ -82,10 +97,12 @@ function facts(heading, pairs) {
 
 function links(entry, tasks) {
   const sensors = tasks.filter(({ operator_name: name }) => name === "MediquoPatientSensor");
+  const stateOf = (task) => text(task.state ?? "not started");
+  const nameOf = (task) => `The sensor ${text(task.task_id)} (${stateOf(task)})`;
   const items = [
     toTask("The log of this task", entry),
     toAirflow("The whole run", "dags", entry.dag_id, "runs", entry.run_id),
-    ...sensors.map((sensor) => toTask(`The sensor ${text(sensor.task_id)} (${text(sensor.state ?? "not started")})`, sensor)),
+    ...sensors.map((sensor) => toTask(nameOf(sensor), sensor)),
   ];
   return section("In Airflow", element("ul", {}, items.map((item) => element("li", {}, item))));
 }

@@ -3,11 +3,12 @@
 import { LEDGER, forEach, listInstances, listXComs, valueOf } from "./api.js";
 import { legend, stackedBars } from "./charts.js";
 import { element, section, table } from "./dom.js";
-import { KINDS, parts, rejects, seconds, summary, unsubscribed } from "./ledger.js";
+import { KINDS, isDryRun, parts, rejects, seconds, summary, unsubscribed } from "./ledger.js";
 import { runOf } from "./links.js";
 import { audits } from "./overview.js";
 import { day, duration, many, number, text, time } from "./words.js";
 
+export const UNSUBSCRIBED_CAPTION = "Patients that lost their plan, or would have";
 const MAX_RUNS = 60;
 const FAILED = ["failed", "upstream_failed", "up_for_retry"];
 const ALWAYS = ["rejected", "unsettled"];
@@ -36,30 +37,40 @@ export async function showTask({ dag, task, weeks }, page) {
 function merged(entries, instances) {
   const runs = new Map();
   const keyOf = (run) => JSON.stringify([run.run_id, run.map_index]);
-  for (const instance of instances.filter((each) => each.state)) runs.set(keyOf(instance), instance);
+  for (const each of instances.filter(({ state }) => state)) runs.set(keyOf(each), each);
   for (const entry of entries) {
     runs.set(keyOf(entry), { ...runs.get(keyOf(entry)), ...entry, hasLedger: true });
   }
-  const order = (one, other) => new Date(one.run_after) - new Date(other.run_after) || one.map_index - other.map_index;
-  return [...runs.values()].sort(order);
+  return [...runs.values()].sort(oldestFirst);
+}
+
+function oldestFirst(one, other) {
+  const earlier = new Date(one.run_after) - new Date(other.run_after);
+  return earlier || one.map_index - other.map_index;
 }
 
 function pictures(runs, weeks) {
   const withState = runs.some(({ value }) => value && "new" in value);
-  const kinds = [...KINDS].filter(([kind]) => runs.some(({ value }) => value && parts(value).get(kind)));
+  const kinds = [...KINDS].filter(([kind]) => hasAny(runs, kind));
   const sent = kinds.filter(([kind]) => kind !== "unchanged");
   const failed = runs.some(hasFailed) ? [["failed", "the task failed"]] : [];
+  const changes = [
+    element("h3", {}, "Without the unchanged"),
+    stackedBars(bars(runs, weeks, only(sent)), "Records of each run without the unchanged"),
+  ];
   return section(
     "Records",
     legend([...kinds, ...failed]),
     stackedBars(bars(runs, weeks, parts), "Records of each run"),
-    ...(withState
-      ? [element("h3", {}, "Without the unchanged"), stackedBars(bars(runs, weeks, only(sent)), "Records of each run without the unchanged")]
-      : []),
+    ...(withState ? changes : []),
     element("h2", {}, "Duration"),
     legend(TIMES),
     stackedBars(bars(runs, weeks, seconds), "Duration of each run", duration),
   );
+}
+
+function hasAny(runs, kind) {
+  return runs.some(({ value }) => value && parts(value).get(kind));
 }
 
 function only(kinds) {
@@ -92,8 +103,7 @@ function outcome(run) {
 }
 
 function tableOfRuns(runs, weeks) {
-  const hasAny = (kind) => runs.some(({ value }) => value && parts(value).get(kind));
-  const kinds = [...KINDS].filter(([kind]) => ALWAYS.includes(kind) || hasAny(kind));
+  const kinds = [...KINDS].filter(([kind]) => ALWAYS.includes(kind) || hasAny(runs, kind));
   const heads = ["Run", "State", "read", ...kinds.map(([, label]) => label), "Duration", "Paused"];
   const rows = [...runs].reverse().map((run) => {
     const link = element("a", { href: runOf(run, weeks) }, nameOf(run));
@@ -103,14 +113,17 @@ function tableOfRuns(runs, weeks) {
 }
 
 function stateOf(run) {
-  return run.problem ?? `${text(run.state ?? "")}${run.value ? "" : " (no ledger)"}`;
+  if (run.problem) return run.problem;
+  const more = run.value ? (isDryRun(run.value) ? " (dry run)" : "") : " (no ledger)";
+  return `${text(run.state)}${more}`;
 }
 
 function numbers(ledger, kinds) {
   if (!ledger) return ["", ...kinds.map(() => ""), "", ""];
   const by = parts(ledger);
   const paused = duration(seconds(ledger).get("paused"));
-  return [number(ledger.read), ...kinds.map(([kind]) => number(by.get(kind))), duration(ledger.seconds), paused];
+  const counts = kinds.map(([kind]) => number(by.get(kind)));
+  return [number(ledger.read), ...counts, duration(ledger.seconds), paused];
 }
 
 function lists(runs) {
@@ -123,13 +136,17 @@ function lists(runs) {
 export function tableOfRejects(rows) {
   if (!rows.length) return "";
   const cells = rows.map(([field, rule, times]) => [text(field), text(rule), number(times)]);
-  return section("Rejects", table("Rejected records by field and rule", ["Field", "Rule", "Records"], cells));
+  const heads = ["Field", "Rule", "Records"];
+  return section("Rejects", table("Rejected records by field and rule", heads, cells));
 }
 
 function tableOfUnsubscribed(runs, columns) {
   const some = runs.filter(({ value }) => unsubscribed([value]).length);
   if (!some.length) return "";
   const heads = ["Run", ...columns.map(([, label]) => label)];
-  const rows = some.map((run) => [nameOf(run), ...columns.map(([name]) => number(run.value[name]))]);
-  return section("Unsubscribed", table("Patients that lost their plan, or would have", heads, rows.reverse()));
+  const rows = some.map((run) => {
+    const counts = columns.map(([name]) => number(run.value[name]));
+    return [nameOf(run), ...counts];
+  });
+  return section("Unsubscribed", table(UNSUBSCRIBED_CAPTION, heads, rows.reverse()));
 }

@@ -1,6 +1,7 @@
 // Numbers, times and texts, in words. Nothing here trusts what a ledger says of itself.
 
 const NUMBER = new Intl.NumberFormat("en");
+const PERCENT = new Intl.NumberFormat("en", { style: "percent", maximumSignificantDigits: 2 });
 const TIME = new Intl.DateTimeFormat("en-GB", {
   ...{ day: "numeric", month: "short", year: "numeric" },
   ...{ hour: "2-digit", minute: "2-digit", timeZoneName: "short" },
@@ -8,9 +9,9 @@ const TIME = new Intl.DateTimeFormat("en-GB", {
 const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 const MAX_TEXT = 2000;
 
-/** A count; 0 for anything else. */
+/** A count; 0 for anything else, and never so large that sums are not finite. */
 export function count(value) {
-  return typeof value === "number" && Number.isFinite(value) && value > 0 ? value : 0;
+  return typeof value === "number" && value > 0 ? Math.min(value, Number.MAX_SAFE_INTEGER) : 0;
 }
 
 /** A number for people: 12,345. */
@@ -32,7 +33,7 @@ export function text(value) {
 
 /** A share: "2.1%". */
 export function percent(share) {
-  return `${(100 * count(share)).toPrecision(2)}%`;
+  return PERCENT.format(count(share));
 }
 
 /** A duration: "3 h 20 min", "4 min 5 s", "0.4 s". */
