@@ -134,8 +134,7 @@ class SyncRun:
             log.warning("Cannot release the sync: %s It is free within a minute.", error)
         self._store.close()
         if self._moved:
-            what = "members were last sent by another sync, and belong to this one now."
-            log.info("%s %s", self._moved, what)
+            log.info("%s members were last sent by another sync, now by this one.", self._moved)
 
     def heartbeat(self) -> None:
         """Keep the lease; a failure shows at the next write."""
@@ -247,6 +246,5 @@ class SyncRun:
 def _as_sent(record: ValidRecord, proof: str) -> Sent:
     change = record.change
     assert change
-    return Sent(
-        record.code, change.fingerprint, change.source, proof, record.has_plan, int(time.time())
-    )
+    known = change.fingerprint, change.source, proof
+    return Sent(record.code, *known, record.has_plan, int(time.time()))
