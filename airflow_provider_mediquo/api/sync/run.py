@@ -126,8 +126,7 @@ class SyncRun:
         finally:
             self._store.close()
         if self._moved:
-            what = "members were last sent by another sync, and belong to this one now."
-            log.info("%s %s", self._moved, what)
+            log.info("%s members were last sent by another sync, now by this one.", self._moved)
 
     def heartbeat(self) -> None:
         """Keep the lease; a failure shows at the next write."""
@@ -156,16 +155,12 @@ class SyncRun:
             for record in records
             if (change := record.change)
         ]
-
-        def act(connection: Connection, own: int) -> None:
-            self._contested.update(statements.doubt(connection, own, doubts))
-
-        self._write(act)
+        self._write(self._doubt, doubts)
 
     def begin_missing(self, codes: Sequence[str]) -> set[str]:
         """Note that missing members are about to be sent; return those that still belong to the sync."""
         found: list[set[str]] = []
-        self._write(lambda c, own: found.append(statements.doubt_own(c, own, codes)))
+        self._write(lambda c, own, _: found.append(statements.doubt_own(c, own, codes)))
         return found[-1]
 
     def acknowledge(self, records: Sequence[ValidRecord], sent_at: int | None) -> None:
@@ -173,14 +168,11 @@ class SyncRun:
 
         :param sent_at: mediQuo's time when they were sent.
         """
-        now = int(time.time())
         patients = (json.loads(record.encoded) for record in records)
         proofs = make_proofs(patients, self._settings.secret_key, sent_at)
-        sent = [_as_sent(*each, now) for each in zip(records, proofs, strict=True)]
-        run = self.run or 0
-        contested = self._contested.intersection(record.code for record in records)
-        self._write(lambda c, own: statements.acknowledge(c, own, run, sent, contested))
-        self._contested -= contested
+        sent = [_as_sent(*each) for each in zip(records, proofs, strict=True)]
+        self._write(self._acknowledge, sent)
+        self._contested.difference_update(record.code for record in records)
         self._moved += sum(record.change.was_foreign for record in records if record.change)
 
     def refuse(self, record: ValidRecord) -> None:
@@ -189,11 +181,11 @@ class SyncRun:
         if not change or change.was_in_doubt or record.code in self._contested:
             return
         code, had_plan = record.code, change.had_plan
-        self._write(lambda c, own: statements.restore(c, own, code, has_plan=had_plan))
+        self._write(lambda c, own, _: statements.restore(c, own, code, has_plan=had_plan))
 
     def forget(self, codes: Sequence[str]) -> None:
         """Delete members."""
-        self._write(lambda connection, own: statements.forget(connection, own, codes))
+        self._write(statements.forget, codes)
 
     def note_spelling(self) -> None:
         """Write how unchanged members look in the source, if there are many."""
@@ -229,15 +221,22 @@ class SyncRun:
     def _write_respelled(self) -> None:
         respelled, self.comparison.respelled = self.comparison.respelled, []
         if respelled:
-            self._write(lambda connection, own: statements.refresh(connection, respelled))
+            self._write(lambda connection, own, _: statements.refresh(connection, respelled))
 
-    def _write(self, act: Act) -> None:
+    def _doubt(self, connection: Connection, own: int, doubts: Sequence[Doubt]) -> None:
+        self._contested.update(statements.doubt(connection, own, doubts))
+
+    def _acknowledge(self, connection: Connection, own: int, sent: Sequence[Sent]) -> None:
+        statements.acknowledge(connection, own, self.run or 0, sent, self._contested)
+
+    def _write(self, act: Act, items: Sequence[Any] = ()) -> None:
         """Write, if this is no dry run and the lease is still held."""
         if self._writes:
-            self._writes.write(act)
+            self._writes.write(act, items)
 
 
-def _as_sent(record: ValidRecord, proof: str, now: int) -> Sent:
+def _as_sent(record: ValidRecord, proof: str) -> Sent:
     change = record.change
     assert change
-    return Sent(record.code, change.fingerprint, change.source, proof, record.has_plan, now)
+    known = change.fingerprint, change.source, proof
+    return Sent(record.code, *known, record.has_plan, int(time.time()))

@@ -91,7 +91,7 @@ def acknowledge(
     others = {
         code for code, (doubted_by, _) in _found(connection, codes).items() if doubted_by != sync_id
     }
-    others.update(contested)
+    others.update(code for code in codes if code in contested)
     rows: list[dict[str, Any]] = []
     for member in members:
         is_contested = member.code in others

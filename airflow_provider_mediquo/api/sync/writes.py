@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from airflow_provider_mediquo.api.sync.lease import Lease
 from airflow_provider_mediquo.api.sync.store import Store
 
-Act = Callable[[Connection, int], object]
-"""Writes in a transaction, for the sync with this ID. It may be called again, if that failed."""
+Act = Callable[[Connection, int, Sequence[Any]], object]
+"""Writes items in a transaction, for the sync with this ID. It may be called again, if that failed."""
 
 
 @dataclass(eq=False)
@@ -23,6 +24,7 @@ class _Write:
     """
 
     act: Act
+    items: Sequence[Any]
     is_committed: bool = False
     error: BaseException | None = None
 
@@ -30,7 +32,8 @@ class _Write:
 class GroupedWrites:
     """Writes while a lease is held.
 
-    Whoever comes while another thread writes waits, and the first to go on writes for all who wait.
+    Whoever comes while another thread writes waits, and the first to go on writes for all who wait:
+    the items of the same act together, because each statement takes a way to the database and back.
     """
 
     def __init__(self, state: Store, lease: Lease) -> None:
@@ -39,9 +42,12 @@ class GroupedWrites:
         self._list_lock = threading.Lock()
         self._turn = threading.Lock()
 
-    def write(self, act: Act) -> None:
-        """Return when a write is committed; raises what its transaction raised."""
-        own = _Write(act)
+    def write(self, act: Act, items: Sequence[Any] = ()) -> None:
+        """Return when a write is committed; raises what its transaction raised.
+
+        :param items: what the act writes; those of others with an equal act may be among them then.
+        """
+        own = _Write(act, items)
         with self._list_lock:
             self._waiting.append(own)
         with self._turn:
@@ -57,7 +63,7 @@ class GroupedWrites:
         # Its own first: a signal that came between may have lost it from the list.
         group = [own, *others]
         try:
-            self._commit([each.act for each in group])
+            self._commit(group)
         except BaseException as error:  # noqa: BLE001  # a signal, too: raised in each thread
             for each in group:
                 each.error = error
@@ -65,10 +71,14 @@ class GroupedWrites:
             for each in group:
                 each.is_committed = True
 
-    def _commit(self, acts: Sequence[Act]) -> None:
+    def _commit(self, group: Sequence[_Write]) -> None:
+        together: dict[Act, list[Any]] = {}
+        for each in group:
+            together.setdefault(each.act, []).extend(each.items)
+
         def fenced(connection: Connection) -> None:
             self._lease.fence(connection)
-            for act in acts:
-                act(connection, self._lease.sync_id)
+            for act, items in together.items():
+                act(connection, self._lease.sync_id, items)
 
         self._store.write(fenced)
