@@ -28,7 +28,7 @@ class LocatedRecord(NamedTuple):
 class Unreadable(NamedTuple):
     """Stands for a record that cannot be read, and is rejected.
 
-    :param rule: one of `fields.RULES`.
+    :param rule: one of `rules.RULES`.
     """
 
     rule: str

@@ -17,7 +17,7 @@ class Rejection:
     :param code: None if the code itself is invalid.
     :param refused_by: `schema`, `duplicate`, `mediquo`; or `unsettled`: there was no final answer,
         and the next run sends it again; or `omitted`: it was sent without these fields.
-    :param problems: field -> rule (see `fields.RULES`).
+    :param problems: field -> rule (see `rules.RULES`).
     :param status: of mediQuo's answer.
     :param location: file and line, if the source is files.
     """

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_mediquo.api.patients.endpoints import encode_patient
-from airflow_provider_mediquo.api.patients.fields import RULES
 from airflow_provider_mediquo.api.patients.limits import MAX_CODE, MAX_RECORD_BYTES
+from airflow_provider_mediquo.api.patients.rules import RULES
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS, check_patient
 from airflow_provider_mediquo.api.text import escaped, listed, shown
 

@@ -22,7 +22,7 @@ from airflow_provider_mediquo.api import errors, text
 from airflow_provider_mediquo.api.client import http, request, retry, settings, transport
 from airflow_provider_mediquo.api.client.client import MediquoClient
 from airflow_provider_mediquo.api.patients import fields, limits, meta, schema
-from airflow_provider_mediquo.api.patients.fields import RULES
+from airflow_provider_mediquo.api.patients.rules import RULES
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 from airflow_provider_mediquo.api.report import Receipt, UploadReport
 from airflow_provider_mediquo.api.sync.audit import AuditReport

@@ -7,7 +7,6 @@ then a chunk per thread, and less than 100 bytes for each code.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -31,6 +30,7 @@ from airflow_provider_mediquo.api.upload.progress import (
     length_if_known,
     run_periodically,
 )
+from airflow_provider_mediquo.api.upload.reading import Halted, Reading
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.upload.sender import Sender
 from airflow_provider_mediquo.api.upload.synced_ledger import SyncedLedger
@@ -39,10 +39,6 @@ from airflow_provider_mediquo.api.upload.validation import RecordValidator, iter
 from airflow_provider_mediquo.api.visibility.sample import Sample
 
 log = logging.getLogger(__name__)
-
-
-class _Halted(BaseException):
-    """Ends the reading loop; a BaseException, so that no source catches it by accident."""
 
 
 class Upload:
@@ -65,7 +61,6 @@ class Upload:
         self._client, self._options = client, options
         self._rejects = rejects
         self._interval = progress_interval
-        self._reader: int | None = None  # the thread that is inside the source right now
         self._ledger = Ledger(rejects, Sample(client.settings.secret_key))
         self._sync = sync
         self.report.is_dry_run = options.dry_run
@@ -81,6 +76,7 @@ class Upload:
         spare = options.max_in_flight // 2 if sync else 0
         self._pool = pool = SendingPool(options.max_in_flight, self._halt, spare=spare)
         self._sender = Sender(client, options.chunk_size, ledger, self._halt, pool.in_flight)
+        self._reading = Reading(self._check_halted)
         self._reasons: list[MediquoError] = []  # why it ends early; the first one counts
         self._is_aborted = False  # requests in progress were cut off
         self._ended_by: str | None = None  # what the source raised, or a time limit
@@ -134,9 +130,7 @@ class Upload:
         self._reasons.append(StoppedError("the task was killed."))
         self._abort()
         self._rejects.hurry()
-        if self._reader == threading.get_ident():
-            self._reader = None  # once: closing the source must not be interrupted
-            raise _Halted  # a source that waits for a database would go on waiting
+        self._reading.interrupt()
 
     def _send_all(self, source: Iterator[Any]) -> None:
         pool = self._pool
@@ -163,14 +157,14 @@ class Upload:
             if self._sync:
                 self._sync.start(self._check_halted)
                 self.report.sync = self._sync.description
-            valid = self._validator.accept(self._records(source))
+            valid = self._validator.accept(self._reading.records(source))
             if self._unsubscriptions:
                 valid = self._unsubscriptions.hold(valid)
             chunks = chunked(self._plans.guard(valid), self._options.chunk_size)
             for number, chunk in enumerate(chunks):
                 self._send(pool, number, chunk)
             self._unsubscribe_missing(pool)
-        except _Halted:
+        except Halted:
             pass
         except MediquoError as error:  # of the source, the state, or the plan guard
             problem = error
@@ -178,26 +172,13 @@ class Upload:
         if problem:
             self._halt(problem)
 
-    def _records(self, source: Iterator[Any]) -> Iterator[Any]:
-        thread = threading.get_ident()
-        while True:
-            self._reader = thread
-            try:
-                self._check_halted()  # inside `try`, so that no kill is missed
-                record = next(source)
-            except StopIteration:
-                return
-            finally:
-                self._reader = None
-            yield record
-
     def _send(self, pool: SendingPool, number: int, chunk: list[ValidRecord]) -> None:
         self._plans.check(chunk)
         if self._options.dry_run:
             self._ledger.begin(chunk)
             self._ledger.accept(chunk, None)
         elif not pool.submit(self._check_halted, self._sender.send, number, chunk):
-            raise _Halted
+            raise Halted
 
     def _unsubscribe_missing(self, pool: SendingPool) -> None:
         if not self._unsubscriptions or not self._unsubscriptions.may_send_missing:
@@ -208,7 +189,7 @@ class Upload:
             if self._options.dry_run:
                 self._ledger.settle_missing(len(chunk), sum(member.had_plan for member in chunk))
             elif not pool.submit(self._check_halted, missing.unsubscribe, number, chunk):
-                raise _Halted
+                raise Halted
         pool.wait()
         self._ledger.count_missing(missing.found - len(missing.moved))
 
@@ -223,7 +204,7 @@ class Upload:
 
     def _check_halted(self) -> None:
         if self._reasons:
-            raise _Halted
+            raise Halted
 
     def _close_ledger(self, started: float) -> None:
         reason = str(self._reasons[0]) if self._reasons else self._ended_by

@@ -16,7 +16,7 @@ from marshmallow import ValidationError
 from airflow_provider_mediquo.api.client.request import RawResponse, read_result
 from airflow_provider_mediquo.api.errors import ServerError
 from airflow_provider_mediquo.api.patients.endpoints import encode_patient, get
-from airflow_provider_mediquo.api.patients.fields import RULES, describe
+from airflow_provider_mediquo.api.patients.rules import RULES, describe
 from airflow_provider_mediquo.api.patients.schema import (
     GENDERS,
     LOCALES,

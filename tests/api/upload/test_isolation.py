@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_mediquo.api.errors import RejectedRequestError, TooManyRejectsError
-from airflow_provider_mediquo.api.patients.fields import RULES
+from airflow_provider_mediquo.api.patients.rules import RULES
 from airflow_provider_mediquo.api.upload.circuit_breaker import RefusedChunks
 from airflow_provider_mediquo.api.upload.isolation import isolate
 from airflow_provider_mediquo.sandbox import Sandbox

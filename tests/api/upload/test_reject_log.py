@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from airflow_provider_mediquo.api.errors import MediquoError
-from airflow_provider_mediquo.api.patients.fields import RULES
+from airflow_provider_mediquo.api.patients.rules import RULES
 from airflow_provider_mediquo.api.records import SourceLocation
 from airflow_provider_mediquo.api.report import Rejection
 from airflow_provider_mediquo.api.upload import reject_files

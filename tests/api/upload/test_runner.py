@@ -28,7 +28,7 @@ from airflow_provider_mediquo.api.errors import (
     UnsubscribeLimitError,
 )
 from airflow_provider_mediquo.api.patients.endpoints import get
-from airflow_provider_mediquo.api.patients.fields import RULES
+from airflow_provider_mediquo.api.patients.rules import RULES
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.upload import plan_guard as plans_module
