@@ -441,3 +441,10 @@ def test_the_last_line_of_a_rejected_cell_may_begin_the_next_row():
     found = rows(*lines, header="email;note;code;meta;first_name")
     assert {2, 3, 4} <= {*found}
     assert [code for code in found.values() if code not in ("cells", "lines")] == ["3"]
+
+
+def test_a_cell_whose_quotes_are_wrong_may_be_the_end_of_the_row_before():
+    found = rows(
+        "1,gold,Ada,", '"Day," Jr L1l"', "2,gold,Bo,Roe", header="code,plan,first_name,last_name"
+    )
+    assert found == {2: "lines", 3: "cells", 4: "2"}
