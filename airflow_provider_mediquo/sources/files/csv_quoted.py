@@ -78,7 +78,8 @@ class QuotedRows:
         line = self._lines.peek()
         if line is None or self.is_like_a_row(line.text or ""):
             return False
-        if self.is_stub(line.text or "") and not self._may_lose_end and not self._begins_next():
+        may_be_end = self.is_stub(line.text or "") or self._is_broken_cell(line.text or "")
+        if may_be_end and not self._may_lose_end and not self._begins_next():
             return True
         seen = []
         is_rest = False
@@ -97,6 +98,9 @@ class QuotedRows:
         strays = self._parser.stray_quotes(text).values()
         is_end = any(cell.endswith('"') for cell in strays)
         return is_end or self._parser.cells(f'"{text}') is not None
+
+    def _is_broken_cell(self, text: str) -> bool:
+        return text[:1] == '"' and self._parser.cells(text) is None
 
     def _begins_next(self) -> bool:
         """Whether the next line has an open quote and is a row together with those after it."""

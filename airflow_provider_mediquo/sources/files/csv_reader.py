@@ -92,7 +92,8 @@ class _Rows:
         """Keep in mind that lines were rejected, and whether the next row may be the rest of them."""
         self.is_in_doubt = True
         text = taken[-1].text or ""
-        if len(taken) == 1 and self._quoted.is_stub(text):
+        is_end = len(taken) > 1 and text.rstrip().endswith('"')  # of a quoted cell
+        if not is_end and self._quoted.is_stub(text):
             self._stub = taken[-1].number
         if self._quoted.is_like_a_row(text):
             self._is_rest = False

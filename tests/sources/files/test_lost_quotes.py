@@ -428,3 +428,23 @@ def test_with_a_transform_nothing_is_dropped_yet():
 def test_a_first_cell_of_several_lines_in_quotes_does_not_spoil_the_row_before():
     text = 'note;code;first_name;plan\nx;1;Ada;gold\n"a\nb";2;Bo;gold\nx;3;Cy;gold\n'
     assert codes(read(text)) == {2: "1", 3: "lines", 4: "lines", 5: "3"}
+
+
+def test_the_last_line_of_a_rejected_cell_may_begin_the_next_row():
+    lines = [
+        'a@example.com;"',
+        'b";1;"{\\"a\\": 1}";Ada',
+        'b@example.c"o',
+        'm;"x";2;{};Bo',
+        "c;x;3;;Cy",
+    ]
+    found = rows(*lines, header="email;note;code;meta;first_name")
+    assert {2, 3, 4} <= {*found}
+    assert [code for code in found.values() if code not in ("cells", "lines")] == ["3"]
+
+
+def test_a_cell_whose_quotes_are_wrong_may_be_the_end_of_the_row_before():
+    found = rows(
+        "1,gold,Ada,", '"Day," Jr L1l"', "2,gold,Bo,Roe", header="code,plan,first_name,last_name"
+    )
+    assert found == {2: "lines", 3: "cells", 4: "2"}
