@@ -291,7 +291,8 @@ def test_a_runs_task_leads_to_it_and_it_leads_back_out_of_the_frame(visit, airfl
     airflow.wait_for("the run", lambda: ask(airflow, path)["state"] in ends)
     assert ask(airflow, path)["state"] == "success"
     page = visit(f"/dags/real/runs/{quote(run_id)}/tasks/upsert/details")
-    page.get_by_role("link", name="mediQuo run").click()
+    # Some versions open it in a window of its own.
+    page.goto(page.get_by_role("link", name="mediQuo run").evaluate("link => link.href"))
     main = page.get_by_role("main")
     expect(page.get_by_role("heading", level=1)).to_have_text(f"real: upsert, {run_id}")
     expect(main).to_contain_text("10 records read: 9 sent, 1 rejected.")
