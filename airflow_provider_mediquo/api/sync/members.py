@@ -94,7 +94,9 @@ class Members:
 
 
 def _empty(least: int) -> array[int]:
-    return array("i", bytes(4 << (least - 1).bit_length()))
+    # Not of bytes: once such a large object was freed, glibc takes the memory of what grows from a heap
+    # that it fragments. That takes half as much again for 2 million members.
+    return array("i", [0]) * (1 << (least - 1).bit_length())
 
 
 def read_members(state: Store, sync_id: int | None, check: Callable[[], None]) -> Members:
