@@ -447,4 +447,4 @@ def test_a_cell_whose_quotes_are_wrong_may_be_the_end_of_the_row_before():
     found = rows(
         "1,gold,Ada,", '"Day," Jr L1l"', "2,gold,Bo,Roe", header="code,plan,first_name,last_name"
     )
-    assert found == {2: "lines", 3: "cells", 4: "2"}
+    assert found == {2: "lines", 3: "cells", 4: "lines"}, "and the beginning of the row after"
