@@ -189,6 +189,7 @@ def test_the_message_of_a_run_that_withholds_is_as_the_docs_show(box, people, sq
     assert pattern(first) == pattern(quoted)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("logical_date", "told"), [(None, "null"), (datetime(2026, 1, 2, tzinfo=UTC), "a time")]
 )
@@ -205,6 +206,7 @@ def test_a_run_without_a_logical_date_may_have_an_as_of(
     assert (kept is None) == (told == "null")
 
 
+@pytest.mark.no_cover
 def test_mapped_tasks_are_syncs_of_their_own(box, run_dag, sqlite_state, people):
     (name,) = re.findall(r'sync_name="(members-\{\{ .*?)"', PAGE)
     with DAG("shards", schedule=None) as dag:
