@@ -110,7 +110,7 @@ def test_a_green_run_with_rejects_warns_once_with_the_counts(client, upload, peo
     ]
     assert warning == (
         "3 rejected: email must be a plausible e-mail address (2); "
-        "gender must be male or female (gender), or de, en, es or pt (locale) (1)."
+        "gender must be male or female (1)."
     )
 
 
