@@ -365,8 +365,10 @@ def test_ids_that_airflow_would_not_accept_are_text_too(visit, airflow):
 
     def answer(route: Route) -> None:
         asked.append(urlsplit(route.request.url).path)
-        body = {"value": {"read": 1}} if route.request.url.endswith("_ledger") else None
-        route.fulfill(json=body or {"xcom_entries": entries, "total_entries": len(entries)})
+        body: dict[str, Any] = {"xcom_entries": entries, "total_entries": len(entries)}
+        if route.request.url.endswith("_ledger"):
+            body = {"value": {"read": 1}}
+        route.fulfill(json=body)
 
     page = visit("/mediquo/none")
     page.route("**/api/v2/**", answer)
