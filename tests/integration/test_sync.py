@@ -910,7 +910,7 @@ def test_8_a_member_that_two_syncs_have_sent_ends_with_the_last_one(
     theirs = people(2, first_name="Eva")
     run = sync(box, every_state, theirs, name="b", **MIRROR).ok()
     assert run.counts == {"read": 2, "resent": 2}
-    assert "2 members were last sent by another sync, and belong to this one now." in caplog.text
+    assert "2 members were last sent by another sync, now by this one." in caplog.text
     assert every_state.in_doubt() == {f"m-{number}" for number in range(1, 6)}
     run = sync(box, every_state, people(3, start=3), name="a", **MIRROR).ok()
     assert run.counts == {"read": 3, "resent": 3}, "nobody is missing"
@@ -1265,6 +1265,7 @@ def test_12_without_a_state_the_ledger_is_as_before(box, people):
         "upserted",
         "skipped",
         "rejected",
+        "rejects_by_rule",
         "unsettled",
         "invalid",
         "duplicate",

@@ -842,6 +842,7 @@ def test_an_asset_that_is_an_outlet_gets_the_counts_and_no_code(box, run_task, p
     assert {*event["extra"]} == {*run.result} - {
         "sample",
         "receipt",
+        "rejects_by_rule",
         "rejects_path",
         "unsubscribed_path",
         "stopped_because",

@@ -9,6 +9,10 @@ from airflow_provider_mediquo.api.sync.lease import LIFETIME, Lease, wait_for_la
 from tests.support.states import POSTGRES, every_database, every_server
 
 
+def release(store, lease, *, was_cut=False):
+    store.write(lambda connection: lease.free(connection, was_cut=was_cut))
+
+
 def created(state):
     store = state.store()
     store.create()
@@ -21,7 +25,7 @@ def test_runs_are_numbered_one_after_the_other(every_state):
     for number in (1, 2, 3):
         lease = Lease(store, "members")
         assert lease.run == number
-        lease.release()
+        release(store, lease)
     other = Lease(store, "other")
     assert other.run == 1
     assert other.sync_id != lease.sync_id
@@ -34,9 +38,9 @@ def test_it_is_held_by_one(every_state):
     with pytest.raises(StateError, match=r"is running since 20..-..-.. ..:..:.. UTC"):
         Lease(every_state.store(), "members")
     lease.heartbeat()
-    lease.release()
+    release(store, lease)
     second = Lease(store, "members")
-    lease.release()  # late, and of no effect
+    release(store, lease)  # late, and of no effect
     with pytest.raises(StateError, match="is running since"):
         Lease(store, "members")
     second.heartbeat()
@@ -136,15 +140,15 @@ def test_the_clock_is_the_databases_in_utc(every_state):
 def test_older_data_is_refused(every_state):
     store = created(every_state)
     at = 1_767_312_000_000_000
-    Lease(store, "members", at).release()
-    Lease(store, "members", at).release()
-    Lease(store, "members", at + 1).release()
+    release(store, Lease(store, "members", at))
+    release(store, Lease(store, "members", at))
+    release(store, Lease(store, "members", at + 1))
     with pytest.raises(StateMismatchError, match=r"2026-01-02T00:00:00\.000001\+00:00"):
         Lease(store, "members", at)
-    Lease(store, "members").release()
+    release(store, Lease(store, "members"))
     assert every_state.sync()["as_of"] == at + 1
     assert every_state.sync()["holder"] is None
-    Lease(store, "other", at - 1).release()
+    release(store, Lease(store, "other", at - 1))
 
 
 @every_database
@@ -181,13 +185,13 @@ def test_after_a_run_whose_requests_were_cut_off_the_next_one_waits(every_state)
     assert not has_to_wait(every_state), "there was none"
     lease = Lease(store, "members")
     assert not has_to_wait(every_state), "it is refused instead"
-    lease.release(was_cut=True)
+    release(store, lease, was_cut=True)
     assert has_to_wait(every_state)
     every_state.pretend_dead(int(LIFETIME.total_seconds()) - 5)
     assert has_to_wait(every_state)
     every_state.pretend_dead(6)
     assert not has_to_wait(every_state)
-    Lease(store, "members").release()
+    release(store, Lease(store, "members"))
     assert not has_to_wait(every_state)
     assert every_state.sync()["heartbeat"] is None
 
@@ -195,7 +199,8 @@ def test_after_a_run_whose_requests_were_cut_off_the_next_one_waits(every_state)
 @every_database
 def test_it_waits_until_the_lease_would_have_ended(every_state, monkeypatch):
     monkeypatch.setattr(lease_module, "LIFETIME", timedelta(seconds=2))
-    Lease(created(every_state), "members").release(was_cut=True)
+    store = created(every_state)
+    release(store, Lease(store, "members"), was_cut=True)
     checks = []
     wait_for_late_requests(every_state.store(), "members", lambda: checks.append(1))
     assert checks

@@ -114,7 +114,7 @@ def test_the_next_write_is_none_of_those_that_failed(store, lease):
 
 
 def test_who_lost_the_lease_writes_nothing(store, lease):
-    lease.release()
+    store.write(lease.free)
     with pytest.raises(StateError, match="taken over"):
         GroupedWrites(store, lease).write(add("m-1"))
     assert codes(store) == set()
