@@ -30,6 +30,7 @@ from airflow.providers.common.compat.sdk import (
     BaseOperator, BaseOperatorLink, BaseSensorOperator, DecoratedOperator, XComArg, conf,
     determine_kwargs, task_decorator_factory,
 )
+from airflow.sdk import BaseNotifier
 from airflow.sdk.log import mask_secret
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async

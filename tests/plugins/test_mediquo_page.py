@@ -106,7 +106,11 @@ def test_a_script_puts_in_text_and_never_markup(name):
 
 
 def test_airflow_finds_it():
-    apps, _ = plugins_manager.get_fastapi_plugins()
+    if hasattr(plugins_manager, "get_fastapi_plugins"):
+        apps, _ = plugins_manager.get_fastapi_plugins()
+    else:  # Airflow 3.1
+        plugins_manager.initialize_fastapi_plugins()
+        apps = plugins_manager.fastapi_apps
     assert [each for each in apps if each["url_prefix"] == "/mediquo"]
     (plugin,) = [p for p in plugins_manager.get_plugin_info() if p["name"] == "mediquo"]
     assert plugin["external_views"] == MediquoPagePlugin.external_views

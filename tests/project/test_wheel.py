@@ -71,7 +71,10 @@ def test_it_has_the_package_and_nothing_else(dist):
         "words",
     )
     page = {"index.html", "page.css", "icon.svg", *(f"{name}.js" for name in scripts)}
-    assert others == {f"{PACKAGE}/plugins/static/{name}" for name in page}
+    assert others == {
+        *(f"{PACKAGE}/plugins/static/{name}" for name in page),
+        *(f"{PACKAGE}/sandbox/web/assets/{name}" for name in ("sandbox.css", "sandbox.js")),
+    }
     assert files_of(dist)[licence] == (PROJECT / "LICENSE").read_bytes()
 
 

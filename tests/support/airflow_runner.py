@@ -27,6 +27,7 @@ import httpx
 import structlog
 from airflow.sdk.api.client import Client
 from airflow.sdk.api.datamodels._generated import DagRun, TaskInstance
+from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.supervisor import InProcessTestSupervisor
 from airflow.sdk.log import configure_logging, reset_logging
 
@@ -150,6 +151,7 @@ def run_task(
     with (
         Client(base_url="http://airflow.invalid", token="", transport=transport) as client,
         _process_kept(),
+        _callbacks_of_a_worker(),
         _log_of_a_worker() as log,
     ):
         done = supervisor_with(client).start(what=ti, task=task)
@@ -181,6 +183,22 @@ def run_dag(dag: Any, **conf: Any) -> dict[str, tuple[str, Any]]:
         )
         for ti in run.get_task_instances()
     }
+
+
+@contextmanager
+def _callbacks_of_a_worker() -> Iterator[None]:
+    """Give callbacks the error, as a worker does; the in-process runner of 3.1 leaves it out."""
+    finalize = task_runner.finalize
+
+    def finalize_with_error(ti: Any, state: Any, context: Any, log: Any, error: Any = None) -> None:
+        context["exception"] = error
+        finalize(ti, state, context, log, error)
+
+    task_runner.finalize = finalize_with_error
+    try:
+        yield
+    finally:
+        task_runner.finalize = finalize
 
 
 def supervisor_with(client: Client) -> type[InProcessTestSupervisor]:
