@@ -24,7 +24,7 @@ PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 # more.
 COVERED := 95
 
-# Many container images set it: each process would compile all that it imports of Airflow anew, which
+# Many container images set it: each process would compile again all that it imports of Airflow, which
 # is half of its start.
 unexport PYTHONDONTWRITEBYTECODE
 

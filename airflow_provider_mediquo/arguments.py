@@ -99,7 +99,7 @@ class UpsertArguments(MediquoArguments, total=False):
     dry_run: bool
     unsubscribed_report: bool
     warn_rejects: float | str | None
-    on_warn_callback: Any
+    on_warn_callback: Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None
 
 
 class SensorArguments(TaskArguments, total=False):

@@ -89,7 +89,8 @@ def mediquo_approval():
         task_id="apply",
         # If more would lose their plan by now than were approved, all of them keep it.
         max_unsubscribed="""{{ ti.xcom_pull(task_ids="plan").would_unsubscribe
-            if ti.xcom_pull(task_ids="approve") else guard }}""",
+            if (ti.xcom_pull(task_ids="approve") or {}).get("chosen_options") == ["Approve"]
+            else guard }}""",
         max_rejects=10,
         outlets=[Asset("mediquo://patients")],
         # Also if there was nothing to approve, but not after a rejection.

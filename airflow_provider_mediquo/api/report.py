@@ -8,6 +8,13 @@ from typing import Any
 
 from airflow_provider_mediquo.api.records import SourceLocation, ValidRecord
 
+OUTCOMES = (
+    *("read", "upserted", "new", "changed", "resent", "unchanged", "withheld", "skipped"),
+    *("rejected", "unsettled", "without_plan", "unsubscribed", "missing"),
+    *("missing_unsubscribed", "missing_withheld", "missing_unsettled"),
+)
+"""The counts of a ledger that say what became of records and members."""
+
 
 @dataclass(frozen=True)
 class Rejection:

@@ -130,7 +130,7 @@ class MediquoHook(BaseHook):
         """Write the receipts of all runs of a state as CSV, the oldest first; return how many.
 
         Each says what a run sent, by counts and names of fields; no code and no value of a patient.
-        Calls mediQuo in no way.
+        Does not call mediQuo.
 
         :param path: a file on this machine, or on any storage that ObjectStoragePath supports; it is
             replaced.
@@ -143,7 +143,7 @@ class MediquoHook(BaseHook):
     def forget_patient(self, code: Any, *, state_conn_id: str) -> Forgotten:
         """Delete a person from a state, for all syncs; return where else the code may be.
 
-        Raises StateError while a sync of this state runs. Calls mediQuo in no way: the patient stays
+        Raises StateError while a sync of this state runs. Does not call mediQuo: the patient stays
         there. Whoever is still in a source is sent again, as a new member.
 
         :param state_conn_id: ID of the SQL connection whose database has the state.

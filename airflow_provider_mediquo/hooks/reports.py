@@ -7,6 +7,7 @@ import re
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from airflow.sdk import ObjectStoragePath
 
@@ -27,7 +28,13 @@ def report_files(options: UploadOptions, name: str | None) -> list[RejectFile]:
 
 
 def _file(folder: str, name: str) -> RejectFile:
-    local = re.sub("^file://(localhost(?=/))?", "", folder)
-    if "://" not in local:
-        return LocalFile(Path(os.path.expanduser(local)) / name)
-    return StoredParts(ObjectStoragePath(folder) / name)
+    path = storage_path(folder) / name
+    return LocalFile(path) if isinstance(path, Path) else StoredParts(path)
+
+
+def storage_path(path: str | os.PathLike[str]) -> Any:
+    """Return a path on this machine (Path), or on any storage that ObjectStoragePath supports."""
+    if isinstance(path, ObjectStoragePath):
+        return path
+    local = re.sub("^file://(localhost(?=/))?", "", os.fspath(path))
+    return ObjectStoragePath(local) if "://" in local else Path(os.path.expanduser(local))

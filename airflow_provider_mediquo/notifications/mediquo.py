@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseNotifier
 
+from airflow_provider_mediquo.api.report import OUTCOMES
 from airflow_provider_mediquo.operators.ledgers import LEDGER_KEY
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-COUNTS = (
-    *("read", "upserted", "new", "changed", "resent", "unchanged", "withheld", "skipped"),
-    *("rejected", "unsettled", "without_plan", "unsubscribed", "missing"),
-    *("missing_unsubscribed", "missing_withheld", "missing_unsettled", "unwritten"),
-)
-"""Of a ledger: what a text has, if it is not 0."""
 
 
 class MediquoNotifier(BaseNotifier):
@@ -56,7 +50,7 @@ def ledger_text(context: Mapping[str, Any]) -> str:
     ledger = _ledger_of(context)
     counts = [
         f"{ledger[name]:,} {name}"
-        for name in COUNTS
+        for name in (*OUTCOMES, "unwritten")
         if type(ledger.get(name)) is int and ledger[name]
     ]
     if isinstance(error, BaseException):

@@ -121,8 +121,8 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         would be.
     :param unsubscribed_report: list the patients that are upserted without a plan, which unsubscribes
         them, in a file next to the reject report. Needs `rejects_path`.
-    :param warn_rejects: how many rejected records are no reason to warn: a count or a fraction. With
-        more the task still succeeds, logs a warning, and calls `on_warn_callback`.
+    :param warn_rejects: above this many rejects (a count or a fraction), a task that succeeds logs a
+        warning and calls `on_warn_callback`. Default: any reject.
     :param on_warn_callback: a function, a notifier, or a list of them: called with the context, in
         which `report` is the ledger.
     """

@@ -48,7 +48,7 @@ def warn(
     """
     from airflow_provider_mediquo.api.upload.options import is_within
 
-    if is_within(warn_rejects, report.rejected, report.read):
+    if is_within(warn_rejects or 0, report.rejected, report.read):
         return
     each = callbacks if isinstance(callbacks, Sequence) else [callbacks] if callbacks else []
     for callback in each:

@@ -5,6 +5,7 @@ What is about the state is tried with each database that may keep it; all else w
 
 import json
 import logging
+import os
 import signal
 import sqlite3
 import subprocess
@@ -803,7 +804,7 @@ def test_7_a_request_that_was_cut_off_by_a_kill_never_replaces_newer_data(
 ):
     """mediQuo has got it, and applies it while the next run waits."""
     caplog.set_level("INFO")
-    monkeypatch.setattr(lease_module, "LIFETIME", timedelta(seconds=20))
+    monkeypatch.setattr(lease_module, "LIFETIME", timedelta(seconds=8))
     sync(box, every_state, people(1)).ok()
     box.script("upsert", "hang")
     older = people(1, first_name="Eva")
@@ -821,7 +822,6 @@ def test_7_a_request_that_was_cut_off_by_a_kill_never_replaces_newer_data(
         def emit(self, record):
             if "its requests may still arrive: waiting" in record.getMessage():
                 box._mediquo.store.accept(older)
-                every_state.pretend_dead()
 
     late = Late()
     logging.getLogger(lease_module.__name__).addHandler(late)
@@ -833,6 +833,39 @@ def test_7_a_request_that_was_cut_off_by_a_kill_never_replaces_newer_data(
     assert box.accepted["m-1"] == 3
     assert box.patients["m-1"]["first_name"] == "Ada"
     assert every_state.sync()["heartbeat"] is None, "the next run does not wait"
+
+
+class TimeLimit(BaseException):
+    """As Airflow's."""
+
+
+def test_7_a_time_limit_while_requests_are_in_flight_ends_them(box, state, prepare_sync, people):
+    """It strikes when the source has failed already, and the run waits for its last requests."""
+    box.script("upsert", *["hang"] * 20)
+    failed = threading.Event()
+
+    def source():
+        yield from people(1200)
+        eventually_slow(lambda: box.counters.in_flight)
+        failed.set()
+        raise LookupError("the cursor is closed")
+
+    def strike(*_):
+        raise TimeLimit
+
+    before = signal.signal(signal.SIGUSR1, strike)
+    timer = threading.Thread(
+        target=lambda: (failed.wait(60), time.sleep(1), os.kill(os.getpid(), signal.SIGUSR1))
+    )
+    timer.start()
+    try:
+        run = prepare_sync(box, state, source(), max_without_plan=None).go()
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert isinstance(run.error, TimeLimit)
+    assert state.sync()["holder"] is None
+    assert state.sync()["heartbeat"], "the next run waits for them"
 
 
 def test_7_a_kill_ends_the_waiting_for_late_requests(box, state, prepare_sync, sync, people):

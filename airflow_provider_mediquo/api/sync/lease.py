@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -56,26 +57,27 @@ class Lease:
             .where(*is_held)
             .values(heartbeat=clock(connection), heartbeats=SYNC.c.heartbeats + 1)
         )
-        asked = time.monotonic()
         if connection.execute(statement).rowcount != 1:
+            self._confirmed = -math.inf  # so that the next `check` asks again
             raise StateError(
                 f"Another run of the sync {self._name!r} has taken over, because this one was "
                 "silent for too long. Safe to run again after that one."
             )
-        self._confirmed = asked
 
-    def heartbeat(self, also: Callable[[Connection], object] | None = None) -> None:
-        """Keep the lease.
+    def write(self, act: Callable[[Connection], object]) -> None:
+        """Run a transaction that only the holder may make; it is a heartbeat, too."""
 
-        :param also: what to write in the same transaction.
-        """
-
-        def write(connection: Connection) -> None:
+        def fenced(connection: Connection) -> None:
             self.fence(connection)
-            if also:
-                also(connection)
+            act(connection)
 
-        self._store.write(write)
+        asked = time.monotonic()
+        self._store.write(fenced)
+        self._confirmed = asked  # not before it is committed
+
+    def heartbeat(self) -> None:
+        """Keep the lease."""
+        self.write(lambda connection: None)
 
     def check(self) -> None:
         """Raise StateError if the lease may have been lost."""
@@ -98,12 +100,17 @@ class Lease:
 
     def _acquire(self, connection: Connection, as_of: int | None) -> Any:
         row = find(connection, self._name)
-        now = connection.execute(select(clock(connection))).scalar()
+        now = connection.execute(select(clock(connection))).scalar_one()
         if row.holder and now - row.heartbeat < LIFETIME:
             raise StateError(
                 f"The sync {self._name!r} is running since {row.since:%Y-%m-%d %H:%M:%S} UTC, by "
                 f"{row.held_by}. One run at a time: wait for that one, or give this source a "
                 "`sync_name` of its own."
+            )
+        if _late(row, now) > 0:
+            raise StateError(
+                f"A run of the sync {self._name!r} has just been killed, and its requests may still "
+                "arrive. Safe to run again."
             )
         check_as_of(row, as_of)
         unchanged = SYNC.c.id == row.id, SYNC.c.run == row.run
@@ -122,7 +129,7 @@ class Lease:
 
 
 def wait_for_late_requests(store: Store, name: str, check: Callable[[], None]) -> None:
-    """Wait as long for a run that was killed gracefully as its lease would have lasted otherwise.
+    """After a graceful kill, wait until the lease of the killed run would have ended.
 
     mediQuo may have got a request that was cut off, and apply it later than those of the next run:
     older data would replace newer data that counts as certain. A request without an answer whose run
@@ -143,10 +150,15 @@ def wait_for_late_requests(store: Store, name: str, check: Callable[[], None]) -
 
 def _late_seconds(connection: Connection, name: str) -> float:
     row = find(connection, name)
+    return _late(row, connection.execute(select(clock(connection))).scalar_one())
+
+
+def _late(row: Any, now: datetime) -> float:
     if row is None or row.holder or not row.heartbeat:
         return 0.0
-    silent: timedelta = connection.execute(select(clock(connection))).scalar_one() - row.heartbeat
-    return (LIFETIME - silent).total_seconds()
+    silent: timedelta = now - row.heartbeat
+    # Never more, whatever a clock that was set back says.
+    return min(LIFETIME, LIFETIME - silent).total_seconds()
 
 
 def find(connection: Connection, name: str) -> Any:

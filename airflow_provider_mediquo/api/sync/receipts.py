@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import delete, insert, inspect, select, tuple_, update
 from sqlalchemy.engine import Connection
 
-from airflow_provider_mediquo.api.report import UploadReport
+from airflow_provider_mediquo.api.report import OUTCOMES, UploadReport
 from airflow_provider_mediquo.api.sync.lease import Lease, clock
 from airflow_provider_mediquo.api.sync.settings import SyncSettings
 from airflow_provider_mediquo.api.sync.store import Store
-from airflow_provider_mediquo.api.sync.tables import COUNTS, RECEIPT
+from airflow_provider_mediquo.api.sync.tables import RECEIPT
 
 RUNNING, SUCCEEDED, FAILED, STOPPED, LOST = "running", "succeeded", "failed", "stopped", "lost"
 COLUMNS = tuple(column.name for column in RECEIPT.columns if column.name not in ("id", "sync_id"))
@@ -73,13 +73,13 @@ class RunReceipt:
         connection.execute(update(RECEIPT).where(is_own).values(**self._known(), **ended))
         kept_since = now - min(self._settings.receipts_for, now - _EPOCH)
         is_old = RECEIPT.c.sync_id == self._sync_id, RECEIPT.c.started_at <= kept_since
-        connection.execute(delete(RECEIPT).where(*is_old, RECEIPT.c.id != self._id))
+        connection.execute(delete(RECEIPT).where(*is_old, RECEIPT.c.outcome != RUNNING, ~is_own))
 
     def _known(self) -> dict[str, Any]:
         report = self._report
         receipt = report.receipt.as_dict() if report.receipt else {"fields": ()}
         return {
-            **{name: getattr(report, name) for name in COUNTS},
+            **{name: getattr(report, name) for name in OUTCOMES},
             "fields": ", ".join(receipt["fields"]),
             "recipient": receipt.get("recipient"),
             "version": receipt.get("version"),

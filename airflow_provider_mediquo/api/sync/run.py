@@ -80,7 +80,7 @@ class SyncRun:
         self._writes = GroupedWrites(self._store, self._lease)
         self._own = self._lease.sync_id
         receipt = RunReceipt(settings, self._lease, self.report)
-        self._store.write(receipt.open)
+        self._lease.write(receipt.open)
         self._receipt = receipt
         self._load(check)
 
@@ -133,7 +133,9 @@ class SyncRun:
         held, receipt = self._lease, self._receipt
         try:
             if held:
-                held.heartbeat(receipt.note if receipt else None)
+                held.heartbeat()
+                if receipt:  # a write of its own, because it must not cost the lease
+                    self._store.write(receipt.note)
         except Exception as error:  # noqa: BLE001  # else the next heartbeats would not come
             if self._lease:  # else it was released meanwhile
                 text = str(error) if isinstance(error, StateError) else type(error).__name__

@@ -22,6 +22,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql
 
+from airflow_provider_mediquo.api.report import OUTCOMES
+
 VERSION = 1
 """Of the tables. A package that does not know it leaves them alone."""
 
@@ -71,13 +73,6 @@ MEMBER = Table(
     Column("in_doubt_since", BigInteger),  # seconds since 1970
 )
 
-COUNTS = (
-    *("read", "upserted", "new", "changed", "resent", "unchanged", "withheld", "skipped"),
-    *("rejected", "unsettled", "without_plan", "unsubscribed", "missing"),
-    *("missing_unsubscribed", "missing_withheld", "missing_unsettled"),
-)
-"""The counts of a ledger that a receipt has."""
-
 RECEIPT = Table(
     "mediquo_receipt",
     metadata,
@@ -93,7 +88,7 @@ RECEIPT = Table(
     Column("ended_at", DateTime),
     Column("outcome", String(20), nullable=False),
     Column("error", Text),  # its class
-    *(Column(name, BigInteger, nullable=False) for name in COUNTS),
+    *(Column(name, BigInteger, nullable=False) for name in OUTCOMES),
     Column("fields", Text, nullable=False),  # names
     Column("recipient", Text),
     Column("version", Text),  # of the package

@@ -33,7 +33,7 @@ class GroupedWrites:
     """Writes while a lease is held.
 
     Whoever comes while another thread writes waits, and the first to go on writes for all who wait:
-    the items of the same act together, because each statement takes a way to the database and back.
+    the items of the same act together, because each statement is a round trip to the database.
     """
 
     def __init__(self, state: Store, lease: Lease) -> None:
@@ -76,9 +76,8 @@ class GroupedWrites:
         for each in group:
             together.setdefault(each.act, []).extend(each.items)
 
-        def fenced(connection: Connection) -> None:
-            self._lease.fence(connection)
+        def write(connection: Connection) -> None:
             for act, items in together.items():
                 act(connection, self._lease.sync_id, items)
 
-        self._store.write(fenced)
+        self._lease.write(write)

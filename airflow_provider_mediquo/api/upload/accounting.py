@@ -38,7 +38,11 @@ def close_sync(
         outcome = STOPPED
     try:
         sync.close(outcome, type(error).__name__ if error else None, was_cut=was_cut)
-    except StateError as problem:
-        log.warning("%s", problem)
-        return problem
-    return None
+    except StateError as raised:
+        problem = raised
+    except Exception as raised:  # noqa: BLE001  # such as a driver's, which may hold values
+        problem = StateError(f"Cannot write the receipt of this run: {type(raised).__name__}.")
+    else:
+        return None
+    log.warning("%s", problem)
+    return problem

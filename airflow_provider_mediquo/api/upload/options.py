@@ -82,8 +82,8 @@ class UploadOptions:
     :param dry_run: read, check and compare, but send and change nothing.
     :param unsubscribed_report: list the patients that are upserted without a plan, which unsubscribes
         them, in a file next to the reject report. Needs `rejects_path`.
-    :param warn_rejects: how many rejected records are no reason to warn, in a run that succeeds: a
-        count or a fraction; None: any is one.
+    :param warn_rejects: above this many rejects (a count or a fraction), a run that succeeds logs a
+        warning. None: any reject.
     """
 
     max_rejects: int | float = 0

@@ -1,6 +1,6 @@
 """A stream of records -> checked -> chunks of 100 -> sent -> a ledger that adds up.
 
-One thread reads and checks, `max_in_flight` threads send. Memory holds the first 1,000 records,
+One thread reads and checks, others send, `max_in_flight` requests at once. Memory holds the first 1,000 records,
 then a chunk per thread, and less than 100 bytes for each code.
 """
 
@@ -149,7 +149,15 @@ class Upload:
                 if close := getattr(source, "close", None):
                     close()
             finally:
-                pool.close()
+                self._join()
+
+    def _join(self) -> None:
+        try:
+            self._pool.close()
+        except BaseException:  # a time limit; no request may outlive the lease
+            self._abort()
+            self._pool.close()
+            raise
 
     def _submit_all(self, pool: SendingPool, source: Iterator[Any]) -> None:
         problem = None
@@ -216,9 +224,9 @@ class Upload:
             return
         error = error or self._pool.failure or self._outcome().error()
         was_cut = self._is_aborted and self._pool.was_stopped
-        if problem := close_sync(
-            self._sync, error, next(iter(self._reasons), None), was_cut=was_cut
-        ):
+        stopped_by = next(iter(self._reasons), None)
+        problem = close_sync(self._sync, error, stopped_by, was_cut=was_cut)
+        if problem and not error:  # else the run has failed for a better reason
             self._reasons.append(problem)
 
     def _raise_problem(self) -> None:

@@ -1,4 +1,4 @@
-// Pictures of numbers, each with a text for who does not see it; a table beside them has it all.
+// Pictures of numbers, each with a text alternative; a table next to them has it all.
 
 import { element, svg } from "./dom.js";
 import { number } from "./words.js";

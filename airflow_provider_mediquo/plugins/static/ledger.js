@@ -74,6 +74,10 @@ export function unsubscribed(ledgers) {
 
 /** A line for the list of runs. */
 export function summary(ledger) {
+  return (isDryRun(ledger) ? "dry run: " : "") + outcome(ledger);
+}
+
+function outcome(ledger) {
   const shown = [...parts(ledger)].filter(([, value]) => value);
   const words = shown.map(([kind, value]) => `${number(value)} ${KINDS.get(kind)}`);
   return words.join(", ") || "no records";
@@ -91,7 +95,7 @@ export function sentences(ledger) {
   const took = `The run took ${duration(ledger.seconds)}`;
   return [
     isDryRun(ledger) && "This was a dry run: nothing was sent. The counts are what would be.",
-    `${many(ledger.read, "record")} read: ${summary(ledger)}.`,
+    `${many(ledger.read, "record")} read: ${outcome(ledger)}.`,
     by.get("unchanged") &&
       `mediQuo had ${number(by.get("unchanged"))} already; these were not sent.`,
     by.get("unsettled") &&

@@ -3,7 +3,7 @@
 import { ApiError, LEDGER, listTasks, valueOf } from "./api.js";
 import { legend, wideBar } from "./charts.js";
 import { element, section, table } from "./dom.js";
-import { KINDS, asObject, parts, rejects, sentences, unsubscribed } from "./ledger.js";
+import { KINDS, asObject, isDryRun, parts, rejects, sentences, unsubscribed } from "./ledger.js";
 import { toAirflow, toTask } from "./links.js";
 import { UNSUBSCRIBED_CAPTION, tableOfRejects } from "./task.js";
 import { number, text } from "./words.js";
@@ -55,7 +55,10 @@ function told(ledger) {
     tableOfRejects(rejects([ledger])),
     plans(ledger),
     facts("Files and state", paths(ledger)),
-    facts("What was sent, and where", receipt(asObject(ledger.receipt))),
+    facts(
+      isDryRun(ledger) ? "What would be sent, and where" : "What was sent, and where",
+      receipt(asObject(ledger.receipt)),
+    ),
   ];
 }
 

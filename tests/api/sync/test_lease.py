@@ -197,8 +197,60 @@ def test_after_a_run_whose_requests_were_cut_off_the_next_one_waits(every_state)
 
 
 @every_database
+def test_nor_does_it_begin_if_that_run_is_killed_after_it_has_looked(every_state):
+    store = created(every_state)
+    release(store, Lease(store, "members"), was_cut=True)
+    with pytest.raises(StateError, match="has just been killed"):
+        Lease(store, "members")
+
+
+def test_whatever_the_clock_says_it_waits_for_one_lease_at_most(state, monkeypatch):
+    monkeypatch.setattr(lease_module, "LIFETIME", timedelta(seconds=1))
+    store = created(state)
+    release(store, Lease(store, "members"), was_cut=True)
+    state.run("UPDATE mediquo_sync SET heartbeat = '2999-01-01 00:00:00.000000'")
+    checks = []
+
+    def check():
+        checks.append(1)
+        assert len(checks) < 20
+
+    wait_for_late_requests(store, "members", check)
+    assert checks
+
+
+@every_database
+def test_a_heartbeat_that_is_taken_back_is_none(every_state, monkeypatch):
+    store = created(every_state)
+    lease = Lease(store, "members")
+    monkeypatch.setattr(lease_module, "_FRESH", 0.0)  # ask each time
+
+    def fail(connection):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        lease.write(fail)
+    assert every_state.sync()["heartbeats"] == 0
+    lease.check()
+    assert every_state.sync()["heartbeats"] == 1
+
+
+@every_database
+def test_who_was_taken_over_is_told_at_each_check(every_state):
+    store = created(every_state)
+    lease = Lease(store, "members")
+    every_state.pretend_dead()
+    Lease(every_state.store(), "members")
+    for _ in range(2):
+        with pytest.raises(StateError, match="taken over"):
+            lease.heartbeat()
+    with pytest.raises(StateError, match="taken over"):
+        lease.check()
+
+
+@every_database
 def test_it_waits_until_the_lease_would_have_ended(every_state, monkeypatch):
-    monkeypatch.setattr(lease_module, "LIFETIME", timedelta(seconds=2))
+    monkeypatch.setattr(lease_module, "LIFETIME", timedelta(seconds=5))
     store = created(every_state)
     release(store, Lease(store, "members"), was_cut=True)
     checks = []

@@ -11,13 +11,18 @@ from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
 import airflow_provider_mediquo
-from airflow_provider_mediquo.api.errors import StateError, TooManyRejectsError
+from airflow_provider_mediquo.api.errors import (
+    InvalidPatientsError,
+    StateError,
+    TooManyRejectsError,
+    UnsubscribeLimitError,
+)
+from airflow_provider_mediquo.api.report import OUTCOMES
 from airflow_provider_mediquo.api.sync import receipts as receipts_module
 from airflow_provider_mediquo.api.sync.lease import Lease
 from airflow_provider_mediquo.api.sync.receipts import COLUMNS, RunReceipt, read_receipts
 from airflow_provider_mediquo.api.sync.run import SyncRun
 from airflow_provider_mediquo.api.sync.settings import Holder, SyncSettings
-from airflow_provider_mediquo.api.sync.tables import COUNTS
 from airflow_provider_mediquo.api.visibility.fingerprint import key_id
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from tests.support.states import every_database, heal, one_of_each
@@ -61,7 +66,7 @@ def test_a_run_has_a_receipt(box, every_state, sync, people):
     records = [*people(3), {"code": "bad", "first_name": ""}]
     run = sync(box, every_state, records, max_rejects=1).ok()
     (receipt,) = every_state.receipts()
-    assert {name: receipt[name] for name in COUNTS} == {n: getattr(run, n) for n in COUNTS}
+    assert {name: receipt[name] for name in OUTCOMES} == {n: getattr(run, n) for n in OUTCOMES}
     assert (receipt["read"], receipt["new"], receipt["rejected"]) == (4, 3, 1)
     assert (receipt["sync"], receipt["sync_id"], receipt["run"]) == ("members", 1, 1)
     assert (receipt["outcome"], receipt["error"]) == ("succeeded", None)
@@ -206,6 +211,86 @@ def test_a_run_that_fails_anyway_keeps_its_error(box, state, sync, people, caplo
     assert "Cannot write the receipt of this run" in caplog.text
 
 
+@pytest.fixture
+def broken_close(monkeypatch):
+    """Let the receipt's end fail with an error, such as one of a driver."""
+
+    def set_error(error):
+        def close(self, connection, *ended):
+            raise error
+
+        monkeypatch.setattr(RunReceipt, "close", close)
+
+    return set_error
+
+
+@pytest.mark.parametrize(
+    ("records", "options", "expected"),
+    [
+        ([{"code": "bad"}], {}, TooManyRejectsError),
+        (
+            [{"code": "q", "first_name": "Ada"}, {"code": "q", "first_name": "Ada", "plan": "p"}],
+            {"max_rejects": 5},
+            InvalidPatientsError,
+        ),
+        ([{"code": "m-1", "first_name": "Ada"}], {"max_unsubscribed": 0}, UnsubscribeLimitError),
+    ],
+)
+def test_a_receipt_that_fails_is_not_why_a_run_has_failed(
+    box, state, sync, people, broken_close, records, options, expected
+):
+    sync(box, state, people(3)).ok()
+    broken_close(StateError("gone"))
+    run = sync(box, state, records, **options)
+    assert type(run.error) is expected
+    assert run.report.stopped_because is None
+
+
+def test_no_other_error_of_a_state_takes_the_ledger_away(
+    box, state, sync, people, broken_close, caplog
+):
+    broken_close(RuntimeError("a token of Ada has expired"))
+
+    def records():
+        yield from people(2)
+        raise LookupError("the cursor is closed")
+
+    run = sync(box, state, records())
+    assert isinstance(run.error, LookupError)
+    assert run.error.report.read == 2
+    assert "Cannot write the receipt of this run: RuntimeError." in caplog.text
+    assert "Ada" not in caplog.text
+    state.pretend_dead()
+    assert isinstance(sync(box, state, people(2)).error, StateError), "else it would end green"
+
+
+def test_a_run_that_was_taken_over_begins_no_receipt(state):
+    store = state.store()
+    store.create()
+    lease = Lease(store, "members")
+    old = RunReceipt(
+        SyncSettings("members", "k"), lease, SyncRun(store, SyncSettings("x", "k")).report
+    )
+    state.pretend_dead()
+    new = SyncRun(state.store(), SyncSettings("members", "k"))
+    new.start(lambda: None)
+    with pytest.raises(StateError, match="taken over"):
+        lease.write(old.open)
+    assert [each["outcome"] for each in state.receipts()] == ["running"]
+    new.close()
+
+
+def test_a_receipt_that_cannot_be_updated_does_not_cost_the_lease(state, caplog):
+    run = SyncRun(state.store(), SyncSettings("members", "k"))
+    run.start(lambda: None)
+    state.run("CREATE TRIGGER full BEFORE UPDATE ON mediquo_receipt "
+              "BEGIN SELECT RAISE(ABORT, 'disk full'); END")  # fmt: skip
+    before = state.sync()["heartbeats"]
+    run.heartbeat()
+    assert state.sync()["heartbeats"] == before + 1
+    assert "Heartbeat:" in caplog.text
+
+
 def test_a_run_whose_receipt_cannot_be_begun_sends_nothing(box, state, sync, people):
     sync(box, state, people(1)).ok()
     state.run("CREATE TRIGGER full BEFORE INSERT ON mediquo_receipt "
@@ -300,8 +385,13 @@ def test_an_export_may_go_to_any_storage(box, state, sync, people, hook):
         ObjectStoragePath(url).unlink()
 
 
-def test_half_a_file_is_not_left(box, state, sync, people, hook, tmp_path, monkeypatch):
+def test_an_export_that_breaks_off_leaves_the_last_one(
+    box, state, sync, people, hook, tmp_path, monkeypatch
+):
     sync(box, state, people(1)).ok()
+    path = tmp_path / "receipts.csv"
+    hook.export_receipts(path, state_conn_id="state")
+    before = path.read_text()
 
     def fail(store):
         yield from [*read_receipts(store)]
@@ -309,8 +399,8 @@ def test_half_a_file_is_not_left(box, state, sync, people, hook, tmp_path, monke
 
     monkeypatch.setattr("airflow_provider_mediquo.hooks.receipts.read_receipts", fail)
     with pytest.raises(StateError, match="gone"):
-        hook.export_receipts(tmp_path / "receipts.csv", state_conn_id="state")
-    assert not (tmp_path / "receipts.csv").exists()
+        hook.export_receipts(path, state_conn_id="state")
+    assert path.read_text() == before
 
 
 def test_a_file_is_left_alone_if_the_state_cannot_be_read(box, state, sync, people, hook, tmp_path):
