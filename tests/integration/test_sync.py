@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from contextlib import closing, suppress
 from datetime import date, timedelta
 from typing import Any
@@ -842,26 +843,29 @@ class TimeLimit(BaseException):
 def test_7_a_time_limit_while_requests_are_in_flight_ends_them(box, state, prepare_sync, people):
     """It strikes when the source has failed already, and the run waits for its last requests."""
     box.script("upsert", *["hang"] * 20)
-    failed = threading.Event()
 
     def source():
         yield from people(1200)
         eventually_slow(lambda: box.counters.in_flight)
-        failed.set()
         raise LookupError("the cursor is closed")
 
     def strike(*_):
         raise TimeLimit
 
+    def strike_when_it_waits(thread):
+        eventually_slow(lambda: "shutdown" in names_of(sys._current_frames()[thread]))
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    def names_of(frame):
+        return [each.f_code.co_name for each, _ in traceback.walk_stack(frame)]
+
     before = signal.signal(signal.SIGUSR1, strike)
-    timer = threading.Thread(
-        target=lambda: (failed.wait(60), time.sleep(1), os.kill(os.getpid(), signal.SIGUSR1))
-    )
-    timer.start()
+    striking = threading.Thread(target=strike_when_it_waits, args=[threading.get_ident()])
+    striking.start()
     try:
         run = prepare_sync(box, state, source(), max_without_plan=None).go()
     finally:
-        timer.join()
+        striking.join()
         signal.signal(signal.SIGUSR1, before)
     assert isinstance(run.error, TimeLimit)
     assert state.sync()["holder"] is None
