@@ -232,7 +232,8 @@ class MediquoHook(BaseHook):
 def fail_without_retry() -> Iterator[None]:
     """Raise AirflowFailException, which ends the retries, for an error that a retry cannot cure.
 
-    Like the error, it has the ledger of the upload as `report`. It is not chained, because Airflow
+    Like the error, it has the ledger of the upload as `report`, and the error's class by name as
+    `error_name`. It is not chained, because Airflow
     would log the same message once for each.
     """
     from airflow_provider_mediquo.api.errors import MediquoError
@@ -244,4 +245,5 @@ def fail_without_retry() -> Iterator[None]:
             raise
         failure = AirflowFailException(str(error))
         failure.report = error.report  # type: ignore[attr-defined]  # for callbacks
+        failure.error_name = type(error).__name__  # type: ignore[attr-defined]
         raise failure from None

@@ -54,7 +54,8 @@ def ledger_text(context: Mapping[str, Any]) -> str:
         if type(ledger.get(name)) is int and ledger[name]
     ]
     if isinstance(error, BaseException):
-        what = f"failed ({type(error).__name__})"
+        # What is not retried arrives as Airflow's AirflowFailException, which knows what it was.
+        what = f"failed ({getattr(error, 'error_name', type(error).__name__)})"
     elif error:
         what = "failed"
     elif "report" in context:

@@ -22,8 +22,10 @@ from airflow_provider_mediquo.operators.ledgers import (
 )
 from airflow_provider_mediquo.operators.link import MediquoRunLink
 from airflow_provider_mediquo.operators.rendered import (
+    check_rendered,
     failing_on_value_errors,
     none_if_rendered,
+    nones_of,
     rendered_number,
     sync_name_of,
 )
@@ -83,7 +85,8 @@ class MediquoOperator(BaseOperator):
 class MediquoUpsertBaseOperator(MediquoOperator, ABC):
     """Base of all upserts: sends the patients that `read_patients` returns.
 
-    The limits (numbers) can be templates, such as `"{{ params.max_rejects }}"`.
+    The limits (numbers) can be templates, such as `"{{ params.max_rejects }}"`. One that renders to
+    None is an error: for no limit, write None in the DAG itself.
 
     :param mediquo_conn_id: ID of a connection of type `mediquo`.
     :param max_rejects: how many rejected records are tolerated: a count (`10`) or a fraction of
@@ -178,6 +181,7 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         self.unsubscribed_report = unsubscribed_report
         self.warn_rejects = warn_rejects
         self.on_warn_callback = on_warn_callback
+        self._nones = {name for name in (*_TEXTS, *_LIMITS) if getattr(self, name) is None}
 
     @abstractmethod
     def read_patients(self, context: Context) -> Iterable[Any]:
@@ -228,13 +232,12 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
     def _options(self, context: Context) -> UploadOptions:
         from airflow_provider_mediquo.api.upload.options import UploadOptions
 
-        options: Any = {
-            **{name: none_if_rendered(getattr(self, name)) for name in _TEXTS},
-            **{name: getattr(self, name) for name in _AS_GIVEN},
-            "dry_run": self.is_dry_run,
-            **{name: rendered_number(getattr(self, name)) for name in _LIMITS},
-        }
-        if options["state_conn_id"] and not options["sync_name"]:
-            options["sync_name"] = sync_name_of(context)
+        texts = {name: none_if_rendered(getattr(self, name)) for name in _TEXTS}
+        limits = {name: rendered_number(getattr(self, name)) for name in _LIMITS}
         with failing_on_value_errors():
+            check_rendered(texts | limits, nones_of(self, self._nones))
+            if texts["state_conn_id"] and not texts["sync_name"]:
+                texts["sync_name"] = sync_name_of(context)
+            given = {name: getattr(self, name) for name in _AS_GIVEN}
+            options: Any = {**texts, **limits, **given, "dry_run": self.is_dry_run}
             return UploadOptions(**options)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import BaseOperator, Context
+
+NO_LIMIT = ("max_without_plan", "max_unsubscribed")
+"""Options for which None means that nothing is limited."""
+
+_MAY_BE_NONE = ("rejects_path", "as_of", "warn_rejects")  # nothing is protected less without them
 
 
 @contextmanager
@@ -41,6 +46,35 @@ def rendered_number(value: Any) -> Any:
             with suppress(ValueError):
                 return kind(value)
     return value
+
+
+def check_rendered(options: Mapping[str, Any], nones: Collection[str]) -> None:
+    """Raise ValueError if a template rendered to nothing: what it protects would be off, silently.
+
+    :param options: what they were rendered to.
+    :param nones: those that are None in the DAG itself.
+    """
+    for name, value in options.items():
+        is_nothing = value is None or (isinstance(value, str) and not value.strip())
+        if is_nothing and name not in {*nones, *_MAY_BE_NONE}:
+            no_limit = " For no limit, write None in the DAG itself." if name in NO_LIMIT else ""
+            raise ValueError(
+                f"`{name}` was rendered to None or to nothing: a key of `conf`, a parameter or an "
+                "XCom is missing. Give the template a default, such as "
+                "{{ dag_run.conf.get('my_key', 0.01) }}." + no_limit
+            )
+
+
+def nones_of(task: BaseOperator, nones: Collection[str]) -> Collection[str]:
+    """Return the options that are None in the DAG itself; what `expand` gives is data.
+
+    :param nones: the options that the operator was made with as None.
+    """
+    dag = task.get_dag()
+    partial = getattr(dag and dag.task_dict.get(task.task_id), "partial_kwargs", None)
+    if partial is None:  # not a mapped task
+        return nones
+    return {name for name in nones if name not in NO_LIMIT or partial.get(name, 0) is None}
 
 
 def sync_name_of(context: Context) -> str:

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from contextlib import closing, suppress
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -376,11 +376,14 @@ def test_4_where_a_code_cannot_be_read_nobody_is_missing(
 ):
     columns = {"member": "code"}
     sync(box, state, people(3), columns=columns).ok()
-    records = [*people(2), unreadable]
+    records = [*people(2), unreadable, unreadable]
     run = sync(box, state, records, max_rejects=9, columns=columns, **MIRROR).ok()
     assert (run.missing, run.missing_withheld, run.unsubscribed) == (1, 1, 0)
     assert box.patients["m-3"]["plan"] == "premium"
-    assert "They keep their plan" in caplog.text
+    assert (
+        "1 members are missing from the source. They keep their plan until every record has a readable "
+        "code: 2 had none, and each may be one of them."
+    ) in caplog.text
 
 
 def test_4_a_transform_that_fails_may_hide_anybody(box, state, sync, people):
@@ -1437,6 +1440,19 @@ def test_a_run_without_as_of_is_always_allowed(box, state, sync, people):
         sync(box, state, people(1), as_of="2026-01-01", dry_run=True).error, StateMismatchError
     )
     assert sync(box, state, people(1), name="other", as_of="2026-01-01").ok()
+
+
+@pytest.mark.parametrize("options", [{}, {"dry_run": True}])
+def test_an_as_of_of_the_future_is_refused_before_it_blocks_later_runs(
+    box, state, sync, people, options
+):
+    now = datetime.now(UTC)
+    sync(box, state, people(1), as_of=now + timedelta(hours=23)).ok()
+    late = sync(box, state, people(2), as_of=now + timedelta(hours=25), **options)
+    assert isinstance(late.error, StateMismatchError)
+    assert "`as_of` is more than a day in the future" in str(late.error)
+    assert "m-2" not in box.patients
+    assert sync(box, state, people(1), as_of=now + timedelta(hours=23)).ok()
 
 
 # --- a dry run ------------------------------------------------------------------------------------

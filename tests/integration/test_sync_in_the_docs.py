@@ -206,6 +206,15 @@ def test_a_run_without_a_logical_date_may_have_an_as_of(
     assert (kept is None) == (told == "null")
 
 
+def test_what_undoes_a_wrong_as_of(box, state, sync, people):
+    (statement,) = re.findall(r"^ *(UPDATE mediquo_sync SET as_of = NULL .*)$", PAGE, re.MULTILINE)
+    sync(box, state, people(1), as_of="2026-01-03").ok()
+    late = sync(box, state, people(1), as_of="2026-01-02")
+    assert "set `as_of` of this sync to NULL in the table mediquo_sync" in str(late.error)
+    assert state.run(statement.rstrip(";")) == 1
+    sync(box, state, people(1), as_of="2026-01-02").ok()
+
+
 @pytest.mark.no_cover
 def test_mapped_tasks_are_syncs_of_their_own(box, run_dag, sqlite_state, people):
     (name,) = re.findall(r'sync_name="(members-\{\{ .*?)"', PAGE)

@@ -65,7 +65,7 @@ def upsert(patients, tell=None, **options):
 def test_a_task_that_fails(box, run_task, people):
     run = run_task(upsert([*people(3), {"code": "bad"}]))
     assert run.state == "failed"
-    head = f"mediQuo: {run.task.dag_id}.upsert of {RUN_ID} failed (AirflowFailException)."
+    head = f"mediQuo: {run.task.dag_id}.upsert of {RUN_ID} failed (TooManyRejectsError)."
     assert [f"{head}\n4 read, 3 upserted, 1 rejected"] == TOLD
 
 

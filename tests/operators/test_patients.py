@@ -229,7 +229,7 @@ def test_a_runs_parameter_can_raise_max_rejects(box, run_task, people, rendered,
 
 
 @pytest.mark.parametrize(
-    ("rendered", "state"), [("None", "success"), ("100", "success"), ("0.9", "failed")]
+    ("rendered", "state"), [("100", "success"), ("half", "failed"), ("0.9", "failed")]
 )
 def test_a_runs_parameter_can_raise_max_without_plan(box, run_task, people, rendered, state):
     run = run_task(
@@ -250,7 +250,7 @@ def test_a_number_of_a_runs_parameter_needs_no_text(box, run_task, people):
     assert run.result["requests"] == 2
 
 
-@pytest.mark.parametrize("rendered", ["", "many", "-1", "1.5", "nan", "None", "1e3"])
+@pytest.mark.parametrize("rendered", ["many", "-1", "1.5", "nan", "1e3"])
 def test_a_limit_that_renders_to_no_number_is_named_before_anything_is_sent(
     box, run_task, people, rendered
 ):
@@ -260,6 +260,86 @@ def test_a_limit_that_renders_to_no_number_is_named_before_anything_is_sent(
     words = "`max_rejects` must be a count (0, 10) or a fraction from 0.0 to below 1.0 (0.01)"
     assert str(run.error) == words
     assert box.counters.total == 0
+
+
+MISSING = (
+    "was rendered to None or to nothing: a key of `conf`, a parameter or an XCom is missing. Give "
+    "the template a default, such as {{ dag_run.conf.get('my_key', 0.01) }}."
+)
+WITHOUT_LIMIT = "For no limit, write None in the DAG itself."
+CONF = "{{ dag_run.conf.get('key') }}"
+
+
+@pytest.fixture
+def refused(box, run_task):
+    """Run a task that fails without a retry, before anything is read or sent; return its message."""
+
+    def run(task, *, native=False, map_index=-1, **options):
+        if native:
+            task.dag.render_template_as_native_obj = True
+        done = run_task(task, map_index=map_index, **options)
+        assert done.state == "failed", done.log  # not up for a retry
+        assert done.ledger is None
+        assert box.counters.total == 0
+        return str(done.error)
+
+    return run
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("template", [CONF, "{{ '' }}", " {{ none }} "])
+@pytest.mark.parametrize("option", ["max_without_plan", "max_unsubscribed"])
+def test_a_template_that_renders_to_none_is_not_no_limit(refused, people, option, template, native):
+    task = upsert(people(1), **{option: template})
+    assert refused(task, native=native) == f"`{option}` {MISSING} {WITHOUT_LIMIT}"
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize(
+    "option",
+    ["state_conn_id", "sync_name", "max_rejects", "min_records", "chunk_size", "max_in_flight"],
+)
+def test_nor_is_one_of_another_option_as_if_it_were_not_set(refused, people, option, native):
+    state = {"state_conn_id": "state"} if option == "sync_name" else {}
+    task = upsert(people(1), **{option: CONF}, **state)
+    assert refused(task, native=native) == f"`{option}` {MISSING}"
+
+
+@pytest.mark.parametrize("how", ["template", "argument"])
+def test_an_xcom_that_is_not_there_is_not_no_limit(refused, people, how):
+    given = "{{ ti.xcom_pull(task_ids='source') }}" if how == "template" else source()
+    xcoms = {("source", -1): None} if how == "argument" else None
+    message = refused(upsert(people(1), max_unsubscribed=given), xcoms=xcoms)
+    assert message == f"`max_unsubscribed` {MISSING} {WITHOUT_LIMIT}"
+
+
+@pytest.mark.parametrize("how", ["partial", "expand", "expand_kwargs"])
+@pytest.mark.parametrize("option", ["max_without_plan", "max_unsubscribed"])
+def test_nor_is_what_a_mapped_task_makes_of_none(refused, people, option, how):
+    mapped = MediquoUpsertPatientsOperator.partial
+    if how == "partial":
+        task = mapped(task_id="upsert", **{option: CONF}).expand(patients=[people(1)])
+    elif how == "expand":
+        task = mapped(task_id="upsert", patients=people(1)).expand(**{option: source()})
+    else:
+        task = mapped(task_id="upsert", patients=people(1)).expand_kwargs(source())
+    values = {"expand": [None], "expand_kwargs": [{option: None}]}.get(how)
+    message = refused(task, map_index=0, xcoms={("source", -1): values})
+    assert message == f"`{option}` {MISSING} {WITHOUT_LIMIT}"
+
+
+@pytest.mark.parametrize("how", ["plain", "default_args", "mapped"])
+def test_none_in_the_dag_is_no_limit(box, run_task, people, how):
+    patients, no_limit = people(100, plan=None), {"max_without_plan": None}
+    if how == "plain":
+        run = run_task(upsert(patients, **no_limit))
+    elif how == "default_args":
+        run = run_task(upsert(patients, default_args=no_limit))
+    else:
+        task = MediquoUpsertPatientsOperator.partial(task_id="upsert", **no_limit)
+        run = run_task(task.expand(patients=[patients]), map_index=0)
+    assert run.state == "success", run.log
+    assert run.result["without_plan"] == 100
 
 
 @pytest.mark.parametrize("native", [False, True])

@@ -532,6 +532,19 @@ def test_an_error_of_a_driver_is_not_chained():
     assert "RuntimeError" in str(caught.value)
 
 
+@pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
+def test_a_state_in_the_file_of_the_source_says_that_it_needs_its_own(
+    warehouse, box, transfer, run_task, monkeypatch
+):
+    monkeypatch.setattr("airflow_provider_mediquo.hooks.database._SQLITE_TIMEOUT", 0.1)
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", os.environ["AIRFLOW_CONN_WAREHOUSE"])
+    warehouse.run(f"CREATE TABLE members AS {warehouse.many}")
+    sql = "SELECT *, 'p' AS plan FROM members"
+    run = run_task(transfer(sql, state_conn_id="state", sync_name="members"))
+    assert run.state == "up_for_retry"
+    assert "If the source is in the same file, give the state a file of its own" in str(run.error)
+
+
 # --- lineage --------------------------------------------------------------------------------------
 
 

@@ -59,8 +59,8 @@ class Comparison:
         self._fingerprints = fingerprints
         self._resend = resend
         self._code_column: Any = "code"
-        self.has_unreadable = False
-        """Whether there was a record without a readable code: it may be of any member."""
+        self.unreadable = 0
+        """How many records had no readable code: each may be of any member."""
         self.respelled: list[tuple[str, int, int]] = []
         """Unchanged members that look otherwise in the source now: code and both fingerprints."""
 
@@ -116,7 +116,7 @@ class Comparison:
     def see_rejected(self, code: str | None) -> None:
         """Note a record that may not be sent: its member is not missing."""
         if code is None:
-            self.has_unreadable = True
+            self.unreadable += 1
         elif (number := self.members.find(code)) >= 0:
             self.members.flags[number] |= PRESENT
 

@@ -24,6 +24,15 @@ _LIST = 500  # codes in one statement
 _PAUSE = 0.01, 0.2  # seconds between two of them: other threads of other syncs go on meanwhile
 _TRIES = 5  # of what meets the write of another sync
 _CONFLICTS = frozenset({"40001", "40P01", 1213, 1020})  # deadlocks, and rows that have just changed
+_LOCKED = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED
+_UNLOCK = (
+    "The SQLite file is locked: somebody else reads or writes it. If the source is in the same file, "
+    "give the state a file of its own, or use PostgreSQL, MySQL or MariaDB."
+)
+_CHECK = (
+    "Check that it runs, and that its user may read and write the tables mediquo_*. Its message is "
+    "hidden, because it may contain codes."
+)
 
 
 class _ConflictError(Exception):
@@ -148,17 +157,20 @@ class Store:
             ):
                 raise _ConflictError from None
             problem = describe(error)
+            advice = _UNLOCK if _is_locked(error) else _CHECK
         # Out here, because the error holds the statement's parameters.
-        raise StateError(
-            f"The state's database failed: {problem}. Check that it runs, and that its user may read "
-            "and write the tables mediquo_*. Its message is hidden, because it may contain codes."
-        )
+        raise StateError(f"The state's database failed: {problem}. {advice}")
 
 
 def describe(error: SQLAlchemyError) -> str:
     """Return the class and the code of a database's error, without its message."""
     codes = _codes(error)
     return type(_origin(error)).__name__ + (f" {codes[0]}" if codes else "")
+
+
+def _is_locked(error: SQLAlchemyError) -> bool:
+    """Whether another connection has an SQLite file; the low byte of its code says so."""
+    return getattr(_origin(error), "sqlite_errorcode", 0) & 0xFF in _LOCKED
 
 
 def _origin(error: SQLAlchemyError) -> BaseException:

@@ -91,11 +91,13 @@ class Unsubscriptions:
         if self._is_mirror and report.read > report.skipped:
             missing, with_plan = self.sync.count_missing()
         report.missing = missing
-        if missing and self.sync.comparison.has_unreadable:
+        if missing and (unreadable := self.sync.comparison.unreadable):
             log.warning(
-                "%s members are missing from the source. They keep their plan, because the code of "
-                "some record could not be read: it may be one of them.",
+                "%s members are missing from the source. They keep their plan until every record has "
+                "a readable code: %s had none, and each may be one of them. Correct those records. "
+                "What is no member, such as a line with a total, must not be in the source.",
                 f"{missing:,}",
+                f"{unreadable:,}",
             )
             report.missing_withheld, missing, with_plan = missing, 0, 0
         total = report.would_unsubscribe = self._losing + with_plan

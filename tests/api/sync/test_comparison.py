@@ -193,6 +193,7 @@ def test_missing_is_who_is_known_and_was_not_there():
     assert [code for code in ["a", "b", "c", "d", "new"] if comparison.is_missing(code)] == ["d"]
     assert comparison.members.count(OWN, PRESENT) == 1
     assert comparison.members.count(SEEN) == 2
-    assert not comparison.has_unreadable
+    assert comparison.unreadable == 0
     comparison.see_rejected(None)
-    assert comparison.has_unreadable
+    comparison.see_rejected(None)
+    assert comparison.unreadable == 2

@@ -1,5 +1,6 @@
 import threading
 import time
+from contextlib import closing
 
 import pytest
 from sqlalchemy import text
@@ -432,6 +433,24 @@ def test_an_error_has_a_class_and_a_code_and_no_parameter(every_state):
     )
     assert failure.value.__context__ is None
     assert failure.value.__cause__ is None
+
+
+@pytest.mark.parametrize("reader", ["BEGIN; SELECT * FROM mediquo_state", "BEGIN EXCLUSIVE"])
+def test_a_locked_file_says_what_to_do(state, reader):
+    store = created(state)
+    store.write(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout = 0"))
+    with closing(state.engine().raw_connection()) as other:
+        other.driver_connection.isolation_level = None
+        for statement in reader.split("; "):
+            other.driver_connection.execute(statement).fetchall()
+        with pytest.raises(StateError) as failure:
+            send(store, "a")
+    assert str(failure.value) == (
+        "The state's database failed: OperationalError. The SQLite file is locked: somebody else reads "
+        "or writes it. If the source is in the same file, give the state a file of its own, or use "
+        "PostgreSQL, MySQL or MariaDB."
+    )
+    assert failure.value.__context__ is None
 
 
 def test_what_is_no_error_of_the_database_is_raised_as_it_is(state):
