@@ -9,6 +9,9 @@ from collections.abc import Iterable, Sequence
 LINE_END = "\r\n\x1a"
 """Characters that may end a line; DOS ended files with Ctrl-Z."""
 
+MARK = "\ufeff"
+"""A byte order mark, also of files that were concatenated."""
+
 _BLANK_BEFORE_QUOTE = re.compile(r'\s+"')
 
 

@@ -10,17 +10,17 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.patients.fields import is_blank
 from airflow_provider_mediquo.api.records import LocatedRecord, SourceLocation, Unreadable
 from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.files.bounded_lines import Line, Lines
 from airflow_provider_mediquo.sources.files.csv_header import Layout, filled, read_layout
-from airflow_provider_mediquo.sources.files.csv_line import LINE_END, are_text
+from airflow_provider_mediquo.sources.files.csv_line import LINE_END, MARK, are_text
 from airflow_provider_mediquo.sources.files.csv_quoted import QuotedRows
+from airflow_provider_mediquo.sources.files.csv_second_header import HeaderRows
 
 log = logging.getLogger(__name__)
-
-_MARK = "\ufeff"  # a byte order mark, also of files that were concatenated
 
 
 def read_csv(
@@ -29,7 +29,8 @@ def read_csv(
     """Yield each row as a mapping of the header's names to cells; blank rows are skipped.
 
     A row with more or fewer cells than the header is Unreadable: missing cells would count as blank
-    and clear fields. So is each line whose quotes are ambiguous.
+    and clear fields. So is each line whose quotes are ambiguous. Raises InvalidPatientsError at a
+    second header that differs from the first.
 
     :param name: of the file.
     :param header: checks the columns, and says which are fields of a patient.
@@ -40,11 +41,13 @@ def read_csv(
     if layout is None:
         log.warning("%s is empty.", name)
         return
-    rows = _Rows(lines, layout)
     names = layout.names
+    headers = HeaderRows(names, map(str, header.columns), layout.parser, layout.width)
+    rows = _Rows(lines, layout, headers)
     for line in filled(lines, name):
         row, taken = rows.read(line)
         if isinstance(row, Unreadable):
+            _refuse_another_header(headers, taken, name)
             rows.doubt_after(taken)
             for each in taken:
                 yield LocatedRecord(row, SourceLocation(name, each.number))
@@ -54,17 +57,28 @@ def read_csv(
             yield LocatedRecord(dict(zip(names, row)), location)  # noqa: B905  # blanks may follow
 
 
+def _refuse_another_header(headers: HeaderRows, rejected: Sequence[Line], name: str) -> None:
+    if line := headers.another_among(rejected):
+        raise InvalidPatientsError(
+            f"{name} cannot be read any further: line {line.number:,} is a second header with other "
+            "columns. Split the file, so that each part begins with its header. The lines before it "
+            "were read."
+        )
+
+
 class _Rows:
     """Reads rows of a layout."""
 
-    def __init__(self, lines: Lines, layout: Layout) -> None:
+    def __init__(self, lines: Lines, layout: Layout, headers: HeaderRows) -> None:
         self.is_in_doubt = False
         """Whether a line may be the rest of the row before: that was rejected, cut or of lines."""
         self._is_rest = False  # whether this is so even if it looks like a row
         self._stub = 0  # the number of a rejected line that may be the beginning of the next
         self._is_cut = False  # whether the line before ended with a CR that ends no other line
         self._layout = layout
-        self._header = _folded(layout.names)
+        self._headers = headers
+        self._names, self._spellings = headers.names, headers.spellings
+        self._count, self._width = len(layout.names), layout.width
         self._delimiter = layout.parser.delimiter
         self._quoted = QuotedRows(
             lines, layout.parser, layout.fields, layout.width, may_lose_end=layout.may_lose_end
@@ -73,7 +87,7 @@ class _Rows:
     def read(self, line: Line) -> tuple[list[str] | Unreadable, Sequence[Line]]:
         """Return the cells of the row on a line, none of a blank one, and the lines it takes."""
         text = line.text or ""
-        if text[0] == _MARK:
+        if text[0] == MARK:
             text = text[1:]
         row: list[str] | Unreadable
         taken: Sequence[Line] = (line,)
@@ -116,16 +130,12 @@ class _Rows:
         return not strays or (not self.is_in_doubt and are_text(strays, self._layout.fields))
 
     def _checked(self, row: list[str]) -> list[str] | Unreadable:
-        count, width = len(self._header), self._layout.width
+        count, width = self._count, self._width
         first = row[0].strip()
         if (not first or not first.isascii()) and is_blank("".join(row)):
             self.is_in_doubt |= len(row) != width
             return []
         if len(row) != width or (width > count and "".join(row[count:]).strip()):
             return Unreadable("cells")
-        is_like_it = self._header[:1] == [first.lower()]
-        return Unreadable("header") if is_like_it and _folded(row[:count]) == self._header else row
-
-
-def _folded(names: Sequence[str]) -> list[str]:
-    return [name.strip().lower() for name in names]
+        may_be_header = first.casefold() in self._names or not self._spellings.isdisjoint(row)
+        return Unreadable("header") if may_be_header and self._headers.is_one(row) else row
