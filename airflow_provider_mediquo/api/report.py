@@ -101,7 +101,7 @@ class UploadReport:
     :param unsubscribed: members that had a plan and have none now.
     :param missing: members that this sync sent before and that its source no longer has.
     :param missing_unsubscribed: those of them that have no plan any more.
-    :param missing_withheld: those that keep their plan, because they were too many.
+    :param missing_withheld: those that keep their plan: they were too many, or may be in the source.
     :param unwritten: lines that are missing in the reports because they could not be written, such as
         to a full disk: they are in the log.
     :param requests: requests sent, including retries.

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+import unicodedata
 from contextlib import closing, suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -35,6 +36,7 @@ from airflow_provider_mediquo.api.sync import lease as lease_module
 from airflow_provider_mediquo.api.upload import missing as missing_module
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from airflow_provider_mediquo.operators.patients import MediquoUpsertPatientsOperator
+from airflow_provider_mediquo.sandbox.model.store import Store
 from tests.support.states import (
     CONN_ID,
     MARIADB,
@@ -384,6 +386,128 @@ def test_4_where_a_code_cannot_be_read_nobody_is_missing(
         "1 members are missing from the source. They keep their plan until every record has a readable "
         "code: 2 had none, and each may be one of them."
     ) in caplog.text
+
+
+class FoldingStore(Store):
+    """Compares codes as MySQL does by default, and keeps the first spelling."""
+
+    def __init__(self, settings, *, shows):
+        super().__init__(settings)
+        self._shows, self._first = shows, {}
+
+    def accept(self, patients):
+        for patient in patients:
+            key = folded_by_mysql(patient["code"])
+            self._first.setdefault(key, patient["code"])
+        super().accept([{**each, "code": self._spelled(each["code"])} for each in patients])
+
+    def __getitem__(self, code):
+        shown = super().__getitem__(self._spelled(code))
+        return {**shown, "code": code} if self._shows == "as asked" else shown
+
+    def _spelled(self, code):
+        return self._first.get(folded_by_mysql(code), code)
+
+
+def folded_by_mysql(code):
+    plain = unicodedata.normalize("NFKD", code)
+    return "".join(x for x in plain if unicodedata.category(x)[0] not in "MC").casefold()
+
+
+SPELLINGS = [
+    ("M-3", "m-3"),
+    ("m-3", "M-3"),
+    ("M-3", "M-3\u200b"),
+    ("JOS\u00c9-3", "JOSE\u0301-3"),
+    ("JOS\u00c9-3", "jose-3"),
+    ("M-3", "\uff2d-\uff13"),
+    ("STRASSE-3", "stra\u00dfe-3"),
+]
+
+
+@pytest.mark.parametrize("shows", ["first spelling", "as asked"])
+@pytest.mark.parametrize(("before", "after"), SPELLINGS)
+def test_4_another_spelling_of_a_code_takes_no_plan(
+    box, state, sync, people, caplog, before, after, shows
+):
+    """mediQuo may take both for the same patient: then this would be that patient's plan."""
+    box._mediquo.store = FoldingStore(box.settings, shows=shows)
+    others = people(40, start=10)
+    sync(box, state, [*others, *people(1, code=before)]).ok()
+    for night in ("the first", "each later"):
+        state.pretend_old(0.5)
+        caplog.clear()
+        records = [*others, *people(1, code=after)]
+        dry = sync(box, state, records, dry_run=True, on_missing="unsubscribe").ok()
+        run = sync(box, state, records, on_missing="unsubscribe").ok()
+        assert box.patients[before]["plan"] == "premium", night
+        assert (run.missing, run.missing_withheld, run.unsubscribed) == (1, 1, 0)
+        assert run.would_unsubscribe == 0
+        assert dry.counts == run.counts
+        assert {before, after} < set(state.members())
+        warnings = [each for each in caplog.records if each.levelname == "WARNING"]
+        assert len(warnings) == 2, "one of the dry run"
+        assert "1 members are missing" in warnings[1].getMessage()
+        assert before not in caplog.text
+
+
+@one_of_each
+def test_4_who_is_spelled_otherwise_and_who_left_are_told_apart(box, every_state, sync, people):
+    sync(box, every_state, people(6)).ok()
+    every_state.pretend_old(0.5)
+    records = [*people(1), *people(1, code="M-2"), *people(1, code="M-3\u200b")]
+    run = sync(box, every_state, records, **MIRROR).ok()
+    assert run.counts == {
+        "read": 3,
+        "new": 2,
+        "unchanged": 1,
+        "unsubscribed": 3,
+        "missing": 5,
+        "missing_unsubscribed": 3,
+        "missing_withheld": 2,
+    }
+    assert {code for code, shown in box.patients.items() if not shown["plan"]} == {
+        "m-4",
+        "m-5",
+        "m-6",
+    }
+    for code in ("m-2", "m-3"):
+        every_state.run("DELETE FROM mediquo_member WHERE code = :code", code=code)
+    assert sync(box, every_state, records, **MIRROR).ok().counts == {"read": 3, "unchanged": 3}
+
+
+def test_4_another_spelling_that_is_rejected_may_be_the_member(box, state, sync, people):
+    sync(box, state, people(3)).ok()
+    records = [*people(2), *people(1, code="M-3", birth_date="2980-01-01")]
+    run = sync(box, state, records, max_rejects=1, **MIRROR).ok()
+    assert (run.missing, run.missing_withheld, run.unsubscribed) == (1, 1, 0)
+    assert box.patients["m-3"]["plan"] == "premium"
+
+
+def test_4_another_spelling_that_comes_from_another_sync_is_in_the_source_too(
+    box, state, sync, people
+):
+    """It is known, but not as one of this sync's, and not sent yet when that is decided."""
+    sync(box, state, people(3)).ok()
+    sync(box, state, people(1, code="M-3"), name="other").ok()
+    run = sync(box, state, [*people(2), *people(1, code="M-3")], **MIRROR).ok()
+    assert (run.missing, run.missing_withheld, run.unsubscribed) == (1, 1, 0)
+
+
+def test_4_another_spelling_does_not_widen_the_limit(box, state, sync, people):
+    sync(box, state, people(6)).ok()
+    records = [*people(1), *people(1, code="M-2"), *people(1, code="M-3")]
+    options = {"on_missing": "unsubscribe", "max_unsubscribed": 4}
+    run = sync(box, state, records, **options)
+    assert isinstance(run.error, UnsubscribeLimitError)
+    assert (run.missing, run.missing_withheld, run.unsubscribed) == (5, 5, 0)
+
+
+def test_4_another_spelling_of_one_without_a_plan_keeps_nothing(box, state, sync, people):
+    sync(box, state, [*people(3), *without(people(1, start=4), "plan")]).ok()
+    run = sync(box, state, [*people(2), *people(1, code="M-4")], **MIRROR).ok()
+    assert (run.missing, run.missing_unsubscribed, run.missing_withheld) == (2, 2, 0)
+    assert set(state.members()) == {"m-1", "m-2", "M-4"}
 
 
 def test_4_a_transform_that_fails_may_hide_anybody(box, state, sync, people):

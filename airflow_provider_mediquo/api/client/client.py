@@ -23,10 +23,10 @@ from airflow_provider_mediquo.api.client.request import (
     RawResponse,
     Result,
     Sending,
+    rate_limit,
     read_result,
     retry_after,
     sent_at,
-    whole_number,
 )
 from airflow_provider_mediquo.api.client.retry import (
     DEFAULT_RETRY,
@@ -73,6 +73,7 @@ class MediquoClient:
         self._stopping = StopFlag(self._aborted)
         self._http = Http(settings, self._retry.connect_timeout, self._aborted)
         self._base_url_verified = False  # mediQuo has answered there
+        self._shows_limit = False  # an answer had the header of the rate limit
 
     def __repr__(self) -> str:
         return f"<MediquoClient of {self.settings.base_url}>"
@@ -198,7 +199,9 @@ class MediquoClient:
             limiter.on_success()
         value = read_result(operation, response, base_url_verified=self._base_url_verified)
         self._base_url_verified |= response.status < 300
-        return Result(value, sent_at(response, time.monotonic() - sending.first_left))
+        self._shows_limit |= (has_limit := rate_limit(response) is not None)
+        left = sent_at(response, time.monotonic() - sending.first_left)
+        return Result(value, left, self._shows_limit and not has_limit)
 
     def _receive(self, operation: Operation[Any], limiter: RateLimiter) -> RawResponse:
         response, problem, certificate = None, "", ""
@@ -211,8 +214,7 @@ class MediquoClient:
             if not isinstance(error, Exception):
                 raise
         finally:
-            limit = response.headers.get("x-ratelimit-limit") if response else None
-            limiter.release(whole_number(limit))
+            limiter.release(rate_limit(response) if response else None)
         # Raised out here because the errors of requests hold the request: the body and both keys.
         if response is None:
             raise self._unreachable(problem, certificate)

@@ -63,10 +63,13 @@ class Result(Generic[T]):
 
     :param sent_at: the server's clock when the first attempt left, in seconds since 1970, rounded
         down; None if the server shows no clock.
+    :param lacks_limit: whether the answer lacks the rate limit that others had, as all of mediQuo's
+        have: a 404 may be a gateway's then, which looks the same otherwise.
     """
 
     value: T | None
     sent_at: int | None
+    lacks_limit: bool
 
 
 @dataclass
@@ -99,6 +102,11 @@ def read_result(
     if error:  # raised here, because tools show an error's variables: none of these is a value
         raise error
     return value
+
+
+def rate_limit(response: RawResponse) -> int | None:
+    """Return how many requests a minute mediQuo allows, as its answer says."""
+    return whole_number(response.headers.get("x-ratelimit-limit"))
 
 
 def sent_at(response: RawResponse, seconds_ago: float) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from array import array
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -21,6 +22,7 @@ from airflow_provider_mediquo.api.sync.members import (
     SEEN_PLAN,
     Members,
 )
+from airflow_provider_mediquo.api.sync.spelling import key_of
 
 _DAY = 86_400  # seconds
 
@@ -61,6 +63,8 @@ class Comparison:
         self._code_column: Any = "code"
         self.unreadable = 0
         """How many records had no readable code: each may be of any member."""
+        self.unknown = array("q")
+        """Keys of the codes that the source has and the state did not know; none if that was empty."""
         self.respelled: list[tuple[str, int, int]] = []
         """Unchanged members that look otherwise in the source now: code and both fingerprints."""
 
@@ -99,6 +103,7 @@ class Comparison:
         """Note a valid record; return whether its member is known."""
         number = self.members.find(code)
         if number < 0:
+            self._note_unknown(code)
             return False
         self.members.flags[number] |= PRESENT | SEEN | (SEEN_PLAN if has_plan else 0)
         return True
@@ -119,6 +124,8 @@ class Comparison:
             self.unreadable += 1
         elif (number := self.members.find(code)) >= 0:
             self.members.flags[number] |= PRESENT
+        else:
+            self._note_unknown(code)
 
     def compare(
         self, record: Any, patient: Mapping[str, Any], encoded: bytes, *, can_skip: bool = True
@@ -155,3 +162,7 @@ class Comparison:
         """Return whether the state knew a member that the source does not have."""
         number = self.members.find(code)
         return number >= 0 and not self.members.flags[number] & PRESENT
+
+    def _note_unknown(self, code: str) -> None:
+        if self.members:  # else nobody can be missing
+            self.unknown.append(key_of(code))

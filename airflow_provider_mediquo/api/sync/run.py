@@ -27,6 +27,7 @@ from airflow_provider_mediquo.api.sync.members import (
 )
 from airflow_provider_mediquo.api.sync.receipts import SUCCEEDED, RunReceipt
 from airflow_provider_mediquo.api.sync.settings import SyncSettings
+from airflow_provider_mediquo.api.sync.spelling import keep_other_spellings
 from airflow_provider_mediquo.api.sync.statements import Doubt, Sent
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.sync.writes import Act, GroupedWrites
@@ -201,6 +202,10 @@ class SyncRun:
         """
         members = self.comparison.members
         return members.count(OWN, PRESENT), members.count(OWN | PLAN, PRESENT)
+
+    def keep_other_spellings(self) -> int:
+        """Let missing members keep their plan if the source spells their code in another way."""
+        return keep_other_spellings(self._store, self.comparison.members, self.comparison.unknown)
 
     def missing(self) -> Iterator[Missing]:
         """Yield the members that are missing."""

@@ -136,9 +136,9 @@ class Ledger:
         self._rejects.add_unsubscribed(records)
 
     def count_missing(self, count: int) -> None:
-        """Correct how many members are missing."""
+        """Correct how many members are missing, of those that are not withheld."""
         with self._lock:
-            self.report.missing = count
+            self.report.missing = count + self.report.missing_withheld
 
     def refuse_missing(self, code: str, status: int | None, fields: Iterable[str] = ()) -> None:
         """Write down a missing member that mediQuo refuses to show or to unsubscribe."""

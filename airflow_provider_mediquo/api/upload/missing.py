@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from airflow_provider_mediquo.api.client.client import MediquoClient
+from airflow_provider_mediquo.api.client.request import Result
 from airflow_provider_mediquo.api.errors import (
     ConnectionSettingsError,
     MediquoError,
@@ -114,7 +115,8 @@ class MissingMembers:
         """Return a patient, None if mediQuo has none; and whether it has answered."""
         try:
             with self._in_flight:
-                patient = self._client.send(get(member.code), self._ledger.stats).value
+                result = self._client.send(get(member.code), self._ledger.stats)
+            self._check_answer(member, result)
         except (ServerError, UnreachableError) as error:
             if down := self._sender.unanswered.add(error, is_up=False):
                 self._halt(down)
@@ -127,7 +129,20 @@ class MissingMembers:
             return None, False
         self._refused_in_a_row = 0
         self._sender.unanswered.on_answer()
-        return patient, True
+        return result.value, True
+
+    def _check_answer(self, member: Missing, result: Result[dict[str, Any]]) -> None:
+        """Raise ServerError for a 404 that need not be mediQuo's own.
+
+        mediQuo has acknowledged the member: who is forgotten by mistake keeps the plan forever.
+        """
+        if result.value is None and result.lacks_limit:
+            self._ledger.refuse_missing(member.code, 404)
+            raise ServerError(
+                "A 404 without the header `x-ratelimit-limit` is not from mediQuo. Check the gateway or "
+                "proxy in between.",
+                status=404,
+            )
 
     def _is_shown(self, member: Missing, patient: Mapping[str, Any]) -> bool:
         """Return whether mediQuo shows what was sent last; if not, writing it back would undo that."""

@@ -100,6 +100,9 @@ class Unsubscriptions:
                 f"{unreadable:,}",
             )
             report.missing_withheld, missing, with_plan = missing, 0, 0
+        elif with_plan and self._losing + with_plan <= self._allowed:
+            report.missing_withheld = kept = self._keep_other_spellings()
+            missing, with_plan = missing - kept, with_plan - kept
         total = report.would_unsubscribe = self._losing + with_plan
         if total <= self._allowed:
             self.may_send_missing = missing > 0
@@ -112,6 +115,18 @@ class Unsubscriptions:
             f"({self._shown_limit()}), so they keep it. If it is intended, run again with "
             f"max_unsubscribed={total}."
         )
+
+    def _keep_other_spellings(self) -> int:
+        """Let members keep their plan whose code the source spells in another way."""
+        if kept := self.sync.keep_other_spellings():
+            log.warning(
+                "%s members are missing from the source, but it has their code in another spelling "
+                "(case, accents, invisible characters). They keep their plan, because mediQuo may take "
+                "both for the same patient. Correct the source, or call `forget_patient` with the old "
+                "spelling.",
+                f"{kept:,}",
+            )
+        return kept
 
     def _shown_limit(self) -> str:
         if isinstance(self._limit, float):

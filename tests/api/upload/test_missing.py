@@ -1,6 +1,13 @@
+from dataclasses import dataclass
+
 import pytest
 
-from airflow_provider_mediquo.api.errors import AuthenticationError, MediquoError, StoppedError
+from airflow_provider_mediquo.api.errors import (
+    AuthenticationError,
+    MediquoError,
+    ServerError,
+    StoppedError,
+)
 from airflow_provider_mediquo.api.upload import missing as missing_module
 from tests.support.states import heal, one_of_each
 
@@ -205,3 +212,59 @@ def test_one_whom_a_firewall_hides_is_unsettled(box, state, sync, people):
     assert "1 missing members without a final answer" in str(run.error)
     assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (2, 1, 1)
     assert len(state.members()) == 3
+
+
+# --- a 404 that is not mediQuo's own --------------------------------------------------------------
+
+
+@dataclass
+class Gateway:
+    """Stands where mediQuo was, as far as the client sees."""
+
+    url: str
+
+
+@pytest.mark.parametrize(
+    "body", [{"message": "no Route matched with those values"}, {"message": "Not Found"}]
+)
+@one_of_each
+def test_a_404_of_a_gateway_forgets_nobody(box, every_state, sync, people, serve, answer, body):
+    known(box, every_state, sync, people(3))
+    before = every_state.members()
+    wire = serve(answer(x_ratelimit_limit="600"), answer(404, body), answer(404, body))
+    changed = people(1, first_name="Eva")
+    run = sync(Gateway(wire.url), every_state, changed, max_in_flight=1, **OPTIONS)
+    assert "2 missing members without a final answer" in str(run.error)
+    assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (2, 0, 2)
+    assert [(line["code"], line["status"]) for line in run.lines] == [("m-2", 404), ("m-3", 404)]
+    assert {*every_state.members()} == {*before}
+    assert sync(box, every_state, people(1), **OPTIONS).ok().missing_unsubscribed == 2
+    assert not box.patients["m-3"]["plan"]
+
+
+def test_a_gateway_that_answers_nothing_else_ends_the_run(box, state, sync, people, serve, answer):
+    known(box, state, sync, people(30))
+    gone = [answer(404, {"message": "Not Found"})] * 30
+    wire = serve(answer(x_ratelimit_limit="600"), *gone)
+    changed = people(1, first_name="Eva")
+    run = sync(Gateway(wire.url), state, changed, max_in_flight=1, **OPTIONS)
+    assert isinstance(run.error, ServerError), "it is tried again"
+    assert "without the header `x-ratelimit-limit`" in str(run.error)
+    assert (run.missing_unsubscribed, run.missing_unsettled) == (0, 29)
+    assert len(state.members()) == 30
+
+
+def test_where_no_answer_shows_a_limit_a_404_is_believed(box, state, sync, people, serve, answer):
+    known(box, state, sync, people(3))
+    wire = serve(answer(), *[answer(404, {"message": "Not Found"})] * 2)
+    changed = people(1, first_name="Eva")
+    run = sync(Gateway(wire.url), state, changed, max_in_flight=1, **OPTIONS).ok()
+    assert run.missing_unsubscribed == 2
+
+
+def test_a_404_of_mediquo_itself_is_believed(box, state, sync, people):
+    """Whoever is deleted in mediQuo has nothing to lose."""
+    known(box, state, sync, people(3))
+    box.reset()
+    assert sync(box, state, people(1), **OPTIONS).ok().missing_unsubscribed == 2
+    assert set(state.members()) == {"m-1"}

@@ -1,0 +1,60 @@
+"""Codes that are different here, and that mediQuo's database may take for the same."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+from airflow_provider_mediquo.api.patients.words import INVISIBLE
+from airflow_provider_mediquo.api.sync.members import OWN, PLAN, PRESENT, Members
+from airflow_provider_mediquo.api.sync.store import Store
+from airflow_provider_mediquo.api.sync.tables import MEMBER
+
+_IGNORED = frozenset(("Mn", "Mc", "Me", "Cf"))  # accents and other marks, invisible characters
+
+
+def key_of(code: str) -> int:
+    """Return the hash of a code without its case, accents, width, and invisible characters."""
+    if code.isascii():
+        return hash(code.strip().lower())
+    # Folding may compose (`ŉ`), and decomposing may give capitals (`™`).
+    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", code).casefold())
+    letters = [letter for letter in text if unicodedata.category(letter) not in _IGNORED]
+    return hash(INVISIBLE.sub("", "".join(letters)).strip().casefold())
+
+
+def keep_other_spellings(store: Store, members: Members, unknown: Iterable[int]) -> int:
+    """Let missing members count as present if the source has their code in another spelling.
+
+    Return how many have a plan; the others have none to lose, and are left missing. Only the missing
+    are kept in memory, so the codes are read from the state a second time.
+
+    :param unknown: keys of the codes that the source has and the state did not know.
+    """
+    missing = {key_of(code) for code, _ in _missing(store, members)}
+    present = missing.intersection(unknown)
+    for code in _codes(store):
+        if (key := key_of(code)) in missing and _flags(members, code) & PRESENT:
+            present.add(key)
+    if not present:
+        return 0
+    kept = [number for code, number in _missing(store, members) if key_of(code) in present]
+    for number in kept:
+        members.flags[number] |= PRESENT
+    return len(kept)
+
+
+def _missing(store: Store, members: Members) -> Iterator[tuple[str, int]]:
+    """Yield the code and number of each member that is missing and has a plan."""
+    for code in _codes(store):
+        if _flags(members, code) & (OWN | PLAN | PRESENT) == OWN | PLAN:
+            yield code, members.find(code)
+
+
+def _flags(members: Members, code: str) -> int:
+    number = members.find(code)
+    return members.flags[number] if number >= 0 else 0
+
+
+def _codes(store: Store) -> Iterator[str]:
+    return (code for page in store.pages(MEMBER.c.code) for (code,) in page)
