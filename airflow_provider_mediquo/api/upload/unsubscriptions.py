@@ -110,6 +110,8 @@ class Unsubscriptions:
             f"({self._shown_limit()}), so they keep it. If it is intended, run again with "
             f"max_unsubscribed={total}."
         )
+        if report.is_dry_run:  # which does not fail for it
+            log.info("%s", self.problem)
 
     def _shown_limit(self) -> str:
         if isinstance(self._limit, float):
