@@ -92,6 +92,8 @@ def mediquo_approval():
             if (ti.xcom_pull(task_ids="approve") or {}).get("chosen_options") == ["Approve"]
             else guard }}""",
         max_rejects=10,
+        # List the codes of those who lose their plan, next to the reject report.
+        unsubscribed_report=True,
         outlets=[Asset("mediquo://patients")],
         # Also if there was nothing to approve, but not after a rejection.
         trigger_rule="none_failed_min_one_success",

@@ -63,6 +63,8 @@ def mediquo_warehouse():
         # Valid members are always sent. Tolerate up to this many rejects.
         max_rejects=10,
         rejects_path="{{ params.rejects }}",
+        # Next to the rejects, list the codes of those who lose their plan: later nobody knows them.
+        unsubscribed_report=True,
         # DAGs scheduled on this asset find the counts in the `extra` of its event.
         outlets=[Asset("mediquo://patients")],
     )

@@ -101,6 +101,7 @@ class UploadReport:
     :param unsubscribed: members that had a plan and have none now.
     :param missing: members that this sync sent before and that its source no longer has.
     :param missing_unsubscribed: those of them that have no plan any more.
+    :param missing_had_plan: those of these that had one, so they count as `unsubscribed` too.
     :param missing_withheld: those that keep their plan: they were too many, or may be in the source.
     :param unwritten: lines that are missing in the reports because they could not be written, such as
         to a full disk: they are in the log.
@@ -135,6 +136,7 @@ class UploadReport:
     unsubscribed: int = 0
     missing: int = 0
     missing_unsubscribed: int = 0
+    missing_had_plan: int = 0
     missing_withheld: int = 0
     unwritten: int = 0
     requests: int = 0
@@ -205,7 +207,7 @@ class UploadReport:
         names = (
             *("new", "changed", "resent", "unchanged", "withheld"),
             *("would_unsubscribe", "unsubscribed", "missing"),
-            *("missing_unsubscribed", "missing_withheld", "missing_unsettled"),
+            *("missing_unsubscribed", "missing_had_plan", "missing_withheld", "missing_unsettled"),
         )
         return {name: getattr(self, name) for name in names}
 
@@ -224,6 +226,17 @@ class UploadReport:
             if text := getattr(self, name):
                 lines.append(f"  {name:<20} {text}")
         return "\n".join(lines)
+
+    def lost_plans(self) -> str | None:
+        """Return a sentence about the members that have lost their plan; None if there are none."""
+        if not self.unsubscribed:
+            return None
+        members = "1 member" if self.unsubscribed == 1 else f"{self.unsubscribed:,} members"
+        verb = "would lose" if self.is_dry_run else "lost"
+        return (
+            f"{members} {verb} their plan: {self.unsubscribed - self.missing_had_plan:,} by a record "
+            f"without one, {self.missing_had_plan:,} because they left the source."
+        )
 
     def __str__(self) -> str:
         return (

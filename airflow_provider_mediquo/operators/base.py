@@ -122,8 +122,8 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         earlier one than the last run of this sync is refused.
     :param dry_run: read, check and compare; send nothing and change nothing. The ledger says what
         would be.
-    :param unsubscribed_report: list the patients that are upserted without a plan, which unsubscribes
-        them, in a file next to the reject report. Needs `rejects_path`.
+    :param unsubscribed_report: list the patients that have no plan after this run, and why they have
+        none, in a file next to the reject report. Needs `rejects_path`.
     :param warn_rejects: above this many rejects (a count or a fraction), a task that succeeds logs a
         warning and calls `on_warn_callback`. Default: any reject.
     :param on_warn_callback: a function, a notifier, or a list of them: called with the context, in

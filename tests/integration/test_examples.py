@@ -216,13 +216,13 @@ def warehouse(postgres_database, monkeypatch):
 
 
 @pytest.fixture
-def night(bag, run_dag, warehouse):
+def night(bag, run_dag, warehouse, tmp_path):
     """Run the example that keeps a table in step once; return the states and the ledger."""
     dag = bag.dags["mediquo_warehouse"]
     dag.get_task("wait_until_visible").poke_interval = 0.2
 
     def run(**conf):
-        done = run_dag(dag, **conf)
+        done = run_dag(dag, rejects=str(tmp_path), **conf)
         return {name: state for name, (state, _) in done.items()}, done["upsert"][1]
 
     return run
@@ -239,6 +239,12 @@ def counts(ledger):
         for name, count in ledger.items()
         if isinstance(count, int) and count and name not in costs
     }
+
+
+def unsubscribed(ledger):
+    """Code -> reason, of the list of the unsubscribed."""
+    with open(ledger["unsubscribed_path"], encoding="utf-8") as file:
+        return {line["code"]: line["reason"] for line in map(json.loads, file)}
 
 
 def test_three_nights_of_a_table(start_box, night, postgres_database, eventually):
@@ -266,8 +272,10 @@ def test_three_nights_of_a_table(start_box, night, postgres_database, eventually
     postgres_database.run("DELETE FROM members WHERE id = 4")
     states, third = night()
     assert states == IN_STEP
-    left = {"missing": 1, "missing_unsubscribed": 1, "would_unsubscribe": 1, "unsubscribed": 1}
-    assert counts(third) == {"read": 2499, "unchanged": 2499, **left}
+    left = ("missing", "missing_unsubscribed", "missing_had_plan")
+    lost = dict.fromkeys((*left, "would_unsubscribe", "unsubscribed"), 1)
+    assert counts(third) == {"read": 2499, "unchanged": 2499, **lost}
+    assert unsubscribed(third) == {"m-4": "left"}
     assert {code for code, patient in box.patients.items() if not patient["plan"]} == {"m-4"}
     assert box.patients["m-4"]["email"] == "m4@example.com", "it keeps all else"
     assert postgres_database.run("SELECT count(*) FROM mediquo_member") == [(2499,)]
@@ -358,6 +366,8 @@ def test_where_few_lose_their_plan_nobody_is_asked(approval, start_box, run_dag,
     assert done["approve"][0] == "skipped"
     assert (plan["is_dry_run"], plan["would_unsubscribe"], plan["unsubscribed"]) == (True, 2, 2)
     assert (applied["would_unsubscribe"], applied["unsubscribed"]) == (2, 2)
+    assert plan["unsubscribed_path"] is None, "one list of those who really lost it"
+    assert [*unsubscribed(applied).values()] == ["left", "left"]
     assert sum(not patient["plan"] for patient in box.patients.values()) == 2
 
 

@@ -107,7 +107,7 @@ def test_the_list_of_the_unsubscribed(box, run_example, tmp_path):
     run = run_example("The list of the unsubscribed", "", rejects_path=str(tmp_path))
     assert run.state == "success", run.error
     line = Path(run.ledger["unsubscribed_path"]).read_text().strip()
-    assert json.loads(line) == {"row": 1, "code": "M-000017"}
+    assert json.loads(line) == {"row": 1, "code": "M-000017", "reason": "no plan"}
 
 
 def test_warn_rejects(box, run_example, tmp_path, capsys):

@@ -419,7 +419,7 @@ def test_the_unsubscribed_are_listed_next_to_the_rejects(box, run_task, people, 
     folder = tmp_path / "clinic" / "manual__2026-01-02"
     path = folder / "upsert--1-2.unsubscribed.jsonl"
     assert {*folder.iterdir()} == {path, folder / "upsert--1-2.jsonl"}
-    assert json.loads(path.read_text()) == {"row": 3, "code": "m-3"}
+    assert json.loads(path.read_text()) == {"row": 3, "code": "m-3", "reason": "no plan"}
     assert run.result["unsubscribed_path"] == str(path)
 
 

@@ -194,6 +194,8 @@ class Synced:
     path: Path
     error: BaseException | None = None
     lines: list[dict[str, Any]] = field(default_factory=list)
+    unsubscribed_lines: list[dict[str, Any]] = field(default_factory=list)
+    """The list of the unsubscribed."""
 
     def __getattr__(self, name: str) -> Any:
         """A count of the ledger."""
@@ -246,6 +248,7 @@ class Synced:
         assert ledger["unsubscribed"] <= ledger["would_unsubscribe"] or self.error
         if self.path.exists():
             self.lines = [json.loads(line) for line in self.path.read_text().splitlines()]
+        self.audit_unsubscribed()
         written = Counter(line["refused_by"] for line in self.lines if line["row"])
         counted = {
             "schema": report.invalid,
@@ -261,6 +264,18 @@ class Synced:
             assert ledger["stopped_because"] is None
         else:
             assert getattr(self.error, "report", None) is report
+
+    def audit_unsubscribed(self) -> None:
+        """The list names exactly those that the ledger counts."""
+        report, path = self.report, self.path.with_suffix(".unsubscribed.jsonl")
+        if path.exists():
+            self.unsubscribed_lines = [json.loads(line) for line in path.read_text().splitlines()]
+        lines = self.unsubscribed_lines
+        reasons = Counter(line["reason"] for line in lines)
+        counted = {"no plan": report.without_plan, "left": report.missing_had_plan}
+        assert reasons == Counter(counted)
+        assert sum(line["had_plan"] for line in lines) == report.unsubscribed
+        assert report.missing_had_plan <= report.missing_unsubscribed
 
 
 @pytest.fixture
@@ -300,7 +315,8 @@ def prepare_sync(tmp_path: Path) -> Iterator[Callable[..., Synced]]:
             ),
         )
         path = tmp_path / f"{len(clients)}.jsonl"
-        upload = Upload(clients[-1], checked, RejectLog(LocalFile(path)), sync=sync)
+        listed = LocalFile(path.with_suffix(".unsubscribed.jsonl"))
+        upload = Upload(clients[-1], checked, RejectLog(LocalFile(path), listed), sync=sync)
         return Synced(upload, sync, Taken(records), path)
 
     yield make

@@ -143,7 +143,8 @@ def ledger_of(night: int, **more: Any) -> dict[str, Any]:
         "unsubscribed": night % 4,
         "missing": 2,
         "missing_unsubscribed": 2,
-        "without_plan": 1,
+        "missing_had_plan": min(2, night % 4),
+        "without_plan": 2,
         "requests": 9,
         "retries": 1,
         "seconds": 40 + night / 2,
@@ -240,6 +241,7 @@ def test_sixty_nights_are_bars_and_rows_and_one_can_be_opened(visit, nights, pic
     expect(audit).to_contain_text("1 of 3001.6% of 20,000 (95% confidence)phone 1")
     row = page.get_by_role("row").filter(has_text="nightly: sync")
     expect(row).to_contain_text("104 new, 307 changed, 20 resent, 19,557 unchanged")
+    expect(row).not_to_contain_text("lost their plan")  # that night
     expect(row).to_contain_text(str(NIGHTS))
     row.get_by_role("link").click()
 

@@ -118,22 +118,24 @@ class Ledger:
 
     def settle_missing(
         self,
-        count: int,
-        lost: int,
+        had_plan: Sequence[str],
+        others: int = 0,
         records: Sequence[ValidRecord] = (),
         sent_at: int | None = None,
     ) -> None:
         """Count missing members that have no plan any more.
 
-        :param lost: how many of them had one.
+        :param had_plan: codes of those that had one.
+        :param others: how many had none.
         :param records: those that were sent.
         """
         with self._lock:
-            self.report.missing_unsubscribed += count
-            self.report.unsubscribed += lost
+            self.report.missing_unsubscribed += len(had_plan) + others
+            self.report.missing_had_plan += len(had_plan)
+            self.report.unsubscribed += len(had_plan)
             for record in records:
                 self._sample.consider(record, sent_at)
-        self._rejects.add_unsubscribed(records)
+        self._rejects.add_left(had_plan)
 
     def count_missing(self, count: int) -> None:
         """Correct how many members are missing, of those that are not withheld."""

@@ -157,7 +157,7 @@ class MissingMembers:
         """Forget members that have no plan, or that mediQuo does not have."""
         if members:
             self._sync.forget([member.code for member in members])
-            self._ledger.settle_missing(len(members), sum(member.had_plan for member in members))
+            self._ledger.settle_missing(*by_plan(members))
 
 
 class _MissingLedger:
@@ -185,7 +185,7 @@ class _MissingLedger:
         mediQuo may show that later. They are in the ledger's sample, so the sensor sees if it never does.
         """
         self._sync.forget([record.code for record in records])
-        self._ledger.settle_missing(len(records), len(records), records, sent_at)
+        self._ledger.settle_missing([record.code for record in records], 0, records, sent_at)
         self._settle(records)
 
     def refuse(self, record: ValidRecord, status: int | None, fields: Iterable[str]) -> None:
@@ -208,6 +208,13 @@ class _MissingLedger:
     def _settle(self, records: Iterable[ValidRecord]) -> None:
         with self._lock:
             self._open.difference_update(record.code for record in records)
+
+
+def by_plan(members: Iterable[Missing]) -> tuple[list[str], int]:
+    """Return the codes of those that had a plan, and how many had none."""
+    members = [*members]
+    had_plan = [member.code for member in members if member.had_plan]
+    return had_plan, len(members) - len(had_plan)
 
 
 def _without_plan(code: str, patient: dict[str, Any]) -> ValidRecord:

@@ -80,8 +80,8 @@ class UploadOptions:
     :param receipts_for: how long the state keeps the receipts of this sync's runs.
     :param as_of: the time of the source's data. A run with an earlier one than the last is refused.
     :param dry_run: read, check and compare, but send and change nothing.
-    :param unsubscribed_report: list the patients that are upserted without a plan, which unsubscribes
-        them, in a file next to the reject report. Needs `rejects_path`.
+    :param unsubscribed_report: list the patients that have no plan after this run, and why they have
+        none, in a file next to the reject report. Needs `rejects_path`.
     :param warn_rejects: above this many rejects (a count or a fraction), a run that succeeds logs a
         warning. None: any reject.
     """

@@ -92,6 +92,13 @@ class RejectLog:
         if self._unsubscribed:
             self._unsubscribed.add(map(_unsubscribed_line, records))
 
+    def add_left(self, codes: Iterable[str]) -> None:
+        """Write down members that had a plan and lost it because they left the source."""
+        if self._unsubscribed:
+            self._unsubscribed.add(
+                {"row": 0, "code": code, "reason": "left", "had_plan": True} for code in codes
+            )
+
     def flush(self) -> None:
         """Write down what is waiting."""
         self._rejects.flush()
@@ -126,7 +133,8 @@ class RejectLog:
 
 def _unsubscribed_line(record: ValidRecord) -> Line:
     location = record.location._asdict() if record.location else {}
-    return {"row": record.row, **location, "code": record.code}
+    line = {"row": record.row, **location, "code": record.code, "reason": "no plan"}
+    return line | {"had_plan": record.change.had_plan} if record.change else line
 
 
 def _log_unsubscribed(lines: Sequence[Line]) -> None:

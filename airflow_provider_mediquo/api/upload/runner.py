@@ -19,7 +19,7 @@ from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.sync.run import HEARTBEAT_SECONDS, SyncRun
 from airflow_provider_mediquo.api.upload.accounting import close_sync, receipt_of
 from airflow_provider_mediquo.api.upload.ledger import Ledger
-from airflow_provider_mediquo.api.upload.missing import MissingMembers
+from airflow_provider_mediquo.api.upload.missing import MissingMembers, by_plan
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 from airflow_provider_mediquo.api.upload.outcome import RunOutcome, with_ledger
 from airflow_provider_mediquo.api.upload.plan_guard import PlanGuard
@@ -195,7 +195,7 @@ class Upload:
         missing = MissingMembers(self._client, sync, self._ledger, size, self._halt, pool.in_flight)
         for number, chunk in enumerate(missing.chunks()):
             if self._options.dry_run:
-                self._ledger.settle_missing(len(chunk), sum(member.had_plan for member in chunk))
+                self._ledger.settle_missing(*by_plan(chunk))
             elif not pool.submit(self._check_halted, missing.unsubscribe, number, chunk):
                 raise Halted
         pool.wait()
@@ -218,6 +218,8 @@ class Upload:
         reason = str(self._reasons[0]) if self._reasons else self._ended_by
         report = self._ledger.close(time.monotonic() - started, reason)
         log.info("Ledger\n%s", report.as_text())
+        if lost := report.lost_plans():
+            log.info("%s", lost)
 
     def _close_sync(self, error: BaseException | None) -> None:
         if not self._sync:

@@ -115,6 +115,8 @@ class Unsubscriptions:
             f"({self._shown_limit()}), so they keep it. If it is intended, run again with "
             f"max_unsubscribed={total}."
         )
+        if report.is_dry_run:  # which does not fail for it
+            log.info("%s", self.problem)
 
     def _keep_other_spellings(self) -> int:
         """Let members keep their plan whose code the source spells in another way."""

@@ -10,6 +10,7 @@ const PAGE_SIZE = 100; // the most that Airflow gives at once, if nobody changed
 const MAX_PAGES = 20;
 const AT_ONCE = 8;
 const TIMEOUT = 30_000; // milliseconds
+const FAILED = ["failed", "upstream_failed", "up_for_retry"];
 
 /** An answer that is not what was asked for; `status` is 0 if there is none. */
 export class ApiError extends Error {
@@ -99,6 +100,21 @@ export function listInstances(dag, task, weeks) {
 /** List the task instances of a run; none if they may not be seen. */
 export function listTasks(dag, run) {
   return instances(["dags", dag, "dagRuns", run, "taskInstances"], {});
+}
+
+/** Return the state of the task instance of an XCom; undefined if it may not be seen. */
+export async function stateOf({ dag_id: dag, run_id: run, task_id: task, map_index: map }) {
+  const shard = map >= 0 ? [String(map)] : [];
+  try {
+    return (await get(["dags", dag, "dagRuns", run, "taskInstances", task, ...shard])).state;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether a task instance is in a state that means failure. */
+export function hasFailed({ state }) {
+  return FAILED.includes(state);
 }
 
 async function instances(segments, query) {

@@ -15,14 +15,15 @@ export const KINDS = new Map([
   ["unsettled", "unsettled"],
 ]);
 
-/** Who has no plan any more, and who would have none. */
+/** Who lost a plan, and who did not; the first is the sum of the next two. */
 export const UNSUBSCRIBED = new Map([
-  ["unsubscribed", "lost their plan"],
+  ["unsubscribed", "lost their plan, in all"],
+  ["by_record", "of these: by a record without one"],
+  ["left", "of these: left the source"],
+  ["had_none", "have none now, and had none before"],
   ["without_plan", "sent without a plan"],
-  ["withheld", "kept their plan: too many would lose it"],
-  ["missing", "left the source"],
-  ["missing_unsubscribed", "left, and lost their plan"],
-  ["missing_withheld", "left, and kept their plan: too many would lose it"],
+  ["withheld", "record without a plan not sent, kept their plan"],
+  ["missing_withheld", "left, and kept their plan"],
   ["missing_unsettled", "left, not confirmed"],
 ]);
 const OF_A_STATE = ["new", "changed", "resent"];
@@ -67,14 +68,38 @@ export function rejects(ledgers) {
   return rows.sort((one, other) => other[2] - one[2]).slice(0, 50);
 }
 
+/** Name -> how many, as in UNSUBSCRIBED. Without a state nobody knows who had a plan. */
+export function planCounts(ledger) {
+  if (!("unsubscribed" in ledger)) return new Map([["without_plan", count(ledger.without_plan)]]);
+  const [lost, left] = [count(ledger.unsubscribed), count(ledger.missing_had_plan)];
+  const without = count(ledger.without_plan) + count(ledger.missing_unsubscribed);
+  return new Map([
+    ["unsubscribed", lost],
+    ["by_record", Math.max(0, lost - left)],
+    ["left", Math.min(lost, left)],
+    ["had_none", Math.max(0, without - lost)],
+    ...["withheld", "missing_withheld", "missing_unsettled"].map((k) => [k, count(ledger[k])]),
+  ]);
+}
+
 /** Those of UNSUBSCRIBED that some ledgers have: [name, label]. */
 export function unsubscribed(ledgers) {
-  return [...UNSUBSCRIBED].filter(([name]) => ledgers.some((ledger) => count(ledger[name])));
+  const found = ledgers.map(planCounts);
+  return [...UNSUBSCRIBED].filter(([name]) => found.some((by) => by.get(name)));
 }
 
 /** A line for the list of runs. */
 export function summary(ledger) {
-  return (isDryRun(ledger) ? "dry run: " : "") + outcome(ledger);
+  const lost = isDryRun(ledger)
+    ? [ledger.would_unsubscribe, "would lose their plan"]
+    : [ledger.unsubscribed, "lost their plan"];
+  const left = ["missing_withheld", "missing_unsettled"].map((name) => [
+    ledger[name],
+    UNSUBSCRIBED.get(name),
+  ]);
+  const plans = [lost, ...left].filter(([value]) => count(value));
+  const words = plans.map(([value, label]) => `${number(value)} ${label}`);
+  return (isDryRun(ledger) ? "dry run: " : "") + [outcome(ledger), ...words].join(", ");
 }
 
 function outcome(ledger) {
@@ -96,14 +121,12 @@ export function sentences(ledger) {
   return [
     isDryRun(ledger) && "This was a dry run: nothing was sent. The counts are what would be.",
     `${many(ledger.read, "record")} read: ${outcome(ledger)}.`,
+    ...aboutPlans(ledger),
     by.get("unchanged") &&
       `mediQuo had ${number(by.get("unchanged"))} already; these were not sent.`,
     by.get("unsettled") &&
       `${number(by.get("unsettled"))} unsettled: not sent, or no final answer. ` +
         "The next run sends them again.",
-    by.get("withheld") &&
-      `${number(by.get("withheld"))} withheld: more would lose their plan than ` +
-        "max_unsubscribed allows.",
     count(ledger.omitted) && `${many(ledger.omitted, "record")} sent without an invalid field.`,
     count(ledger.unwritten) &&
       `${many(ledger.unwritten, "line")} missing in the reports: see the log.`,
@@ -113,4 +136,48 @@ export function sentences(ledger) {
     `${many(ledger.requests, "request")} sent, ${many(ledger.retries, "retry", "retries")}.`,
     ledger.stopped_because && `It ended early: ${text(ledger.stopped_because)}`,
   ].filter(Boolean);
+}
+
+/** Who lost a plan, in sentences. */
+function aboutPlans(ledger) {
+  const by = planCounts(ledger);
+  const kept = isDryRun(ledger) ? "would keep" : "kept";
+  return [
+    "unsubscribed" in ledger && lost(ledger, by),
+    by.get("without_plan") &&
+      `${many(by.get("without_plan"), "patient")} sent without a plan: they have none now.`,
+    by.get("withheld") &&
+      `${many(by.get("withheld"), "record")} without a plan withheld: ` +
+        `these members ${kept} their plan.`,
+    by.get("missing_withheld") &&
+      `${many(by.get("missing_withheld"), "member")} left the source, and ${kept} their plan.`,
+    by.get("missing_unsettled") &&
+      `${many(by.get("missing_unsettled"), "member")} left the source, without a final answer: ` +
+        "the next run tries again.",
+    ledger.unsubscribed_path && "The list of the unsubscribed, below, has their codes.",
+  ];
+}
+
+function lost(ledger, by) {
+  const verb = isDryRun(ledger) ? "would lose" : "lost";
+  if (isBeyondGuard(ledger, by)) {
+    const would = isDryRun(ledger) ? "would lose" : "would have lost";
+    return (
+      `${many(ledger.would_unsubscribe, "member")} ${would} their plan: more than ` +
+      `max_unsubscribed allows. Nobody ${verb} it.`
+    );
+  }
+  if (!by.get("unsubscribed")) return `Nobody ${verb} their plan.`;
+  return (
+    `${many(by.get("unsubscribed"), "member")} ${verb} their plan: ` +
+    `${number(by.get("by_record"))} by a record without one, ` +
+    `${number(by.get("left"))} because they left the source.`
+  );
+}
+
+/** Whether all kept their plan because too many would have lost it. */
+function isBeyondGuard(ledger, by) {
+  const kept = by.get("withheld") + by.get("missing_withheld");
+  const would = count(ledger.would_unsubscribe);
+  return would > 0 && would <= kept && !by.get("unsubscribed") && !count(ledger.unsettled);
 }

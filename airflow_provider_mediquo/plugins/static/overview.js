@@ -1,6 +1,6 @@
 // All tasks that sent members, each with its last run; and the last audits.
 
-import { AUDIT, LEDGER, forEach, listXComs, valueOf } from "./api.js";
+import { AUDIT, LEDGER, forEach, hasFailed, listXComs, stateOf, valueOf } from "./api.js";
 import { element, section, table } from "./dom.js";
 import { asObject, summary } from "./ledger.js";
 import { toTask, viewOf } from "./links.js";
@@ -16,7 +16,7 @@ export async function showOverview({ weeks }, page) {
   if (!ledgers.isWhole) page.warn(TOO_MANY);
   const tasks = byTask(ledgers.items);
   const last = tasks.slice(0, MAX_TASKS);
-  await read(last, LEDGER, page);
+  await Promise.all([read(last, LEDGER, page), forEach(last, readState, () => {})]);
   const none = `No run in ${many(weeks, "week")} has left a ledger that you may see.`;
   page.tell(tasks.length ? "" : none);
   if (tasks.length) page.show(section("Syncs and upserts", tableOfTasks(last, weeks)));
@@ -67,6 +67,10 @@ async function read(entries, key, page) {
   await forEach(entries, (entry) => page.trying(entry, () => valueOf(entry, key)), tell);
 }
 
+async function readState(entry) {
+  entry.state = await stateOf(entry);
+}
+
 function nameOf(entry) {
   const dag = entry.dag_display_name ?? entry.dag_id;
   const task = entry.task_display_name ?? entry.task_id;
@@ -78,7 +82,8 @@ function tableOfTasks(tasks, weeks) {
   const rows = tasks.map((entry) => {
     const { dag_id: dag, task_id: task } = entry;
     const link = element("a", { href: viewOf({ dag, task, weeks }) }, nameOf(entry));
-    const did = entry.problem ?? summary(entry.value);
+    const state = hasFailed(entry) ? `${text(entry.state)}: ` : "";
+    const did = state + (entry.problem ?? summary(entry.value));
     return [link, time(entry.run_after), did, number(entry.times)];
   });
   return table("Tasks that sent members, the last one first", heads, rows);

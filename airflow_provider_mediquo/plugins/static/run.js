@@ -3,7 +3,16 @@
 import { ApiError, LEDGER, listTasks, valueOf } from "./api.js";
 import { legend, wideBar } from "./charts.js";
 import { element, section, table } from "./dom.js";
-import { KINDS, asObject, isDryRun, parts, rejects, sentences, unsubscribed } from "./ledger.js";
+import {
+  KINDS,
+  asObject,
+  isDryRun,
+  parts,
+  planCounts,
+  rejects,
+  sentences,
+  unsubscribed,
+} from "./ledger.js";
 import { toAirflow, toTask } from "./links.js";
 import { UNSUBSCRIBED_CAPTION, tableOfRejects } from "./task.js";
 import { number, text } from "./words.js";
@@ -63,7 +72,8 @@ function told(ledger) {
 }
 
 function plans(ledger) {
-  const rows = unsubscribed([ledger]).map(([name, label]) => [label, number(ledger[name])]);
+  const by = planCounts(ledger);
+  const rows = unsubscribed([ledger]).map(([name, label]) => [label, number(by.get(name))]);
   if (!rows.length) return "";
   return section("Unsubscribed", table(UNSUBSCRIBED_CAPTION, ["What", "Patients"], rows));
 }

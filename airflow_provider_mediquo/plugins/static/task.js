@@ -1,16 +1,24 @@
 // The last runs of one task: pictures, and a table with the same numbers.
 
-import { LEDGER, forEach, listInstances, listXComs, valueOf } from "./api.js";
+import { LEDGER, forEach, hasFailed, listInstances, listXComs, valueOf } from "./api.js";
 import { legend, stackedBars } from "./charts.js";
 import { element, section, table } from "./dom.js";
-import { KINDS, isDryRun, parts, rejects, seconds, summary, unsubscribed } from "./ledger.js";
+import {
+  KINDS,
+  isDryRun,
+  parts,
+  planCounts,
+  rejects,
+  seconds,
+  summary,
+  unsubscribed,
+} from "./ledger.js";
 import { runOf } from "./links.js";
 import { audits } from "./overview.js";
 import { day, duration, many, number, text, time } from "./words.js";
 
 export const UNSUBSCRIBED_CAPTION = "Patients that lost their plan, or would have";
 const MAX_RUNS = 60;
-const FAILED = ["failed", "upstream_failed", "up_for_retry"];
 const ALWAYS = ["rejected", "unsettled"];
 const TIMES = [["working", "reading and sending"], ["paused", "paused by mediQuo's rate limit"]];
 
@@ -87,10 +95,6 @@ function bars(runs, weeks, partsOf) {
   }));
 }
 
-function hasFailed({ state }) {
-  return FAILED.includes(state);
-}
-
 function nameOf(run) {
   const shard = run.map_index >= 0 ? ` [${run.map_index}]` : "";
   return `${time(run.run_after)}${shard}`;
@@ -145,7 +149,8 @@ function tableOfUnsubscribed(runs, columns) {
   if (!some.length) return "";
   const heads = ["Run", ...columns.map(([, label]) => label)];
   const rows = some.map((run) => {
-    const counts = columns.map(([name]) => number(run.value[name]));
+    const by = planCounts(run.value);
+    const counts = columns.map(([name]) => number(by.get(name)));
     return [nameOf(run), ...counts];
   });
   return section("Unsubscribed", table(UNSUBSCRIBED_CAPTION, heads, rows.reverse()));

@@ -155,6 +155,66 @@ def test_the_sample_and_the_list_of_the_unsubscribed_have_them(box, state, sync,
     known(box, state, sync, people(3))
     run = sync(box, state, people(2), **OPTIONS).ok()
     assert set(run.report.sample) == {"m-3"}
+    assert run.unsubscribed_lines == [{"row": 0, "code": "m-3", "reason": "left", "had_plan": True}]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_the_list_says_why_and_who_had_a_plan(box, state, sync, people, dry_run):
+    known(box, state, sync, [*people(4), *people(2, start=5, plan=None)])
+    records = [
+        *people(2),
+        *people(1, start=3, plan=None),  # loses it
+        *people(1, start=5, plan=None, first_name="Eva"),  # had none
+        *people(1, start=7, plan=None),  # is new
+    ]  # m-4 leaves with a plan, m-6 without one
+    run = sync(box, state, records, dry_run=dry_run, **OPTIONS).ok()
+    assert {
+        line["code"]: (line["reason"], line["had_plan"]) for line in run.unsubscribed_lines
+    } == {
+        "m-3": ("no plan", True),
+        "m-5": ("no plan", False),
+        "m-7": ("no plan", False),
+        "m-4": ("left", True),
+    }
+    assert (run.without_plan, run.unsubscribed, run.missing_unsubscribed) == (3, 2, 2)
+    assert run.missing_had_plan == 1
+
+
+def test_who_has_lost_the_plan_there_already_is_listed_and_counted(box, state, sync, people):
+    known(box, state, sync, people(3))
+    box._mediquo.store.accept([{"code": "m-3", "first_name": "Ada"}])
+    run = sync(box, state, people(2), **OPTIONS).ok()
+    assert [line["code"] for line in run.unsubscribed_lines] == ["m-3"]
+    assert run.unsubscribed == run.missing_had_plan == 1
+
+
+@pytest.mark.parametrize(("dry_run", "verb"), [(True, "would lose"), (False, "lost")])
+def test_the_log_says_how_many_lost_their_plan(box, state, sync, people, caplog, dry_run, verb):
+    caplog.set_level("INFO")
+    known(box, state, sync, people(5))
+    sync(box, state, people(5), **OPTIONS).ok()
+    assert "their plan" not in caplog.text
+    records = [*people(2), *people(1, start=3, plan=None)]
+    sync(box, state, records, dry_run=dry_run, **OPTIONS).ok()
+    (line,) = [line for line in caplog.messages if "their plan" in line]
+    assert line == (
+        f"3 members {verb} their plan: 1 by a record without one, 2 because they left the source."
+    )
+
+
+def test_one_member_is_no_plural(box, state, sync, people, caplog):
+    caplog.set_level("INFO")
+    known(box, state, sync, people(2))
+    sync(box, state, people(1), **OPTIONS).ok()
+    assert "1 member lost their plan: 0 by a record without one, 1 because" in caplog.text
+
+
+def test_the_log_of_a_dry_run_says_how_many_too_many_would_be(box, state, sync, people, caplog):
+    caplog.set_level("INFO")
+    known(box, state, sync, people(3))
+    limit = {"on_missing": "unsubscribe", "max_unsubscribed": 1}
+    sync(box, state, people(1), dry_run=True, **limit).ok()
+    assert "2 members would lose their plan: 0 have a record without one" in caplog.text
 
 
 def test_who_has_been_unsubscribed_takes_no_memory(

@@ -1,0 +1,239 @@
+"""Who lost a plan, on the page *Browse -> mediQuo*: its own files in a browser, in front of answers like Airflow's."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+
+from airflow_provider_mediquo.plugins.mediquo_page import FOLDER
+
+SITE = "http://airflow.test"
+KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+NIGHT = "2026-11-28T02:00:00Z"
+QUIET = {
+    "read": 10,
+    "upserted": 0,
+    "new": 0,
+    "changed": 0,
+    "resent": 0,
+    "unchanged": 10,
+    "withheld": 0,
+    "skipped": 0,
+    "rejected": 0,
+    "unsettled": 0,
+    "without_plan": 0,
+    "would_unsubscribe": 0,
+    "unsubscribed": 0,
+    "missing": 0,
+    "missing_unsubscribed": 0,
+    "missing_had_plan": 0,
+    "missing_withheld": 0,
+    "missing_unsettled": 0,
+    "requests": 0,
+    "retries": 0,
+    "seconds": 1.0,
+    "sync": {"name": "members"},
+}
+LEFT = {
+    "would_unsubscribe": 287,
+    "unsubscribed": 287,
+    "missing": 287,
+    "missing_unsubscribed": 287,
+    "missing_had_plan": 287,
+}
+WITHHELD = {"would_unsubscribe": 287, "missing": 287, "missing_withheld": 287}
+BOTH = {
+    "without_plan": 3,
+    "would_unsubscribe": 3,
+    "unsubscribed": 3,
+    "missing": 4,
+    "missing_unsubscribed": 4,
+    "missing_had_plan": 2,
+}
+WITHOUT_STATE = {
+    "read": 10,
+    "upserted": 9,
+    "rejected": 1,
+    "unsettled": 0,
+    "without_plan": 2,
+    "requests": 1,
+    "retries": 0,
+    "seconds": 1.0,
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert program, "There is no chromium here: `make test-system` installs it."
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open the page where one task has left one ledger: `visit(ledger, "?dag=d&task=t", state="failed")`."""
+    contexts = []
+
+    def visit(
+        ledger: dict[str, Any], query: str = "", state: str = "success", map: int = -1
+    ) -> Page:
+        def answer(route: Route) -> None:
+            path, asked = urlsplit(route.request.url).path, urlsplit(route.request.url).query
+            if "mediquo_audit" in asked:
+                route.fulfill(json={"xcom_entries": [], "total_entries": 0})
+            elif path.startswith("/mediquo/"):
+                name = path.removeprefix("/mediquo/") or "index.html"
+                body = (FOLDER / name).read_text(encoding="utf-8")
+                route.fulfill(body=body, content_type=KINDS[name.split(".")[-1]])
+            elif found := answer_of(path.removeprefix("/api/v2/dags/"), ledger, state, map):
+                route.fulfill(json=found)
+            else:
+                route.fulfill(status=404)
+
+        contexts.append(browser.new_context())
+        page = contexts[-1].new_page()
+        page.route(f"{SITE}/**", answer)
+        page.goto(f"{SITE}/mediquo/{query}")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+def answer_of(path: str, ledger: dict[str, Any], state: str, map: int) -> Any:
+    """What Airflow's REST API answers."""
+    entry = {"dag_id": "d", "task_id": "t", "map_index": map, "run_after": NIGHT}
+    instance = {**entry, "dag_run_id": "r", "state": state, "try_number": 1}
+    shard = f"/{map}" if map >= 0 else ""
+    return {
+        "~/dagRuns/~/taskInstances/~/xcomEntries": one("xcom_entries", {**entry, "run_id": "r"}),
+        "d/dagRuns/~/taskInstances/t/xcomEntries": one("xcom_entries", {**entry, "run_id": "r"}),
+        "d/dagRuns/r/taskInstances/t/xcomEntries/mediquo_ledger": {"value": json.dumps(ledger)},
+        f"d/dagRuns/r/taskInstances/t{shard}": instance,
+        "d/dagRuns/r/taskInstances": one("task_instances", instance),
+        "d/dagRuns/~/taskInstances": one("task_instances", instance),
+    }.get(path)
+
+
+def one(name: str, item: dict[str, Any]) -> dict[str, Any]:
+    return {name: [item], "total_entries": 1}
+
+
+RUN = "?dag=d&task=t&run=r"
+TASK = "?dag=d&task=t"
+
+
+@pytest.mark.parametrize(
+    ("ledger", "told"),
+    [
+        pytest.param(
+            LEFT,
+            "10 records read: 10 unchanged. 287 members lost their plan: "
+            "0 by a record without one, 287 because they left the source.",
+            id="left",
+        ),
+        pytest.param(
+            BOTH,
+            "3 members lost their plan: 1 by a record without one, 2 because they left the source.",
+            id="both",
+        ),
+        pytest.param({}, "Nobody lost their plan.", id="nobody"),
+        pytest.param(
+            {"missing": 5, "missing_withheld": 5},  # a code could not be read
+            "Nobody lost their plan. 5 members left the source, and kept their plan.",
+            id="unreadable",
+        ),
+        pytest.param(
+            {"withheld": 1, **LEFT},  # its code comes again with a plan
+            "because they left the source. 1 record without a plan withheld: "
+            "these members kept their plan.",
+            id="contradicted",
+        ),
+        pytest.param(
+            WITHHELD,
+            "287 members would have lost their plan: more than max_unsubscribed allows. "
+            "Nobody lost it. 287 members left the source, and kept their plan.",
+            id="guard",
+        ),
+        pytest.param(
+            {"missing": 2, "missing_unsettled": 2, "would_unsubscribe": 2},
+            "2 members left the source, without a final answer: the next run tries again.",
+            id="unsettled",
+        ),
+        pytest.param(
+            {"is_dry_run": True, **LEFT},
+            "287 members would lose their plan: 0 by a record without one, 287 because",
+            id="dry run",
+        ),
+        pytest.param(
+            {"is_dry_run": True, **WITHHELD},
+            "287 members would lose their plan: more than max_unsubscribed allows. "
+            "Nobody would lose it. 287 members left the source, and would keep their plan.",
+            id="dry run, guard",
+        ),
+        pytest.param(
+            {"unsubscribed_path": "/rejects/r.unsubscribed.jsonl", **LEFT},
+            "The list of the unsubscribed, below, has their codes.",
+            id="list",
+        ),
+    ],
+)
+def test_a_run_says_first_who_lost_a_plan(visit, ledger, told):
+    page = visit({**QUIET, **ledger}, RUN)
+    expect(page.get_by_role("heading", name="What it did")).to_be_visible()
+    said = " ".join(page.get_by_role("main").locator("section p").all_text_contents())
+    assert told in said
+
+
+def test_without_a_state_it_says_who_was_sent_without_a_plan(visit):
+    page = visit(WITHOUT_STATE, RUN)
+    main = page.get_by_role("main")
+    expect(main).to_contain_text("2 patients sent without a plan: they have none now.")
+    assert "lost" not in " ".join(main.locator("section p").all_text_contents())
+
+
+@pytest.mark.parametrize(
+    ("ledger", "told"),
+    [
+        (LEFT, "10 unchanged, 287 lost their plan"),
+        ({"is_dry_run": True, **LEFT}, "dry run: 10 unchanged, 287 would lose their plan"),
+        ({"is_dry_run": True, **WITHHELD}, "287 would lose their plan, 287 left, and kept"),
+        (WITHHELD, "10 unchanged, 287 left, and kept their plan"),
+        ({}, "10 unchanged"),
+    ],
+)
+def test_the_list_of_tasks_says_how_many_lost_a_plan(visit, ledger, told):
+    page = visit({**QUIET, **ledger})
+    cells = page.get_by_role("row").filter(has_text="d: t").get_by_role("cell")
+    expect(cells.nth(1)).to_contain_text(told)
+    if not ledger:
+        expect(cells.nth(1)).to_have_text(told)
+
+
+@pytest.mark.parametrize("map_index", [-1, 3])
+def test_the_list_of_tasks_says_which_failed(visit, map_index):
+    ledger = {**WITHOUT_STATE, "read": 2, "upserted": 1, "without_plan": 0}
+    page = visit(ledger, state="failed", map=map_index)
+    row = page.get_by_role("row").filter(has_text="d: t")
+    expect(row).to_contain_text("failed: 1 sent, 1 rejected")
+
+
+def test_the_rows_of_the_unsubscribed_add_up(visit):
+    lost = visit({**QUIET, **BOTH}, RUN).get_by_role("table", name="Patients that lost their plan")
+    rows = [row.text_content() for row in lost.get_by_role("row").all()[1:]]
+    assert rows == [
+        "lost their plan, in all3",
+        "of these: by a record without one1",
+        "of these: left the source2",
+        "have none now, and had none before4",
+    ]
+    lost = visit({**QUIET, **BOTH}, TASK).get_by_role("table", name="Patients that lost their plan")
+    expect(lost.get_by_role("row").nth(1)).to_contain_text("3124")
