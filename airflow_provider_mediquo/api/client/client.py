@@ -72,8 +72,8 @@ class MediquoClient:
         self._aborted = StopFlag(killed)
         self._stopping = StopFlag(self._aborted)
         self._http = Http(settings, self._retry.connect_timeout, self._aborted)
-        self._base_url_verified = False  # mediQuo has answered there
-        self._shows_limit = False  # an answer had the header of the rate limit
+        # Whether mediQuo has answered there, and whether with the header of its rate limit.
+        self._base_url_verified = self._shows_limit = False
 
     def __repr__(self) -> str:
         return f"<MediquoClient of {self.settings.base_url}>"
@@ -191,8 +191,7 @@ class MediquoClient:
         response = self._receive(operation, limiter)
         if response.status >= 300:
             stats.last_bad_status = response.status
-        if response.status == 429:
-            # mediQuo ignored this request, so it is not the first attempt.
+        if response.status == 429:  # mediQuo ignored it, so it is not the first attempt
             sending.first_left = sending.first_left if is_retry else None
             raise self._rate_limited(sending, response, limiter)
         if response.status < 500:
@@ -200,8 +199,8 @@ class MediquoClient:
         value = read_result(operation, response, base_url_verified=self._base_url_verified)
         self._base_url_verified |= response.status < 300
         self._shows_limit |= (has_limit := rate_limit(response) is not None)
-        left = sent_at(response, time.monotonic() - sending.first_left)
-        return Result(value, left, self._shows_limit and not has_limit)
+        lacks_limit = self._shows_limit and not has_limit
+        return Result(value, sent_at(response, time.monotonic() - sending.first_left), lacks_limit)
 
     def _receive(self, operation: Operation[Any], limiter: RateLimiter) -> RawResponse:
         response, problem, certificate = None, "", ""
