@@ -76,6 +76,13 @@ def filled(lines: Lines, name: str) -> Iterator[Line]:
             yield line
 
 
+def is_followed(lines: Lines, name: str) -> bool:
+    """Whether a line comes that is not blank."""
+    ahead = [*islice(filled(lines, name), 1)]
+    lines.put_back(ahead)
+    return bool(ahead)
+
+
 def _text(line: Line) -> str:
     return (line.text or "").rstrip(LINE_END)
 

@@ -15,7 +15,7 @@ from airflow_provider_mediquo.api.patients.fields import is_blank
 from airflow_provider_mediquo.api.records import LocatedRecord, SourceLocation, Unreadable
 from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.files.bounded_lines import Line, Lines
-from airflow_provider_mediquo.sources.files.csv_header import Layout, filled, read_layout
+from airflow_provider_mediquo.sources.files.csv_header import Layout, filled, is_followed, read_layout
 from airflow_provider_mediquo.sources.files.csv_line import LINE_END, MARK, are_text
 from airflow_provider_mediquo.sources.files.csv_quoted import QuotedRows
 from airflow_provider_mediquo.sources.files.csv_second_header import HeaderRows
@@ -44,6 +44,8 @@ def read_csv(
     names = layout.names
     headers = HeaderRows(names, map(str, header.columns), layout.parser, layout.width)
     rows = _Rows(lines, layout, headers)
+    if not is_followed(lines, name):
+        log.warning("%s is empty: it has only a header.", name)
     for line in filled(lines, name):
         row, taken = rows.read(line)
         if isinstance(row, Unreadable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from itertools import chain, islice
@@ -14,6 +15,8 @@ from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.empty_rows import is_empty
 from airflow_provider_mediquo.sources.files.bounded_gzip import FREE, MOST
 from airflow_provider_mediquo.sources.files.parquet_footer import encrypted_columns
+
+log = logging.getLogger(__name__)
 
 MAGIC = b"PAR1"
 
@@ -35,6 +38,8 @@ def read_parquet(raw: Any, name: str, header: ColumnMapping) -> Iterator[Located
     with _open(raw, name) as file:
         names = file.schema_arrow.names
         header.check(names, name)
+        if not file.metadata.num_rows:
+            log.warning("%s is empty: it has only columns.", name)
         wanted = [name for name, field in zip(names, header.fields(names), strict=True) if field]
         _check_encryption(raw, file, wanted, name)
         rows = chain.from_iterable(map(_rows, _batches(raw, file, wanted, name)))

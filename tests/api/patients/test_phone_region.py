@@ -16,6 +16,10 @@ from airflow_provider_mediquo.api.patients.phone_region import to_e164
         ("FR", "06.12.34.56.78", "+33612345678"),
         ("US", "(202) 555-0123", "+12025550123"),
         ("ES", "+44 (0) 20 7946 0018", "+442079460018"),
+        # The region's own prefix without its + is seen where it leaves no other reading, as the docs say.
+        ("ES", "34600123456", "+34600123456"),
+        ("DE", "4917012345678", "+494917012345678"),
+        ("DE", "34600123456", "+4934600123456"),
         # 00 keeps its country also where people dial another prefix.
         ("SG", "0034 600 123 456", "+34600123456"),
         ("AU", "0034600123456", "+34600123456"),
@@ -28,6 +32,8 @@ def test_it_is_read_as_people_there_write_it(region, written, sent):
 @pytest.mark.parametrize(
     ("region", "written"),
     [
+        ("ES", "+34 600 123 45"),  # too short, but with a prefix
+        ("ES", "447700900123"),
         ("DE", "1701234567.0"),  # a float
         ("DE", "+491701234567.0"),
         ("ES", "6.001234e08"),

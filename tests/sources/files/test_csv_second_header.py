@@ -42,13 +42,16 @@ def stops(*lines, **options):
     [
         "num;nombre;apellidos;producto",  # another order
         "producto;num;nombre;apellidos",  # also of the first
-        " NUM ; Nombre;Apellidos;PRODUCTO",
+        " NUM ; Nombre ; Apellidos ; PRODUCTO ",
+        "ALTA;NUM;NOMBRE;APELLIDOS",
         '"num";"nombre";"apellidos";"producto"',
         "\ufeffnum;nombre;apellidos;producto",
         "num;nombre;producto",  # fewer
         "num;nombre;producto;apellidos;alta",  # more
         "alta;num;nombre;apellidos",  # another of them
+        "alta1;num;nombre;apellidos",
         "num;nombre;tarifa;alta1",
+        "\ufeffnum;name;family;tariff",
         "num;name;family;tariff",  # only the first is known
         "code;first_name;last_name;plan",  # fields of a patient
         "A-1;Ada;gold;Daynum;nombre;apellidos;producto",  # the line end before it is missing
@@ -59,6 +62,12 @@ def stops(*lines, **options):
 def test_a_file_stops_at_another_header(options, second):
     rows = ["1;Ada;gold;Day"] * 10
     assert stops("num;nombre;producto;apellidos", *rows, second, "3;Cy;Poe;gold", **options) == 12
+
+
+def test_a_name_that_only_columns_has_counts():
+    columns = {"alta": None, "baja": None}
+    rows = ["1;Ada;gold", "alta;baja;x1", "2024;2025;2"]
+    assert stops("code;first_name;plan", *rows, columns=columns) == 3
 
 
 def test_a_second_header_of_another_last_column_clears_no_plan():

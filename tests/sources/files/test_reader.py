@@ -284,8 +284,23 @@ def test_names_of_its_own_are_for_the_upload_to_change(folder):
     ]
 
 
-def test_a_header_alone_has_no_records(folder):
-    assert folder.read(HEADER) == ([], [])
+@pytest.mark.parametrize("content", [HEADER, f"{HEADER}\n", f"sep=,\n{HEADER}\r\n \r\n\x1a"])
+def test_a_header_alone_has_no_records_and_is_logged(folder, caplog, content):
+    assert folder.read(content) == ([], [])
+    assert caplog.messages[1:] == [f"{folder.path}/file is empty: it has only a header."]
+
+
+def test_so_are_the_columns_of_parquet_alone(folder, caplog):
+    assert folder.read(parquet({"code": pa.array([], "string"), "first_name": []})) == ([], [])
+    assert caplog.messages[1:] == [f"{folder.path}/file is empty: it has only columns."]
+
+
+@pytest.mark.parametrize(
+    "content", [f"{HEADER}\n\nm-1,Ada,basic", parquet({"code": ["m-1"], "first_name": ["Ada"]})]
+)
+def test_a_file_with_a_record_is_not_called_empty(folder, caplog, content):
+    assert len(folder.records(content)) == 1
+    assert "empty" not in caplog.text
 
 
 # --- JSON lines -----------------------------------------------------------------------------------
