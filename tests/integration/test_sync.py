@@ -410,7 +410,7 @@ def folded_by_mysql(code):
     return "".join(x for x in plain if unicodedata.category(x)[0] not in "MC").casefold()
 
 
-SPELLINGS = [
+CODES = [
     ("M-3", "m-3"),
     ("m-3", "M-3"),
     ("M-3", "M-3\u200b"),
@@ -422,7 +422,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize("shows", ["first spelling", "as asked"])
-@pytest.mark.parametrize(("before", "after"), SPELLINGS)
+@pytest.mark.parametrize(("before", "after"), CODES)
 def test_4_another_spelling_of_a_code_takes_no_plan(
     box, state, sync, people, caplog, before, after, shows
 ):

@@ -22,7 +22,7 @@ export const UNSUBSCRIBED = new Map([
   ["withheld", "kept their plan: too many would lose it"],
   ["missing", "left the source"],
   ["missing_unsubscribed", "left, and lost their plan"],
-  ["missing_withheld", "left, and kept their plan: too many would lose it"],
+  ["missing_withheld", "left, and kept their plan: too many would lose it, or they may still be in the source"],
   ["missing_unsettled", "left, not confirmed"],
 ]);
 const OF_A_STATE = ["new", "changed", "resent"];

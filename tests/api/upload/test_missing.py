@@ -228,9 +228,7 @@ class Gateway:
     "body", [{"message": "no Route matched with those values"}, {"message": "Not Found"}]
 )
 @one_of_each
-def test_a_404_of_a_gateway_forgets_nobody(
-    box, every_state, sync, people, serve, answer, body
-):
+def test_a_404_of_a_gateway_forgets_nobody(box, every_state, sync, people, serve, answer, body):
     known(box, every_state, sync, people(3))
     before = every_state.members()
     wire = serve(answer(404, body), answer(404, body))
