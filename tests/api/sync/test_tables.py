@@ -69,9 +69,11 @@ def test_such_members_are_members_of_their_own(box, every_state, sync):
     records = [{"code": code, "first_name": "Ada", "plan": "p"} for code in ALIKE]
     assert sync(box, every_state, records).ok().new == len(ALIKE)
     assert sync(box, every_state, records).ok().unchanged == len(ALIKE)
+    for record in records[1::2]:
+        del record["plan"]
     options = {"on_missing": "unsubscribe", "max_unsubscribed": None}
-    run = sync(box, every_state, records[::2], **options).ok()
-    assert run.missing_unsubscribed == len(ALIKE) // 2
+    run = sync(box, every_state, records, **options).ok()
+    assert (run.changed, run.unsubscribed, run.missing) == (len(ALIKE) // 2, len(ALIKE) // 2, 0)
     assert {code for code, shown in box.patients.items() if shown["plan"]} == set(ALIKE[::2])
 
 

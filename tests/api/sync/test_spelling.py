@@ -1,0 +1,50 @@
+import unicodedata
+
+import pytest
+
+from airflow_provider_mediquo.api.sync.spelling import key_of
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "m-6",
+        " M-6 ",
+        "M-6\u200b",  # zero-width space
+        "\ufeffM-6",  # byte order mark
+        "M\u00ad-6",  # soft hyphen
+        "\u202eM-6",  # right-to-left override
+        "M-6\ufe0f",  # variation selector
+        "M-6\u3164",  # Hangul filler, a letter
+        "M-6\u0301",
+        "\uff2d-\uff16",  # full width
+        "M-\u2076",  # superscript
+        "M-6\u00a0",  # no-break space
+    ],
+)
+def test_these_may_be_the_same(other):
+    assert key_of(other) == key_of("M-6")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("JOS\u00c9", "jose"),
+        ("JOS\u00c9", unicodedata.normalize("NFD", "JOS\u00c9")),
+        ("stra\u00dfe", "STRASSE"),
+        ("\u0130", "i"),  # capital I with a dot: lower case has two letters
+        ("\u2122", "tm"),  # the trade mark sign decomposes to capitals
+        ("\u03c3", "\u03c2"),  # the two small sigmas
+        ("\u1e9e", "ss"),
+    ],
+)
+def test_so_may_these(one, other):
+    assert key_of(one) == key_of(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("m-6", "m-7"), ("m-6", "m6"), ("m 6", "m6"), ("6", "06"), ("\u0416", "\u0417")],
+)
+def test_these_are_different(one, other):
+    assert key_of(one) != key_of(other)
