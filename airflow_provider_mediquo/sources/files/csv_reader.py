@@ -15,7 +15,12 @@ from airflow_provider_mediquo.api.patients.fields import is_blank
 from airflow_provider_mediquo.api.records import LocatedRecord, SourceLocation, Unreadable
 from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.files.bounded_lines import Line, Lines
-from airflow_provider_mediquo.sources.files.csv_header import Layout, filled, is_followed, read_layout
+from airflow_provider_mediquo.sources.files.csv_header import (
+    Layout,
+    filled,
+    is_followed,
+    read_layout,
+)
 from airflow_provider_mediquo.sources.files.csv_line import LINE_END, MARK, are_text
 from airflow_provider_mediquo.sources.files.csv_quoted import QuotedRows
 from airflow_provider_mediquo.sources.files.csv_second_header import HeaderRows
