@@ -63,7 +63,7 @@ def mediquo_warehouse():
         # Valid members are always sent. Tolerate up to this many rejects.
         max_rejects=10,
         rejects_path="{{ params.rejects }}",
-        # Next to the rejects, list the codes of those who lose their plan: later nobody knows them.
+        # List the codes of those who lose their plan, too: the state then forgets those who left.
         unsubscribed_report=True,
         # DAGs scheduled on this asset find the counts in the `extra` of its event.
         outlets=[Asset("mediquo://patients")],

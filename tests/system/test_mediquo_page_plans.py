@@ -196,8 +196,14 @@ def test_a_run_says_first_who_lost_a_plan(visit, ledger, told):
 def test_without_a_state_it_says_who_was_sent_without_a_plan(visit):
     page = visit(WITHOUT_STATE, RUN)
     main = page.get_by_role("main")
-    expect(main).to_contain_text("2 patients sent without a plan: they have none now.")
+    expect(main).to_contain_text("2 patients sent without a plan, which unsubscribes them.")
     assert "lost" not in " ".join(main.locator("section p").all_text_contents())
+
+
+def test_without_a_state_a_dry_run_says_what_would_be(visit):
+    page = visit({**WITHOUT_STATE, "is_dry_run": True}, RUN)
+    told = "2 patients would be sent without a plan, which unsubscribes them."
+    expect(page.get_by_role("main")).to_contain_text(told)
 
 
 @pytest.mark.parametrize(

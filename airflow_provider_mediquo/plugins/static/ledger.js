@@ -145,7 +145,8 @@ function aboutPlans(ledger) {
   return [
     "unsubscribed" in ledger && lost(ledger, by),
     by.get("without_plan") &&
-      `${many(by.get("without_plan"), "patient")} sent without a plan: they have none now.`,
+      `${many(by.get("without_plan"), "patient")} ${isDryRun(ledger) ? "would be " : ""}sent ` +
+        "without a plan, which unsubscribes them.",
     by.get("withheld") &&
       `${many(by.get("withheld"), "record")} without a plan withheld: ` +
         `these members ${kept} their plan.`,
