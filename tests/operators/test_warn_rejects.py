@@ -81,7 +81,7 @@ def test_within_it_nobody_is_called(box, run_task, people, tmp_path, limit, reje
 def test_without_a_limit_any_reject_is_told(box, run_task, people, tmp_path, limit):
     run = run_task(upsert(records(1, people), warn_rejects=limit, rejects_path=str(tmp_path)))
     assert run.state == "success"
-    assert [("upsert", 1, -1)] == CALLED
+    assert CALLED == [("upsert", 1, -1)]
     assert len(warnings(run)) == 1
 
 
