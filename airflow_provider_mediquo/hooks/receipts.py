@@ -6,8 +6,9 @@ import csv
 import os
 from datetime import datetime
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Any
+
+from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_mediquo.api.sync.receipts import COLUMNS, read_receipts
 from airflow_provider_mediquo.api.sync.store import Store
@@ -27,7 +28,7 @@ def export(conn_id: str, path: str | os.PathLike[str]) -> int:
 
 def _write(store: Store, path: Any) -> int:
     lines = [*read_receipts(store)]  # a row a run: all of it, so that no half file is left
-    if isinstance(path, Path):
+    if not isinstance(path, ObjectStoragePath):
         path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file, TextIOWrapper(file, "utf-8", newline="") as text:
         writer = csv.writer(text)

@@ -29,7 +29,8 @@ def report_files(options: UploadOptions, name: str | None) -> list[RejectFile]:
 
 def _file(folder: str, name: str) -> RejectFile:
     path = storage_path(folder) / name
-    return LocalFile(path) if isinstance(path, Path) else StoredParts(path)
+    # Not the other way round: in Airflow 3.1 an ObjectStoragePath is a Path, too.
+    return StoredParts(path) if isinstance(path, ObjectStoragePath) else LocalFile(path)
 
 
 def storage_path(path: str | os.PathLike[str]) -> Any:
