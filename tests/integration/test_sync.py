@@ -1306,7 +1306,10 @@ CANARY = {
     "locale": "pt",
     "meta": {"canarykey": "canarymeta"},
 }
-CANARIES = ("canary", "1961", "900777", "female", "sandbox-secret-key", "sandbox-api-key")
+CANARIES = (
+    *("canary", "1961-07-23", "19610723", "7700 900777", "7700900777", "female"),
+    *("sandbox-secret-key", "sandbox-api-key"),
+)
 
 
 def found_in(text):
