@@ -47,7 +47,7 @@ class Rejection:
 
 @dataclass
 class Receipt:
-    """What was sent, by name, and to whom.
+    """The names of the fields that were sent, and the recipient.
 
     :param recipient: origin and path of mediQuo's API.
     :param version: of this package.
@@ -114,7 +114,7 @@ class UploadReport:
     :param sync: where the state is, which sync it was and which run of it.
     :param is_dry_run: whether nothing was sent: the counts are what would be.
     :param unsubscribed_path: the list of the patients that are unsubscribed now, if there is one.
-    :param receipt: which fields were sent, to whom, by which version, with which key.
+    :param receipt: which fields were sent, the recipient, the version, and the key.
     :param sample: code -> proof of what was written, for 20 of the upserted records.
     """
 

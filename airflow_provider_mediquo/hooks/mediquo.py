@@ -245,5 +245,5 @@ def fail_without_retry() -> Iterator[None]:
             raise
         failure = AirflowFailException(str(error))
         failure.report = error.report  # type: ignore[attr-defined]  # for callbacks
-        failure.error_name = type(error).__name__  # type: ignore[attr-defined]
+        failure.error_name = type(error).__name__  # type: ignore[attr-defined]  # for callbacks
         raise failure from None

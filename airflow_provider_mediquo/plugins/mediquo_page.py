@@ -45,8 +45,8 @@ class MediquoPagePlugin(AirflowPlugin):
     """Adds the page to Airflow's UI."""
 
     name = "mediquo"
-    fastapi_apps = [{"app": PageApp(), "url_prefix": URL_PREFIX, "name": "mediQuo"}]  # noqa: RUF012
-    external_views = [  # noqa: RUF012
+    fastapi_apps = [{"app": PageApp(), "url_prefix": URL_PREFIX, "name": "mediQuo"}]  # noqa: RUF012  # as Airflow declares it
+    external_views = [  # noqa: RUF012  # as Airflow declares it
         {
             "name": "mediQuo",
             # Relative to Airflow's own address, which may have a path.

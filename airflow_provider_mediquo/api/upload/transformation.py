@@ -13,7 +13,7 @@ class Transformation:
     """Counts how `transform` fails; nothing of its errors is shown but their class."""
 
     def __init__(self, options: UploadOptions) -> None:
-        self._function = options.transform
+        self._function: Any = options.transform  # not called without one
         self._columns = [*(options.columns or {})]
         self._count = 0
         self._error: type[Exception] | None = None  # that each call so far raised
@@ -21,8 +21,6 @@ class Transformation:
 
     def __call__(self, record: Any) -> Any:
         """Return what the function makes of a record, or raise its error."""
-        if self._function is None:
-            return record
         self._count += 1
         try:
             made = self._function(record)
