@@ -85,10 +85,13 @@ SLOW_FILES = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slow files first; the order within a file stays."""
+    """Put the slow files first; the order within a file stays. Mark what hypothesis repeats."""
     tests = Path(__file__).parent
     places = {tests / file: number for number, file in enumerate(SLOW_FILES)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("no_cover")  # hundreds of examples, which take twice as long measured
 
 
 def pytest_collection_finish() -> None:

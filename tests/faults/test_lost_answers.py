@@ -74,6 +74,7 @@ def here(place, connect):
         yield SourceLocation(box, gateway, connect)
 
 
+@pytest.mark.no_cover
 @every_way
 @pytest.mark.parametrize(
     ("where", "offset"),
@@ -88,6 +89,7 @@ def test_a_spoiled_answer_is_a_lost_one(here, how, where, offset):
     assert [spoil.how for spoil in here.gateway.proxy.happened] == [how]
 
 
+@pytest.mark.no_cover
 @every_way
 @pytest.mark.parametrize("offset", [0, 40, 200], ids=["first byte", "head", "half"])
 def test_a_request_that_is_spoiled_is_sent_again_and_was_not_accepted(here, how, offset):
@@ -96,9 +98,10 @@ def test_a_request_that_is_spoiled_is_sent_again_and_was_not_accepted(here, how,
     assert [spoil.how for spoil in here.gateway.proxy.happened] == [how]
 
 
+@pytest.mark.no_cover
 @every_way
 @pytest.mark.parametrize("lane", ["to client", "to server"])
-@pytest.mark.parametrize("offset", [0, 3, 50, 120, 300])
+@pytest.mark.parametrize("offset", [0, 50, 300])
 def test_a_handshake_that_is_spoiled_is_begun_again(here, how, lane, offset):
     here.gateway.proxy.plan(Spoil(how, lane, offset))
     here.expect(here.upload(), retries=1, accepted=Counter(FIRST + SECOND))

@@ -926,24 +926,23 @@ def test_7_every_ending_frees_the_lease_at_once(box, state, prepare_sync, sync, 
     assert state.sync()["heartbeat"] is None, "no request was cut off"
 
 
-@one_of_each
 def test_7_a_request_that_was_cut_off_by_a_kill_never_replaces_newer_data(
-    box, every_state, prepare_sync, sync, people, monkeypatch, caplog
+    box, state, prepare_sync, sync, people, monkeypatch, caplog
 ):
     """mediQuo has got it, and applies it while the next run waits."""
     caplog.set_level("INFO")
     monkeypatch.setattr(lease_module, "LIFETIME", timedelta(seconds=8))
-    sync(box, every_state, people(1)).ok()
+    sync(box, state, people(1)).ok()
     box.script("upsert", "hang")
     older = people(1, first_name="Eva")
-    killed = prepare_sync(box, every_state, older)
+    killed = prepare_sync(box, state, older)
     thread = threading.Thread(target=killed.go)
     thread.start()
     eventually_slow(lambda: box.counters.in_flight)
     killed.upload.stop()
     thread.join()
     assert isinstance(killed.error, StoppedError)
-    assert every_state.sync()["holder"] is None
+    assert state.sync()["holder"] is None
     heal(box)
 
     class Late(logging.Handler):
@@ -954,13 +953,13 @@ def test_7_a_request_that_was_cut_off_by_a_kill_never_replaces_newer_data(
     late = Late()
     logging.getLogger(lease_module.__name__).addHandler(late)
     try:
-        run = sync(box, every_state, people(1)).ok()
+        run = sync(box, state, people(1)).ok()
     finally:
         logging.getLogger(lease_module.__name__).removeHandler(late)
     assert run.resent == 1
     assert box.accepted["m-1"] == 3
     assert box.patients["m-1"]["first_name"] == "Ada"
-    assert every_state.sync()["heartbeat"] is None, "the next run does not wait"
+    assert state.sync()["heartbeat"] is None, "the next run does not wait"
 
 
 class TimeLimit(BaseException):

@@ -240,6 +240,7 @@ def test_a_connection_that_may_not_read_says_what_it_got(
     url = put("in/a.csv", HEADER)
     connection = s3_bucket.json(extra={"endpoint_url": "http://127.0.0.1:1"})
     monkeypatch.setenv("AIRFLOW_CONN_CLINIC_GONE", connection)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     run = run_task(upsert(url, path_conn_id="clinic_gone"))
     assert run.state == "up_for_retry"
     assert f"Cannot list {url}: " in str(run.error)

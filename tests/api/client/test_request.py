@@ -122,7 +122,6 @@ def test_the_time_of_a_request_is_the_servers_and_never_late():
     assert sent_at(received(Date="yesterday"), 2.5) is None
 
 
-@pytest.mark.no_cover
 @settings(deadline=None, database=None, derandomize=True, max_examples=500)
 @given(
     st.text(max_size=40)

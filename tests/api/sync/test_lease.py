@@ -6,7 +6,7 @@ import pytest
 from airflow_provider_mediquo.api.errors import StateError, StateMismatchError
 from airflow_provider_mediquo.api.sync import lease as lease_module
 from airflow_provider_mediquo.api.sync.lease import LIFETIME, Lease, wait_for_late_requests
-from tests.support.states import POSTGRES, every_database, every_server
+from tests.support.states import POSTGRES, every_database, every_server, one_of_each
 
 
 def release(store, lease, *, was_cut=False):
@@ -248,7 +248,7 @@ def test_who_was_taken_over_is_told_at_each_check(every_state):
         lease.check()
 
 
-@every_database
+@one_of_each
 def test_it_waits_until_the_lease_would_have_ended(every_state, monkeypatch):
     monkeypatch.setattr(lease_module, "LIFETIME", timedelta(seconds=5))
     store = created(every_state)

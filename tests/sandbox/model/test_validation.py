@@ -193,7 +193,6 @@ def test_a_valid_tax_id_can_be_refused(connect, patient):
     assert client.put({**patient, "tax_id": "X2"}).status_code == 200
 
 
-@pytest.mark.no_cover
 @given(JSON | st.lists(JSON | st.dictionaries(st.sampled_from(sorted(READERS)), JSON)))
 def test_any_body_is_refused_with_a_reason_or_complete(listed):
     checked = check({"patients": listed}, Settings())
