@@ -86,8 +86,8 @@ class MissingMembers:
             patient, is_answered = self._read(member)
             if patient and patient["code"] != member.code:
                 # mediQuo compares codes exactly, as far as its page says. If it shows another
-                # spelling all the same, this is the plan of whoever was sent under that one.
-                without_plan.append(member)
+                # spelling all the same, the plan belongs to the member with that one.
+                without_plan.append(member._replace(had_plan=False))
             elif patient and not (is_last or self._is_shown(member, patient)):
                 waiting.append(member)
             elif patient and (patient.get("plan") or member.is_recent):
