@@ -1,7 +1,4 @@
-"""How operations are sent: headers, timeouts, retries, pauses.
-
-What is sent over the wire is in `http.py`.
-"""
+"""How operations are sent: retries, pauses, errors. What goes over the wire is in `http.py`."""
 
 from __future__ import annotations
 
@@ -197,8 +194,11 @@ class MediquoClient:
         if response.status < 500:
             limiter.on_success()
         value = read_result(operation, response, base_url_verified=self._base_url_verified)
-        self._base_url_verified |= response.status < 300
-        self._shows_limit |= (has_limit := rate_limit(response) is not None)
+        # Only ever set to True: `|=` of another thread could take that back.
+        if response.status < 300:
+            self._base_url_verified = True
+        if has_limit := rate_limit(response) is not None:
+            self._shows_limit = True
         lacks_limit = self._shows_limit and not has_limit
         return Result(value, sent_at(response, time.monotonic() - sending.first_left), lacks_limit)
 
