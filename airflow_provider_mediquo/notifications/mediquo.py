@@ -38,8 +38,8 @@ class MediquoNotifier(BaseNotifier):
                 notifier({**context, **told})
             except Exception as error:  # noqa: BLE001  # the others have to be called, too
                 errors.append(error)
-        for error in errors[1:]:
-            self.log.error("Another notifier failed.", exc_info=error)
+        for other in errors[1:]:
+            self.log.error("Another notifier failed.", exc_info=other)
         if errors:
             raise errors[0]
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
 NO_LIMIT = ("max_without_plan", "max_unsubscribed")
-"""Options for which None means that nothing is limited."""
+"""Options for which None means no limit."""
 
-_MAY_BE_NONE = ("rejects_path", "as_of", "warn_rejects")  # nothing is protected less without them
+_MAY_BE_NONE = ("rejects_path", "as_of", "warn_rejects")  # a manual run may have no interval, say
 
 
 @contextmanager

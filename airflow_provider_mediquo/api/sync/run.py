@@ -204,7 +204,7 @@ class SyncRun:
         return members.count(OWN, PRESENT), members.count(OWN | PLAN, PRESENT)
 
     def keep_other_spellings(self) -> int:
-        """Let missing members keep their plan if the source spells their code in another way."""
+        """Let missing members keep their plan if the source spells their code differently."""
         return keep_other_spellings(self._store, self.comparison.members, self.comparison.unknown)
 
     def missing(self) -> Iterator[Missing]:

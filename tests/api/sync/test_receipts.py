@@ -74,7 +74,7 @@ def test_a_run_has_a_receipt(box, every_state, sync, people):
     assert receipt["recipient"] == box.url
     assert receipt["version"] == airflow_provider_mediquo.__version__
     assert receipt["key_id"] == key_id(KEY)
-    assert (receipt["held_by"], receipt["dag_id"]) == ("somebody", None)
+    assert (receipt["held_by"], receipt["dag_id"]) == ("an unknown process", None)
     started, ended = (_moment(receipt[name]) for name in ("started_at", "ended_at"))
     assert timedelta(0) <= ended - started < timedelta(minutes=2)
 
