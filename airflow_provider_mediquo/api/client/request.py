@@ -63,8 +63,8 @@ class Result(Generic[T]):
 
     :param sent_at: the server's clock when the first attempt left, in seconds since 1970, rounded
         down; None if the server shows no clock.
-    :param lacks_limit: whether the answer lacks the rate limit that others had, as all of mediQuo's
-        have: a 404 may be a gateway's then, which looks the same otherwise.
+    :param lacks_limit: whether the answer lacks the rate limit, which all of mediQuo's have unless a
+        proxy removes it: then a 404 may be a gateway's, which looks the same otherwise.
     """
 
     value: T | None

@@ -314,6 +314,16 @@ def test_a_gateway_that_answers_nothing_else_ends_the_run(box, state, sync, peop
     assert len(state.members()) == 30
 
 
+def test_nor_does_one_without_any_other_answer(box, state, sync, people, serve, answer):
+    """Nothing has changed, so nothing is sent: what mediQuo's own answers look like is not known."""
+    known(box, state, sync, people(3))
+    wire = serve(*[answer(404, {"message": "Not Found"})] * 2)
+    run = sync(Gateway(wire.url), state, people(1), max_in_flight=1, **OPTIONS)
+    assert run.error
+    assert (run.missing_unsubscribed, run.missing_unsettled) == (0, 2)
+    assert len(state.members()) == 3
+
+
 def test_where_no_answer_shows_a_limit_a_404_is_believed(box, state, sync, people, serve, answer):
     known(box, state, sync, people(3))
     wire = serve(answer(), *[answer(404, {"message": "Not Found"})] * 2)
