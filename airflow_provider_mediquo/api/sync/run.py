@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -108,10 +109,6 @@ class SyncRun:
         """
         held, self._lease = self._lease, None  # no heartbeat after that
         receipt, self._receipt = self._receipt, None
-        try:
-            self._write_respelled()
-        except StateError as problem:
-            log.warning("Cannot write how unchanged members are spelled: %s", problem)
 
         def end(connection: Connection) -> None:
             if receipt:
@@ -119,13 +116,16 @@ class SyncRun:
             if held:
                 held.free(connection, was_cut=was_cut)
 
-        try:
-            if held:
-                self._store.write(end)
-        except StateError as problem:
-            raise StateError(f"Cannot write the receipt of this run: {problem}") from None
-        finally:
-            self._store.close()
+        with closing(self._store):
+            try:
+                self._write_respelled()
+            except StateError as problem:
+                log.warning("Cannot write how unchanged members are spelled: %s", problem)
+            try:
+                if held:
+                    self._store.write(end)
+            except StateError as problem:
+                raise StateError(f"Cannot write the receipt of this run: {problem}") from None
         if moved := sum(self._moved):
             log.info("%s members were last sent by another sync, now by this one.", moved)
 
