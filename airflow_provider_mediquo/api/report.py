@@ -13,7 +13,10 @@ OUTCOMES = (
     *("rejected", "unsettled", "without_plan", "unsubscribed", "missing"),
     *("missing_unsubscribed", "missing_withheld", "missing_unsettled"),
 )
-"""The counts of a ledger that say what became of records and members."""
+"""The counts of a ledger that say what became of records and members.
+
+Each is a column of the receipts, so another one is a change of the state's tables.
+"""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Rejection:
     :param row: its position in the source, from 1.
     :param code: None if the code itself is invalid.
     :param refused_by: `schema`, `duplicate`, `mediquo`; or `unsettled`: there was no final answer,
-        and the next run sends it again; or `omitted`: it was sent without these fields.
+        and the next run sends it again; or `omitted`: it was sent without these fields; or
+        `withheld`: it was not sent, because it would have taken a plan away.
     :param problems: field -> rule (see `rules.RULES`).
     :param status: of mediQuo's answer.
     :param location: file and line, if the source is files.
@@ -101,7 +105,7 @@ class UploadReport:
     :param unsubscribed: members that had a plan and have none now.
     :param missing: members that this sync sent before and that its source no longer has.
     :param missing_unsubscribed: those of them that have no plan any more.
-    :param missing_had_plan: those of these that had one, so they count as `unsubscribed` too.
+    :param missing_had_plan: those of `missing_unsubscribed` that had one, and lost it.
     :param missing_withheld: those that keep their plan: they were too many, or may be in the source.
     :param unwritten: lines that are missing in the reports because they could not be written, such as
         to a full disk: they are in the log.
@@ -227,8 +231,8 @@ class UploadReport:
                 lines.append(f"  {name:<20} {text}")
         return "\n".join(lines)
 
-    def lost_plans(self) -> str | None:
-        """Return a sentence about the members that have lost their plan; None if there are none."""
+    def unsubscribed_as_text(self) -> str | None:
+        """Return a sentence about the members that lost their plan; None if there are none."""
         if not self.unsubscribed:
             return None
         members = "1 member" if self.unsubscribed == 1 else f"{self.unsubscribed:,} members"

@@ -88,7 +88,7 @@ class MediquoHook(BaseHook):
     ) -> UploadReport:
         """Do the same as `upsert_patients`, with options that were built before.
 
-        :param held_by: who runs the sync, for whoever wants to run it too; default: this process.
+        :param held_by: named in the error of a second run of the same sync; default: this process.
         """
         from airflow_provider_mediquo.api.client.client import MediquoClient
         from airflow_provider_mediquo.api.upload.reject_log import RejectLog
@@ -143,8 +143,9 @@ class MediquoHook(BaseHook):
     def forget_patient(self, code: Any, *, state_conn_id: str) -> Forgotten:
         """Delete a person from a state, for all syncs; return where else the code may be.
 
-        Raises StateError while a sync of this state runs. Does not call mediQuo: the patient stays
-        there. Whoever is still in a source is sent again, as a new member.
+        Raises StateError while a sync of this state runs, ValueError for an invalid code. Does not
+        call mediQuo: the patient stays there. A person who is still in a source is sent again, as a
+        new member.
 
         :param state_conn_id: ID of the SQL connection whose database has the state.
         """
@@ -232,9 +233,8 @@ class MediquoHook(BaseHook):
 def fail_without_retry() -> Iterator[None]:
     """Raise AirflowFailException, which ends the retries, for an error that a retry cannot cure.
 
-    Like the error, it has the ledger of the upload as `report`, and the error's class by name as
-    `error_name`. It is not chained, because Airflow
-    would log the same message once for each.
+    Like the error, it has the ledger of the upload as `report`; its `error_name` is the class of the
+    error. It is not chained, because Airflow would log the same message once for each.
     """
     from airflow_provider_mediquo.api.errors import MediquoError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from contextlib import closing
 from datetime import datetime
 from io import TextIOWrapper
 from typing import Any
@@ -18,16 +19,13 @@ from airflow_provider_mediquo.hooks.reports import storage_path
 
 def export(conn_id: str, path: str | os.PathLike[str]) -> int:
     """Write the receipts of a state as CSV; return how many there are."""
-    store = Store(engine_of(conn_id))
-    try:
+    with closing(Store(engine_of(conn_id))) as store:
         store.check_version()  # before the file is touched
         return _write(store, storage_path(path))
-    finally:
-        store.close()
 
 
 def _write(store: Store, path: Any) -> int:
-    lines = [*read_receipts(store)]  # a row a run: all of it, so that no half file is left
+    lines = [*read_receipts(store)]  # read first: if that breaks off, the last export is left
     if not isinstance(path, ObjectStoragePath):
         path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file, TextIOWrapper(file, "utf-8", newline="") as text:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mediquo.api.sync import statements, store
+from airflow_provider_mediquo.api.sync import statements
 from airflow_provider_mediquo.api.sync.audit import MAX_SAMPLE, AuditReport, audit
 from airflow_provider_mediquo.api.sync.forgetting import Forgotten, forget
 from airflow_provider_mediquo.api.sync.run import SyncRun
 from airflow_provider_mediquo.api.sync.settings import Holder, SyncSettings
+from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.upload.options import UploadOptions, as_of_microseconds
 from airflow_provider_mediquo.hooks.database import engine_of
 
@@ -37,35 +39,26 @@ def sync_run_of(
         as_of=as_of_microseconds(options.as_of),
         dry_run=options.dry_run,
     )
-    return SyncRun(store.Store(engine_of(options.state_conn_id)), run)
+    return SyncRun(Store(engine_of(options.state_conn_id)), run)
 
 
 def audit_of(client: MediquoClient, conn_id: str, sample_size: int) -> AuditReport:
-    """Audit the state of a connection."""
+    """Audit the state of a connection; raises ValueError for an invalid sample size."""
     if type(sample_size) is not int or not 1 <= sample_size <= MAX_SAMPLE:
         raise ValueError(f"`sample_size` must be a whole number from 1 to {MAX_SAMPLE:,}")
-    state = store.Store(engine_of(conn_id))
-    try:
+    with closing(Store(engine_of(conn_id))) as state:
         return audit(state, client, sample_size)
-    finally:
-        state.close()
 
 
 def forget_in(conn_id: str, code: Any) -> Forgotten:
     """Delete a person from the state of a connection."""
-    state = store.Store(engine_of(conn_id))
-    try:
+    with closing(Store(engine_of(conn_id))) as state:
         return forget(state, code)
-    finally:
-        state.close()
 
 
 def put_run_in_doubt(conn_id: str, name: str, run: int) -> int:
     """Let the next run of a sync send again what one of its runs sent; return how many records."""
-    state = store.Store(engine_of(conn_id))
-    try:
+    with closing(Store(engine_of(conn_id))) as state:
         if not state.check_version():
             return 0
         return state.write(lambda connection: statements.doubt_run(connection, name, run))
-    finally:
-        state.close()

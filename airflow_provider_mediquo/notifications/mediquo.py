@@ -29,7 +29,7 @@ class MediquoNotifier(BaseNotifier):
         self.notifiers = notifiers
 
     def notify(self, context: Context) -> None:
-        """Call each of them; raises the first error when all were called."""
+        """Call each of them; raises the first error when all were called, and logs the others."""
         # Empty, not left out: Airflow's templates fail on a name that is not there.
         told = {"exception": "", "report": "", "mediquo": ledger_text(context)}
         errors: list[Exception] = []
@@ -38,6 +38,8 @@ class MediquoNotifier(BaseNotifier):
                 notifier({**context, **told})
             except Exception as error:  # noqa: BLE001  # the others have to be called, too
                 errors.append(error)
+        for other in errors[1:]:
+            self.log.error("Another notifier failed.", exc_info=other)
         if errors:
             raise errors[0]
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
 NO_LIMIT = ("max_without_plan", "max_unsubscribed")
-"""Options for which None means that nothing is limited."""
+"""Options for which None means no limit."""
 
-_MAY_BE_NONE = ("rejects_path", "as_of", "warn_rejects")  # nothing is protected less without them
+_MAY_BE_NONE = ("rejects_path", "as_of", "warn_rejects")  # a manual run may have no interval, say
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def check_rendered(options: Mapping[str, Any], nones: Collection[str]) -> None:
             no_limit = " For no limit, write None in the DAG itself." if name in NO_LIMIT else ""
             raise ValueError(
                 f"`{name}` was rendered to None or to nothing: a key of `conf`, a parameter or an "
-                "XCom is missing. Give the template a default, such as "
+                "XCom is missing.\nGive the template a default, such as "
                 "{{ dag_run.conf.get('my_key', 0.01) }}." + no_limit
             )
 
@@ -71,10 +71,13 @@ def nones_of(task: BaseOperator, nones: Collection[str]) -> Collection[str]:
     :param nones: the options that the operator was made with as None.
     """
     dag = task.get_dag()
-    partial = getattr(dag and dag.task_dict.get(task.task_id), "partial_kwargs", None)
-    if partial is None:  # not a mapped task
+    mapped: Any = dag and dag.task_dict.get(task.task_id)
+    if not hasattr(mapped, "partial_kwargs"):
         return nones
-    return {name for name in nones if name not in NO_LIMIT or partial.get(name, 0) is None}
+    # Airflow adds the default arguments only when it makes the task.
+    defaults = {**mapped.dag.default_args, **mapped.task_group.default_args}
+    in_dag = {**defaults, **mapped.partial_kwargs}
+    return {name for name in nones if name not in NO_LIMIT or in_dag.get(name, 0) is None}
 
 
 def sync_name_of(context: Context) -> str:
@@ -82,7 +85,7 @@ def sync_name_of(context: Context) -> str:
     ti = context["ti"]
     if ti.map_index is not None and ti.map_index >= 0:
         raise AirflowFailException(
-            "A mapped task with a state needs a `sync_name` for each of its tasks, such as "
-            "sync_name='members-{{ ti.map_index }}': each is a sync of its own."
+            "A mapped task with a state needs a `sync_name` for each of its tasks.\n"
+            "Each is a sync of its own: set sync_name='members-{{ ti.map_index }}', for example."
         )
     return f"{ti.dag_id}.{ti.task_id}"

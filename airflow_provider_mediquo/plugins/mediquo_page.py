@@ -31,7 +31,7 @@ HEADERS = {
 
 
 class PageApp:
-    """Serves the page's files; whoever may not see a run in Airflow sees a page without it."""
+    """Serves the page's files; a user who may not see a run in Airflow sees a page without it."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, as an ASGI application."""

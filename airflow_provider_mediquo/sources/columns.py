@@ -54,7 +54,7 @@ class ColumnMapping:
         self._before = names
 
     def may_be_data(self, names: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
-        """Whether what should be names may be a record: some look like values, or come again as such.
+        """Whether the names may be a record: some look like values, or come again as values below.
 
         :param rows: the first records.
         """
@@ -99,8 +99,8 @@ class ColumnMapping:
             )
         if self._had_plan is not None and self._had_plan != ("plan" in fields):
             return (
-                f"{'no' if self._had_plan else 'a'} plan column, unlike the files before: records without a plan would be unsubscribed. Give "
-                "each file the column, even if it is blank."
+                f"{'no' if self._had_plan else 'a'} plan column, unlike the files before: records without "
+                "a plan would be unsubscribed. Give each file the column, even if it is blank."
             )
         return ""
 
@@ -138,7 +138,7 @@ class ColumnMapping:
 
 
 def _is_like_a_value(name: str) -> bool:
-    """Whether it is hardly a name, also where those of years, of several lines or of prose are."""
+    """Whether it can hardly be a name, even where names may be years, prose, or of several lines."""
     text = " ".join(name.split())
     is_number = sum(map(str.isdigit, text)) >= _MIN_DIGITS and not any(map(str.isalpha, text))
     return is_number or not text.isprintable() or bool(_VALUE.search(text.replace('"', "")))

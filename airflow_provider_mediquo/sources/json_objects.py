@@ -11,9 +11,9 @@ _TWICE = Unreadable("object")
 
 
 def each_key_once(pairs: list[tuple[str, Any]]) -> Any:
-    """Return an object; for one with a key twice, what is no value of any field.
+    """Return an object; if it has a key twice, Unreadable, which no field accepts.
 
-    Which of both values counts, would be a guess.
+    Which of the two values counts would be a guess.
     """
     found = dict(pairs)
     return found if len(found) == len(pairs) else _TWICE

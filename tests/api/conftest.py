@@ -373,14 +373,3 @@ def prepare(tmp_path: Path) -> Callable[..., Run]:
 def upload(prepare: Callable[..., Run]) -> Callable[..., Run]:
     """Run an upload to whatever end."""
     return lambda *args, **options: prepare(*args, **options).go()
-
-
-@pytest.fixture
-def people() -> Callable[..., list[dict[str, Any]]]:
-    """So many patients; `fields` are the same for all."""
-
-    def make(count: int, start: int = 1, **fields: Any) -> list[dict[str, Any]]:
-        usual = {"first_name": "Ada", "plan": "premium"} | fields
-        return [{"code": f"m-{number}"} | usual for number in range(start, start + count)]
-
-    return make

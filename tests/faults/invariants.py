@@ -118,7 +118,7 @@ def the_ledger_adds_up(run: Run) -> None:
             assert report.unsettled == 0
 
 
-def nobody_is_upserted_whom_mediquo_never_accepted(run: Run) -> None:
+def no_record_is_upserted_that_mediquo_never_accepted(run: Run) -> None:
     """What the client reports, the gateway heard, and the sandbox did."""
     heard = {code for each in run.upserts if each.is_accepted for code in each.codes}
     if run.report:
@@ -199,7 +199,7 @@ def it_says_what_to_do(run: Run) -> None:
 INVARIANTS = (
     everybody_is_there,
     the_ledger_adds_up,
-    nobody_is_upserted_whom_mediquo_never_accepted,
+    no_record_is_upserted_that_mediquo_never_accepted,
     nothing_is_sent_again_whose_acceptance_arrived,
     nobody_loses_a_plan,
     a_lost_plan_is_told,

@@ -3,26 +3,16 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, ClassVar
-from urllib.request import urlopen
+from typing import Any
 
 import pytest
-from hypothesis import Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import initialize, precondition, rule
 
 from airflow_provider_mediquo.api.client.client import MediquoClient
 from airflow_provider_mediquo.api.errors import MediquoError, StoppedError, UnreachableError
@@ -35,26 +25,12 @@ from airflow_provider_mediquo.api.visibility.poller import VisibilityPoller
 from tests.faults.child import MINUTE
 from tests.faults.conftest import PLENTY, TIMEOUT
 from tests.faults.invariants import INVARIANTS, Run, accepted_for_certain, by_endpoint
-from tests.faults.members import BROKEN, CODES, GOOD, REFUSABLE, REFUSED, Given, Source
+from tests.faults.machine import CALM, LAG, TIME_LIMIT, FaultMachine, run_until_reached
+from tests.faults.members import BROKEN, CODES, GOOD, REFUSABLE, Given, Source
 from tests.support.gateway import Fault, Seen, Strike
 from tests.support.proxy import Spoil
 
-PROJECT = Path(__file__).parents[2]
-LAG = 0.05  # seconds
 LOOKS = 3  # of the sensor
-CALM = 5.0  # seconds for an answer where nothing goes wrong, whatever else the machine does
-
-# By default the same examples every time, so that what turns CI red is the change; unshrunk, because
-# that takes minutes. The profile `thorough` finds new ones.
-IS_THOROUGH = settings.default is settings.get_profile("thorough")
-BATCH = settings(
-    max_examples=4,
-    stateful_step_count=10,
-    derandomize=False,  # each batch has a seed of its own
-    database=None,
-    phases=[Phase.generate],
-)
-MAX_BATCHES = 12
 
 # --- what may go wrong ----------------------------------------------------------------------------
 
@@ -115,25 +91,16 @@ CHANGES = st.dictionaries(st.sampled_from(CODES), ANY, min_size=1, max_size=8)
 CALM_OPTIONS = {"chunk_size": 5, "max_rejects": 1000}
 
 
-class Uploads(RuleBasedStateMachine):
-    """A source that changes, uploaded again and again; see `INVARIANTS`."""
+class Uploads(FaultMachine):
+    """A source that changes, uploaded again and again."""
 
-    reached: ClassVar[Counter[str]] = Counter()
-    place: Callable[..., Any]
-    connect: Callable[..., Any]
+    must_hold = INVARIANTS
     rejects: Any
 
     def __init__(self) -> None:
         super().__init__()
-        self.stack = ExitStack()
-        self.box, self.gateway = self.stack.enter_context(
-            self.place(lag=LAG, retry_after="none", refuse_tax_id=REFUSED)
-        )
-        self.box.settings.drip = 0.03  # an answer takes longer than the client has patience
         self.source = Source()
         self.left: list[Seen] = []
-        self.children = 0
-        self.is_well = True
 
     # --- what changes -------------------------------------------------------------------------
 
@@ -194,7 +161,6 @@ class Uploads(RuleBasedStateMachine):
     def an_upload_whose_process_is_killed(
         self, upserts: list[Fault], options: dict[str, Any], number: int, moment: Any
     ) -> None:
-        self.children += 1
         before, counted = self.begin()
         path = next(self.rejects)
         with self.start_child() as child:
@@ -215,17 +181,6 @@ class Uploads(RuleBasedStateMachine):
         self.box.settings.clock_skew += 2
         return self.shown(), self.box.accepted
 
-    def shown(self) -> dict[str, Any]:
-        """What mediQuo shows when nothing is on its way."""
-        self.gateway.rest()
-        while self.pending():
-            time.sleep(0.02)
-        return dict(self.box.patients)
-
-    def pending(self) -> int:
-        with urlopen(f"{self.box.home}/sandbox/stats") as answer:
-            return json.load(answer)["pending"]
-
     def seen(self, client: MediquoClient | None = None) -> list[Seen]:
         """What has come since the last time, when the client has closed its connections."""
         self.gateway.rest()
@@ -237,11 +192,6 @@ class Uploads(RuleBasedStateMachine):
 
     def client(self, limit: int, timeout: float = TIMEOUT) -> MediquoClient:
         return self.connect(self.box, self.gateway, requests_per_minute=limit, timeout=timeout)
-
-    def start_child(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.faults.child"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
-        return subprocess.Popen(command, cwd=PROJECT, **pipes)
 
     def asked_of_a_child(self, path: Path, options: dict[str, Any]) -> bytes:
         asked = {
@@ -311,12 +261,6 @@ class Uploads(RuleBasedStateMachine):
             return any(watch.look() or time.sleep(MINUTE / 2) for _ in range(LOOKS))
         return False
 
-    def check(self, run: Run) -> None:
-        self.is_well = False
-        for invariant in INVARIANTS:
-            invariant(run)
-        self.is_well = True
-
     def note(self, run: Run) -> None:
         """Count what was reached, for the test that it was."""
         arrived = {code for seen in accepted_for_certain(run.upserts) for code in seen.codes}
@@ -372,7 +316,7 @@ def failure_of(upload: Upload, source: Source) -> MediquoError | None:
     return None
 
 
-STATES = {
+REACHED = {
     "runs": 30,
     "green and seen": 10,
     "lost answers with retries, green": 3,
@@ -391,22 +335,11 @@ STATES = {
     "swallow to client": 1,
     "reset to server": 1,
 }
-"""What the machine has to reach, and how often at least: else it proves little."""
 
 
 @pytest.mark.no_cover
-@pytest.mark.timeout(6 * 3600 if IS_THOROUGH else 600)
+@pytest.mark.timeout(TIME_LIMIT)
 def test_nobody_is_lost_whatever_happens(place, connect, rejects):
     Uploads.place, Uploads.connect = staticmethod(place), staticmethod(connect)
     Uploads.rejects = rejects
-    Uploads.reached.clear()
-    if IS_THOROUGH:
-        run_state_machine_as_test(Uploads, settings=settings())
-    # What is drawn depends on hypothesis' version too: more, where it was not enough.
-    for number in range(MAX_BATCHES):
-        machine = seed(number)(type("Machine", (Uploads,), {}))
-        run_state_machine_as_test(machine, settings=BATCH)
-        missing = {state: n for state, n in STATES.items() if Uploads.reached[state] < n}
-        if not missing:
-            return
-    raise AssertionError(f"never, or not often enough: {missing}")
+    run_until_reached(Uploads, REACHED, max_examples=4, steps=10, max_batches=12)

@@ -476,7 +476,7 @@ def test_it_may_be_verified_with_a_file(settings, tmp_path):
 @pytest.mark.parametrize("content", ["", "wren", "-----BEGIN CERTIFICATE-----\nwren\n"])
 def test_a_file_that_holds_no_certificate_is_said_to_hold_none(settings, tmp_path, content):
     (tmp_path / "ca.pem").write_text(content)
-    with pytest.raises(ConnectionSettingsError, match="certificates as PEM"):
+    with pytest.raises(ConnectionSettingsError, match=r"CA file on this worker \(PEM\)"):
         settings(extra={"verify": str(tmp_path / "ca.pem")})
 
 

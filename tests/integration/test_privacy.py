@@ -252,7 +252,7 @@ def test_one_whose_values_the_schema_refuses(box, upsert, tmp_path):
     assert found_in(text) == []
 
 
-def test_one_that_lists_whom_it_unsubscribed(box, upsert, tmp_path):
+def test_one_that_lists_the_unsubscribed(box, upsert, tmp_path):
     patients = [PATIENT, PATIENT | {"code": "m-2", "plan": ""}]
     run = upsert(patients, rejects_path=str(tmp_path), unsubscribed_report=True)
     assert run.state == "success"
@@ -450,7 +450,7 @@ def ledger(box):
     return written
 
 
-def test_a_patient_of_whom_only_a_field_is_read(ledger, run_task):
+def test_a_patient_of_which_one_field_is_read(ledger, run_task):
     operator = MediquoGetPatientOperator(task_id="read", code="m-1", fields=["code", "updated_at"])
     run = run_task(operator)
     assert run.state == "success"

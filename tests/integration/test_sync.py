@@ -476,6 +476,20 @@ def test_4_who_is_spelled_otherwise_and_who_left_are_told_apart(box, every_state
     assert sync(box, every_state, records, **MIRROR).ok().counts == {"read": 3, "unchanged": 3}
 
 
+def test_4_a_member_shown_in_another_spelling_has_lost_no_plan(box, state, sync, people):
+    """That one belongs to another sync: both are one patient there, who keeps the plan."""
+    box._mediquo.store = FoldingStore(box.settings, shows="first spelling")
+    sync(box, state, people(1, code="m-3"), name="other").ok()
+    sync(box, state, [*people(2), *people(1, code="M-3")]).ok()
+    state.pretend_old(0.5)
+    run = sync(box, state, people(2), **MIRROR).ok()
+    assert (run.missing, run.missing_unsubscribed, run.missing_had_plan) == (1, 1, 0)
+    assert run.unsubscribed == 0
+    assert run.unsubscribed_lines == []
+    assert box.patients["m-3"]["plan"] == "premium"
+    assert set(state.members()) == {"m-1", "m-2", "m-3"}
+
+
 def test_4_another_spelling_that_is_rejected_may_be_the_member(box, state, sync, people):
     sync(box, state, people(3)).ok()
     records = [*people(2), *people(1, code="M-3", birth_date="2980-01-01")]

@@ -144,13 +144,18 @@ def test_no_code_and_no_value_is_in_it(box, run_task, how):
 
 @pytest.mark.usefixtures("dag")
 def test_each_notifier_is_called_whatever_the_others_do(box, run_task, people):
-    def fail(context):
-        raise RuntimeError("the pager is off")
+    def failing(why):
+        def fail(context):
+            raise RuntimeError(why)
 
-    run = run_task(upsert([{"code": "bad"}, *people(1)], MediquoNotifier(fail, note, note)))
+        return fail
+
+    notifiers = failing("the pager is off"), note, failing("no such channel"), note
+    run = run_task(upsert([{"code": "bad"}, *people(1)], MediquoNotifier(*notifiers)))
     assert run.state == "failed"
     assert len(TOLD) == 2
     assert "the pager is off" in run.log
+    assert "no such channel" in run.log
 
 
 # --- the recipes ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import airflow
 import httpx
 import pytest
-from airflow.sdk import Asset, AssetAlias, literal, task
+from airflow.sdk import Asset, AssetAlias, TaskGroup, literal, task
 
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from airflow_provider_mediquo.operators.patients import (
@@ -263,7 +263,7 @@ def test_a_limit_that_renders_to_no_number_is_named_before_anything_is_sent(
 
 
 MISSING = (
-    "was rendered to None or to nothing: a key of `conf`, a parameter or an XCom is missing. Give "
+    "was rendered to None or to nothing: a key of `conf`, a parameter or an XCom is missing.\nGive "
     "the template a default, such as {{ dag_run.conf.get('my_key', 0.01) }}."
 )
 WITHOUT_LIMIT = "For no limit, write None in the DAG itself."
@@ -328,16 +328,18 @@ def test_nor_is_what_a_mapped_task_makes_of_none(refused, people, option, how):
     assert message == f"`{option}` {MISSING} {WITHOUT_LIMIT}"
 
 
-@pytest.mark.parametrize("how", ["plain", "default_args", "mapped"])
-def test_none_in_the_dag_is_no_limit(box, run_task, people, how):
+@pytest.mark.parametrize("is_mapped", [False, True])
+@pytest.mark.parametrize("where", ["task", "group", "dag"])
+def test_none_in_the_dag_is_no_limit(box, dag, run_task, people, where, is_mapped):
     patients, no_limit = people(100, plan=None), {"max_without_plan": None}
-    if how == "plain":
-        run = run_task(upsert(patients, **no_limit))
-    elif how == "default_args":
-        run = run_task(upsert(patients, default_args=no_limit))
-    else:
-        task = MediquoUpsertPatientsOperator.partial(task_id="upsert", **no_limit)
-        run = run_task(task.expand(patients=[patients]), map_index=0)
+    own = no_limit if where == "task" else {}
+    dag.default_args = no_limit if where == "dag" else {}
+    with TaskGroup("group", default_args=no_limit if where == "group" else {}):
+        if is_mapped:
+            partial = MediquoUpsertPatientsOperator.partial(task_id="upsert", **own)
+            run = run_task(partial.expand(patients=[patients]), map_index=0)
+        else:
+            run = run_task(upsert(patients, **own))
     assert run.state == "success", run.log
     assert run.result["without_plan"] == 100
 

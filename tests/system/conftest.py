@@ -1,9 +1,14 @@
-"""What the tests with a whole Airflow share: they tell what they do, and leave no process behind."""
+"""What the tests with a whole Airflow or a browser share.
 
+They say what they do, and leave no process behind.
+"""
+
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -11,6 +16,16 @@ import pytest
 from dev.local_airflow import stop_cleanly_on_signals
 
 TIMEOUT = 20  # seconds, for a process that was told to end
+PAGE_TIMEOUT = 60_000  # milliseconds, for anything on a page
+ON_ITS_OWN = [
+    "--no-sandbox",  # which does not work for root
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,6 +64,20 @@ def nothing_left() -> Callable[[Path], None]:
         assert not left, f"These processes were left behind: {left}"
 
     return check
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium that asks nobody but the pages it is led to."""
+    from playwright.sync_api import expect, sync_playwright  # not where these tests are left out
+
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert program, "There is no chromium here: `make test-system` installs it."
+    expect.set_options(timeout=PAGE_TIMEOUT)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=ON_ITS_OWN)
+        yield browser
+        browser.close()
 
 
 def processes_of(home: Path) -> list[psutil.Process]:

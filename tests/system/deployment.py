@@ -25,7 +25,7 @@ def running_deployment(
     """Start it with the DAGs in `home / "dags"`, and end it.
 
     :param connections: by their ids, in every process's environment.
-    :param parts: what runs beside the usual ones: `("worker-1", "celery", "worker", ...)`.
+    :param parts: what runs in addition to the usual ones: `("worker-1", "celery", "worker", ...)`.
     """
     airflow = Airflow(
         home,

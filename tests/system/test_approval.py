@@ -68,7 +68,7 @@ def airflow(home, box, postgres, warehouse, say, nothing_left):
 
 @pytest.fixture
 def members(airflow, box, warehouse, say):
-    """Members that mediQuo has, five of whom have no plan any more: more than one in a hundred."""
+    """Members that mediQuo has. Five of them have no plan any more: more than one in a hundred."""
     box.reset()
     warehouse.run("DELETE FROM members")
     warehouse.run("DROP TABLE IF EXISTS mediquo_member, mediquo_sync, mediquo_state")

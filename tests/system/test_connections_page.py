@@ -8,19 +8,18 @@ import csv
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
 from airflow_provider_mediquo.sandbox import Sandbox
 from dev.local_airflow import EXAMPLES, Airflow, free_port, running_standalone
+from tests.system.conftest import PAGE_TIMEOUT
 
-TIMEOUT = 60_000  # milliseconds, for anything on a page
 NAME = "mediquo_default"
 NIGHTLY = "mediquo_nightly"
 BEHAVIOUR = CONNECTION_TYPE["ui-field-behaviour"]
@@ -28,15 +27,6 @@ OPTIONS = CONNECTION_TYPE["conn-fields"]
 LABEL = {
     name: BEHAVIOUR["relabeling"].get(name, name.title()) for name in BEHAVIOUR["placeholders"]
 }
-ON_ITS_OWN = [
-    "--no-sandbox",  # which does not work for root
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-sync",
-    "--no-first-run",
-]
 
 
 @pytest.fixture(scope="module")
@@ -58,17 +48,6 @@ def airflow(tmp_path_factory, say, nothing_left) -> Iterator[Airflow]:
     nothing_left(home)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert program, "There is no chromium here: `make test-system` installs it."
-    expect.set_options(timeout=TIMEOUT)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ON_ITS_OWN)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def visit(browser: Browser, airflow: Airflow, tmp_path: Path) -> Iterator[Callable[..., Page]]:
     """Open a page of Airflow in a window of its own; `answers_to` tells what that was sent."""
@@ -84,7 +63,7 @@ def visit(browser: Browser, airflow: Airflow, tmp_path: Path) -> Iterator[Callab
             record_har_url_filter=re.compile("/(api/v2|ui)/"),
         )
         contexts.append(context)
-        context.set_default_timeout(TIMEOUT)
+        context.set_default_timeout(PAGE_TIMEOUT)
         page = context.new_page()
         page.goto(f"{airflow.page}{path}")
         return page

@@ -132,7 +132,7 @@ def test_the_nightly_example_defers_and_succeeds(airflow, box, home, say):
     assert len(box.patients) == 292
 
 
-def test_a_triggerer_that_is_killed_neither_loses_a_wait_nor_starts_its_time_anew(
+def test_a_triggerer_that_is_killed_neither_loses_a_wait_nor_starts_its_time_again(
     airflow, box, home, say
 ):
     box.settings.lag = TIMEOUT

@@ -6,7 +6,6 @@
 import json
 import os
 import re
-import shutil
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,12 +16,12 @@ from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
 from airflow_provider_mediquo.sandbox import Sandbox
 from dev.local_airflow import Airflow, free_port, running_standalone
+from tests.system.conftest import PAGE_TIMEOUT
 
-TIMEOUT = 60_000  # milliseconds, for anything on a page
 SCRIPT = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 USERS = {"ada": "admin", "vic": "viewer", "nora": ""}  # without a role nothing may be read
 NIGHTS = 65
@@ -171,17 +170,6 @@ def nights(airflow: Airflow, say: Callable[[str], None]) -> datetime:
     return last
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert program, "There is no chromium here: `make test-system` installs it."
-    expect.set_options(timeout=TIMEOUT)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def visit(browser: Browser, airflow: Airflow) -> Iterator[Callable[..., Page]]:
     """Open a page as a user; fails if anything runs, or is refused, that should not."""
@@ -199,7 +187,7 @@ def visit(browser: Browser, airflow: Airflow) -> Iterator[Callable[..., Page]]:
         usual = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"}
         context = browser.new_context(**{**usual, **options})
         contexts.append(context)
-        context.set_default_timeout(TIMEOUT)
+        context.set_default_timeout(PAGE_TIMEOUT)
         if user:
             token = log_in(airflow, user)
             context.add_cookies([{"name": "_token", "value": token, "url": airflow.page}])

@@ -1,13 +1,12 @@
 """Who lost a plan, on the page *Browse -> mediQuo*: its own files in a browser, in front of answers like Airflow's."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
 from airflow_provider_mediquo.plugins.mediquo_page import FOLDER
 
@@ -64,16 +63,6 @@ WITHOUT_STATE = {
     "retries": 0,
     "seconds": 1.0,
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert program, "There is no chromium here: `make test-system` installs it."
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -4,35 +4,21 @@
 """
 
 import os
-import shutil
 import time
 from pathlib import Path
 
 import pytest
 import requests
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from airflow_provider_mediquo.sandbox import Sandbox
-from tests.system.test_connections_page import ON_ITS_OWN
-
-TIMEOUT = 60_000  # milliseconds, for anything on the page
+from tests.system.conftest import PAGE_TIMEOUT
 
 
 @pytest.fixture
 def box():
     with Sandbox(latency=0, lag=3) as box:
         yield box
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert program, "There is no chromium here: `make test-system` installs it."
-    expect.set_options(timeout=TIMEOUT)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ON_ITS_OWN)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -43,7 +29,7 @@ def visit(browser, box):
     def visit(path="/", **options):
         context = browser.new_context(viewport={"width": 1000, "height": 900}, **options)
         contexts.append(context)
-        context.set_default_timeout(TIMEOUT)
+        context.set_default_timeout(PAGE_TIMEOUT)
         page = context.new_page()
         page.on("console", lambda message: problems.append(message.text))
         page.on("pageerror", lambda error: problems.append(str(error)))

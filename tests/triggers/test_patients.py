@@ -50,7 +50,7 @@ def write(*codes):
 # --- what it is made of ---------------------------------------------------------------------------
 
 
-def test_it_is_made_anew_from_primitives():
+def test_it_can_be_recreated_from_primitives():
     made = trigger("m-1", "m-2", exponential_backoff=True, max_wait=60.0)
     path, kwargs = made.serialize()
     assert path == "airflow_provider_mediquo.triggers.patients.MediquoPatientTrigger"

@@ -1,7 +1,4 @@
-"""How operations are sent: headers, timeouts, retries, pauses.
-
-What is sent over the wire is in `http.py`.
-"""
+"""How operations are sent: retries, pauses, errors. What goes over the wire is in `http.py`."""
 
 from __future__ import annotations
 
@@ -72,8 +69,8 @@ class MediquoClient:
         self._aborted = StopFlag(killed)
         self._stopping = StopFlag(self._aborted)
         self._http = Http(settings, self._retry.connect_timeout, self._aborted)
-        # Whether mediQuo has answered there, and whether with the header of its rate limit.
-        self._base_url_verified = self._shows_limit = False
+        self._base_url_verified = False  # whether mediQuo has answered there
+        self._shows_limit: bool | None = None  # whether with the header of its rate limit
 
     def __repr__(self) -> str:
         return f"<MediquoClient of {self.settings.base_url}>"
@@ -197,9 +194,12 @@ class MediquoClient:
         if response.status < 500:
             limiter.on_success()
         value = read_result(operation, response, base_url_verified=self._base_url_verified)
-        self._base_url_verified |= response.status < 300
-        self._shows_limit |= (has_limit := rate_limit(response) is not None)
-        lacks_limit = self._shows_limit and not has_limit
+        if has_limit := rate_limit(response) is not None:
+            self._shows_limit = True
+        if response.status < 300:
+            self._base_url_verified = True
+            self._shows_limit = self._shows_limit or has_limit
+        lacks_limit = not has_limit and self._shows_limit is not False
         return Result(value, sent_at(response, time.monotonic() - sending.first_left), lacks_limit)
 
     def _receive(self, operation: Operation[Any], limiter: RateLimiter) -> RawResponse:

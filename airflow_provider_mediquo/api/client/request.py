@@ -63,8 +63,8 @@ class Result(Generic[T]):
 
     :param sent_at: the server's clock when the first attempt left, in seconds since 1970, rounded
         down; None if the server shows no clock.
-    :param lacks_limit: whether the answer lacks the rate limit that others had, as all of mediQuo's
-        have: a 404 may be a gateway's then, which looks the same otherwise.
+    :param lacks_limit: whether the answer lacks the rate limit, which all of mediQuo's have unless a
+        proxy removes it: then a 404 may be a gateway's, which looks the same otherwise.
     """
 
     value: T | None
@@ -163,7 +163,7 @@ def _error(
         )
     if status == 401 or (status == 403 and not is_intermediary):
         return AuthenticationError(
-            f"{what}: invalid keys, or they lack permission. Check the API key (Login) and the "
+            f"{what}: invalid keys, or they lack permission.\nCheck the API key (Login) and the "
             "Secret key (Password) of the connection.",
             status=status,
         )
@@ -185,12 +185,12 @@ def _error(
 def _unexpected(what: str, status: int, base_url_verified: bool) -> MediquoError:
     if base_url_verified:
         return ServerError(
-            f"{what}, an unexpected status after earlier successes. A proxy or load balancer may "
+            f"{what}, an unexpected status after earlier successes.\nA proxy or load balancer may "
             "be failing.",
             status=status,
         )
     return ConnectionSettingsError(
-        f"{what}, which is not a mediQuo response. Check the Base URL (Host) of the connection, "
+        f"{what}, which is not a mediQuo response.\nCheck the Base URL (Host) of the connection, "
         "with its version: https://sdk.mediquo.com/v1.",
         status=status,
     )

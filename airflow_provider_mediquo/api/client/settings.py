@@ -56,7 +56,7 @@ class Settings:
         )
         _require(
             isinstance(self.verify, bool) or _holds_certificates(self.verify),
-            "`verify` must be true, false or the path of an existing CA file on this worker, with certificates as PEM",
+            "`verify` must be true, false or the path of an existing CA file on this worker (PEM)",
         )
 
     @cached_property

@@ -116,8 +116,8 @@ def check_code(code: object) -> str:
     with suppress(ValidationError):
         return str(_CODE.deserialize(code))
     raise InvalidPatientsError(
-        "A patient's code must be one line of at most 255 characters, without control characters, "
-        "and not `.`, `..` or a word such as NULL. The given value is not shown."
+        "A patient's code must be one line of at most 255 characters. The given value is not shown.\n"
+        "A control character, `.`, `..` and words such as NULL are no code either."
     )
 
 

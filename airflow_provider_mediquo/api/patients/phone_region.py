@@ -28,8 +28,7 @@ def to_e164(value: Any, region: str) -> Any:
     """Return a phone number as E.164, or the value unchanged if it cannot be one.
 
     A number with a country prefix, + or 00, keeps that country. Text with anything else in it is left to
-    the rules of the schema. Only lengths are checked, because
-    countries open new ranges all the time.
+    the rules of the schema. Only lengths are checked, because countries open new ranges all the time.
     """
     if not isinstance(value, str) or not value.strip():
         return value

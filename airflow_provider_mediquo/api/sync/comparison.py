@@ -62,11 +62,11 @@ class Comparison:
         self._resend = resend
         self._code_column: Any = "code"
         self.unreadable = 0
-        """How many records had no readable code: each may be of any member."""
+        """How many records had no readable code; each may be that of any member."""
         self.unknown = array("q")
-        """Keys of the codes that the source has and the state did not know; none if that was empty."""
+        """Keys of the codes that are in the source and not in the state; none if the state was empty."""
         self.respelled: list[tuple[str, int, int]] = []
-        """Unchanged members that look otherwise in the source now: code and both fingerprints."""
+        """Unchanged members whose record looks different now: code and both fingerprints."""
 
     def is_unchanged(self, record: Any, column: str) -> bool:
         """Return whether a record is equal to one that was sent, without checking it.

@@ -61,7 +61,7 @@ class Forgotten:
 
 
 def forget(store: Store, code: Any) -> Forgotten:
-    """Delete a person. Raises StateError while a sync runs, ValueError for what is no code.
+    """Delete a person. Raises StateError while a sync runs, ValueError for an invalid code.
 
     A running sync would write the person again, or send what it read before.
     """
@@ -83,7 +83,7 @@ def _delete(connection: Connection, code: str) -> tuple[str, ...]:
         if sync.holder and now - sync.heartbeat < LIFETIME:
             raise StateError(
                 f"The sync {sync.name!r} is running since {sync.since:%Y-%m-%d %H:%M:%S} UTC, and may "
-                "send this person again. Nobody was forgotten: try again when it has ended."
+                "send this person again.\nNobody was forgotten: try again when it has ended."
             )
         names[sync.id] = sync.name
     owners = select(MEMBER.c.sync_id, MEMBER.c.in_doubt_by).where(MEMBER.c.code == code)

@@ -39,7 +39,7 @@ class Lease:
     """
 
     def __init__(
-        self, store: Store, name: str, as_of: int | None = None, held_by: str = "somebody"
+        self, store: Store, name: str, as_of: int | None = None, held_by: str = "an unknown process"
     ) -> None:
         self._store = store
         self._name, self._held_by = name, held_by

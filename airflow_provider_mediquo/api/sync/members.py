@@ -54,7 +54,7 @@ class Members:
     def add(self, rows: Sequence[Sequence[Any]], flags: Iterable[int]) -> None:
         """Add members.
 
-        :param rows: code, fingerprint, source and sent_at of each; more is not looked at.
+        :param rows: code, fingerprint, source and sent_at of each; other columns are ignored.
         """
         first = len(self)
         self._hashes.extend([hash(row[0]) for row in rows])

@@ -19,7 +19,7 @@ from airflow_provider_mediquo.api.sync.tables import RECEIPT
 
 RUNNING, SUCCEEDED, FAILED, STOPPED, LOST = "running", "succeeded", "failed", "stopped", "lost"
 COLUMNS = tuple(column.name for column in RECEIPT.columns if column.name not in ("id", "sync_id"))
-"""Of a receipt, for whoever reads it."""
+"""What a receipt has, as it is exported."""
 
 _EPOCH = datetime(1970, 1, 1)  # like the database's clock in UTC
 _ORDER = ("started_at", "sync_id", "run", "id")
@@ -29,8 +29,8 @@ _PAGE = 1000
 class RunReceipt:
     """The receipt of one run.
 
-    Its row is there before anything is sent, and its counts follow with each heartbeat: so there is
-    one for a run that is killed, too.
+    Its row is written before anything is sent, and its counts with each heartbeat, so that a run that
+    is killed has one too.
 
     :param report: the ledger of the run, which others go on counting in.
     """
@@ -106,6 +106,6 @@ def _all(statement: Any, connection: Connection) -> Sequence[Any]:
 
 
 def _now(connection: Connection) -> datetime:
-    # Read first: SQLite compares times as text, and writes its own otherwise than SQLAlchemy.
+    # Read first: SQLite compares times as text, and its clock has another format than SQLAlchemy.
     now: datetime = connection.execute(select(clock(connection))).scalar_one()
     return now

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -55,7 +56,7 @@ class SyncRun:
         self._lease: lease.Lease | None = None
         self._writes: GroupedWrites | None = None
         self._contested: set[str] = set()  # codes that another sync was sending when this one began
-        self._moved = 0
+        self._moved: list[int] = []  # appending is atomic, adding is not
         self._own: int | None = None  # ID of this sync
         self._resend = ResendPolicy(settings.resend_after)
         self._fingerprints = Fingerprints(settings.secret_key, settings.reading, settings.dropped)
@@ -108,10 +109,6 @@ class SyncRun:
         """
         held, self._lease = self._lease, None  # no heartbeat after that
         receipt, self._receipt = self._receipt, None
-        try:
-            self._write_respelled()
-        except StateError as problem:
-            log.warning("Cannot write how unchanged members are spelled: %s", problem)
 
         def end(connection: Connection) -> None:
             if receipt:
@@ -119,15 +116,18 @@ class SyncRun:
             if held:
                 held.free(connection, was_cut=was_cut)
 
-        try:
-            if held:
-                self._store.write(end)
-        except StateError as problem:
-            raise StateError(f"Cannot write the receipt of this run: {problem}") from None
-        finally:
-            self._store.close()
-        if self._moved:
-            log.info("%s members were last sent by another sync, now by this one.", self._moved)
+        with closing(self._store):
+            try:
+                self._write_respelled()
+            except StateError as problem:
+                log.warning("Cannot write how unchanged members are spelled: %s", problem)
+            try:
+                if held:
+                    self._store.write(end)
+            except StateError as problem:
+                raise StateError(f"Cannot write the receipt of this run: {problem}") from None
+        if moved := sum(self._moved):
+            log.info("%s members were last sent by another sync, now by this one.", moved)
 
     def heartbeat(self) -> None:
         """Keep the lease; a failure shows at the next write."""
@@ -176,7 +176,7 @@ class SyncRun:
         sent = [_as_sent(*each) for each in zip(records, proofs, strict=True)]
         self._write(self._acknowledge, sent)
         self._contested.difference_update(record.code for record in records)
-        self._moved += sum(record.change.was_foreign for record in records if record.change)
+        self._moved.append(sum(record.change.was_foreign for record in records if record.change))
 
     def refuse(self, record: ValidRecord) -> None:
         """Note that mediQuo has refused a record, so it has what it had before."""
@@ -204,7 +204,7 @@ class SyncRun:
         return members.count(OWN, PRESENT), members.count(OWN | PLAN, PRESENT)
 
     def keep_other_spellings(self) -> int:
-        """Let missing members keep their plan if the source spells their code in another way."""
+        """Let missing members keep their plan if the source spells their code differently."""
         return keep_other_spellings(self._store, self.comparison.members, self.comparison.unknown)
 
     def missing(self) -> Iterator[Missing]:

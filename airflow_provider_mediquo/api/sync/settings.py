@@ -10,8 +10,8 @@ from typing import NamedTuple
 class Holder(NamedTuple):
     """Who runs a sync.
 
-    :param text: in words.
-    :param dag_id: of the task that does, if one does.
+    :param text: for messages.
+    :param dag_id: of the task; None if it is no task.
     """
 
     text: str
@@ -20,7 +20,7 @@ class Holder(NamedTuple):
     task_id: str | None = None
 
 
-_SOMEBODY = Holder("somebody")
+_UNKNOWN = Holder("an unknown process")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SyncSettings:
     dropped: frozenset[str] = frozenset()
     resend_after: timedelta = timedelta(days=30)
     conn_id: str | None = None
-    held_by: Holder = _SOMEBODY
+    held_by: Holder = _UNKNOWN
     as_of: int | None = None
     dry_run: bool = False
     receipts_for: timedelta = timedelta(days=400)

@@ -1,4 +1,4 @@
-"""Codes that are different here, and that mediQuo's database may take for the same."""
+"""Codes that differ here, and may be the same to mediQuo's database."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def key_of(code: str) -> int:
 
 
 def keep_other_spellings(store: Store, members: Members, unknown: Iterable[int]) -> int:
-    """Let missing members count as present if the source has their code in another spelling.
+    """Let missing members who have a plan count as present if the source spells their code differently.
 
-    Return how many have a plan; the others have none to lose, and are left missing. Only the missing
-    are kept in memory, so the codes are read from the state a second time.
+    Return how many these are. Only the missing are kept in memory, so the codes are read from the
+    state again.
 
     :param unknown: keys of the codes that the source has and the state did not know.
     """

@@ -26,7 +26,7 @@ _TRIES = 5  # of what meets the write of another sync
 _CONFLICTS = frozenset({"40001", "40P01", 1213, 1020})  # deadlocks, and rows that have just changed
 _LOCKED = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED
 _UNLOCK = (
-    "The SQLite file is locked: somebody else reads or writes it. If the source is in the same file, "
+    "The SQLite file is locked: another connection uses it. If the source is in the same file, "
     "give the state a file of its own, or use PostgreSQL, MySQL or MariaDB."
 )
 _CHECK = (
@@ -59,7 +59,7 @@ class Store:
             try:
                 metadata.create_all(self._engine)
                 break
-            except SQLAlchemyError as error:  # somebody else may be creating them too
+            except SQLAlchemyError as error:  # another run may be creating them too
                 problem = describe(error)
             if not attempt:
                 raise StateError(
@@ -147,7 +147,6 @@ class Store:
             page = self.read(partial(_all, after, last))
 
     def _run(self, act: Callable[[Connection], T], *, repeat: bool = False) -> T:
-        problem = None
         try:
             with self._write_lock, self._engine.begin() as connection:
                 return act(connection)

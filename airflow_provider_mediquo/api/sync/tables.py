@@ -67,9 +67,7 @@ MEMBER = Table(
     Column("proof", Text),  # one fingerprint per field, for audits
     Column("has_plan", SmallInteger, nullable=False),
     Column("sent_at", BigInteger),  # seconds since 1970
-    Column(
-        "in_doubt_by", Integer
-    ),  # the sync whose request has no answer yet, and which owns it now
+    Column("in_doubt_by", Integer),  # the sync, its owner now, whose request has no answer yet
     Column("in_doubt_since", BigInteger),  # seconds since 1970
 )
 

@@ -32,8 +32,8 @@ class _Write:
 class GroupedWrites:
     """Writes while a lease is held.
 
-    Whoever comes while another thread writes waits, and the first to go on writes for all who wait:
-    the items of the same act together, because each statement is a round trip to the database.
+    While one thread writes, others wait. The first of them to go on writes for all: the items of equal
+    acts together, because each statement is a round trip to the database.
     """
 
     def __init__(self, state: Store, lease: Lease) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from airflow_provider_mediquo.api.client.client import MediquoClient
 from airflow_provider_mediquo.api.client.request import Result
 from airflow_provider_mediquo.api.errors import (
-    ConnectionSettingsError,
     MediquoError,
     RejectedRequestError,
     ServerError,
@@ -27,7 +26,6 @@ from airflow_provider_mediquo.api.upload.sender import Sender
 from airflow_provider_mediquo.api.visibility.fingerprint import differences
 
 _WAITS = (1, 2, 4, 8, 15)  # seconds, for what was sent just before and is not shown yet
-
 _MAX_REFUSED = 30  # in a row: then it is not about each of them
 
 
@@ -86,15 +84,15 @@ class MissingMembers:
             patient, is_answered = self._read(member)
             if patient and patient["code"] != member.code:
                 # mediQuo compares codes exactly, as far as its page says. If it shows another
-                # spelling all the same, this is the plan of whoever was sent under that one.
-                without_plan.append(member)
+                # spelling all the same, the plan belongs to the member with that one.
+                without_plan.append(member._replace(had_plan=False))
             elif patient and not (is_last or self._is_shown(member, patient)):
                 waiting.append(member)
             elif patient and (patient.get("plan") or member.is_recent):
                 to_send.append(_without_plan(member.code, patient))
             elif is_answered:
                 # Many servers decode `%2F` in a path and never find such a code. There is no other way
-                # to read it, and a write needs at least the first name, which the state has not.
+                # to read it, and a write needs at least the first name, which is not in the state.
                 is_unknown = member.is_recent or "/" in member.code
                 (waiting if is_unknown else without_plan).append(member)
         self._forget(without_plan)
@@ -121,7 +119,7 @@ class MissingMembers:
             if down := self._sender.unanswered.add(error, is_up=False):
                 self._halt(down)
             return None, False
-        except RejectedRequestError as error:  # such as of a firewall that dislikes this path
+        except RejectedRequestError as error:  # for example from a firewall
             self._refused_in_a_row += 1
             if self._refused_in_a_row > _MAX_REFUSED:
                 raise
@@ -134,7 +132,7 @@ class MissingMembers:
     def _check_answer(self, member: Missing, result: Result[dict[str, Any]]) -> None:
         """Raise ServerError for a 404 that need not be mediQuo's own.
 
-        mediQuo has acknowledged the member: who is forgotten by mistake keeps the plan forever.
+        mediQuo has acknowledged the member, and one that is forgotten by mistake keeps the plan forever.
         """
         if result.value is None and result.lacks_limit:
             self._ledger.refuse_missing(member.code, 404)
@@ -149,7 +147,7 @@ class MissingMembers:
         if not member.is_recent:
             return True
         key = self._client.settings.secret_key
-        with suppress(ConnectionSettingsError, ValueError):  # of a proof with another key
+        with suppress(ValueError):  # there is no proof, or it was made with another key
             return not differences(member.proof or "", patient, key, by_time=False)
         return False
 
@@ -170,7 +168,7 @@ class _MissingLedger:
         self._lock = threading.Lock()
 
     def begin(self, records: Sequence[ValidRecord]) -> None:
-        """Note who is being sent, and which fields; they are in doubt already."""
+        """Note which members and fields are being sent; the members are in doubt already."""
         with self._lock:
             self._open.update(record.code for record in records)
         self._ledger.begin(records)

@@ -1,7 +1,7 @@
 """A stream of records -> checked -> chunks of 100 -> sent -> a ledger that adds up.
 
-One thread reads and checks, others send, `max_in_flight` requests at once. Memory holds the first 1,000 records,
-then a chunk per thread, and less than 100 bytes for each code.
+One thread reads and checks, others send, `max_in_flight` requests at once. Memory holds the first
+1,000 records, then a chunk per thread, and less than 100 bytes for each code.
 """
 
 from __future__ import annotations
@@ -218,8 +218,8 @@ class Upload:
         reason = str(self._reasons[0]) if self._reasons else self._ended_by
         report = self._ledger.close(time.monotonic() - started, reason)
         log.info("Ledger\n%s", report.as_text())
-        if lost := report.lost_plans():
-            log.info("%s", lost)
+        if unsubscribed := report.unsubscribed_as_text():
+            log.info("%s", unsubscribed)
 
     def _close_sync(self, error: BaseException | None) -> None:
         if not self._sync:

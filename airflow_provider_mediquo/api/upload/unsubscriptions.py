@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Unsubscriptions:
-    """Counts who would lose a plan, and lets all of them pass or none.
+    """Counts who would lose a plan, and lets all of these records pass or none.
 
     Up to the limit their records are kept in memory; beyond it they are only counted.
     """
@@ -94,8 +94,8 @@ class Unsubscriptions:
         if missing and (unreadable := self.sync.comparison.unreadable):
             log.warning(
                 "%s members are missing from the source. They keep their plan until every record has "
-                "a readable code: %s had none, and each may be one of them. Correct those records. "
-                "What is no member, such as a line with a total, must not be in the source.",
+                "a readable code: %s had none, and each may be one of them. Correct those records, and "
+                "remove lines that are not members, such as a total.",
                 f"{missing:,}",
                 f"{unreadable:,}",
             )
@@ -119,7 +119,7 @@ class Unsubscriptions:
             log.info("%s", self.problem)
 
     def _keep_other_spellings(self) -> int:
-        """Let members keep their plan whose code the source spells in another way."""
+        """Let missing members keep their plan if the source spells their code differently."""
         if kept := self.sync.keep_other_spellings():
             log.warning(
                 "%s members are missing from the source, but it has their code in another spelling "

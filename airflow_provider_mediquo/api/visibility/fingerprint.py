@@ -113,7 +113,7 @@ def _read(proof: str, key: _Key) -> tuple[int, bytes, dict[str, bytes]]:
     if not hmac.compare_digest(key_id, _key_id(key)):
         raise ConnectionSettingsError(
             "The connection's secret key has changed since the upsert, so the written values cannot "
-            "be compared. Run the upsert again."
+            "be compared.\nRun the upsert again."
         )
     pieces = [macs[at : at + _MAC_BYTES] for at in range(0, len(macs), _MAC_BYTES)]
     return sent_at, salt, dict(zip(names, pieces, strict=True))

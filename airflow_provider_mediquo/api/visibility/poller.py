@@ -109,20 +109,22 @@ class VisibilityPoller:
         self._differ.pop(code, None)
 
     def __str__(self) -> str:
+        # Copies: after a timeout in the triggerer, threads may still note answers.
+        not_found, differing, unreadable = (
+            sorted(each) for each in (self._not_found, self._differ.items(), self._unreadable)
+        )
         parts = [f"Not visible yet: {len(self.pending):,}"]
-        if self._not_found:
-            parts.append(f"not found: {_shown(self._not_found)}")
-        if any("/" in code for code in self._not_found):
+        if not_found:
+            parts.append(f"not found: {_shown(not_found)}")
+        if any("/" in code for code in not_found):
             parts.append(
                 "a code with `/` may never be found, because many servers decode it in the path"
             )
-        if self._differ:
-            differ = (
-                f"{shown(code)} ({', '.join(self._differ[code])})" for code in sorted(self._differ)
-            )
+        if differing:
+            differ = (f"{shown(code)} ({', '.join(fields)})" for code, fields in differing)
             parts.append(f"differ from what was written: {'; '.join(differ)}")
-        if self._unreadable:
-            which = _shown(self._unreadable)
+        if unreadable:
+            which = _shown(unreadable)
             parts.append(f"the answer is another patient or cannot be read: {which}")
         if self.trouble:
             parts.append(f"the last check was incomplete: {self.trouble}")
@@ -130,4 +132,4 @@ class VisibilityPoller:
 
 
 def _shown(codes: Iterable[str]) -> str:
-    return ", ".join(map(shown, sorted(codes)))
+    return ", ".join(map(shown, codes))

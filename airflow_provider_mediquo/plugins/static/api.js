@@ -1,4 +1,4 @@
-// Asks Airflow's REST API, with the rights of whoever looks at the page: their cookie.
+// Asks Airflow's REST API, with the rights of the user who looks at the page: their cookie.
 
 import { asObject } from "./ledger.js";
 

@@ -23,6 +23,7 @@ from airflow_provider_mediquo.api.sync.lease import Lease
 from airflow_provider_mediquo.api.sync.receipts import COLUMNS, RunReceipt, read_receipts
 from airflow_provider_mediquo.api.sync.run import SyncRun
 from airflow_provider_mediquo.api.sync.settings import Holder, SyncSettings
+from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.visibility.fingerprint import key_id
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from tests.support.states import every_database, heal, one_of_each
@@ -74,7 +75,7 @@ def test_a_run_has_a_receipt(box, every_state, sync, people):
     assert receipt["recipient"] == box.url
     assert receipt["version"] == airflow_provider_mediquo.__version__
     assert receipt["key_id"] == key_id(KEY)
-    assert (receipt["held_by"], receipt["dag_id"]) == ("somebody", None)
+    assert (receipt["held_by"], receipt["dag_id"]) == ("an unknown process", None)
     started, ended = (_moment(receipt[name]) for name in ("started_at", "ended_at"))
     assert timedelta(0) <= ended - started < timedelta(minutes=2)
 
@@ -244,6 +245,18 @@ def test_a_receipt_that_fails_is_not_why_a_run_has_failed(
     run = sync(box, state, records, **options)
     assert type(run.error) is expected
     assert run.report.stopped_because is None
+
+
+def test_a_state_is_closed_whatever_its_last_writes_raise(box, state, sync, people, monkeypatch):
+    closed = []
+
+    def fail(self):
+        raise RuntimeError
+
+    monkeypatch.setattr(SyncRun, "_write_respelled", fail)
+    monkeypatch.setattr(Store, "close", lambda self: closed.append(self))
+    assert isinstance(sync(box, state, people(1)).error, StateError)
+    assert len(closed) == 1
 
 
 def test_no_other_error_of_a_state_takes_the_ledger_away(

@@ -446,8 +446,8 @@ def test_a_locked_file_says_what_to_do(state, reader):
         with pytest.raises(StateError) as failure:
             send(store, "a")
     assert str(failure.value) == (
-        "The state's database failed: OperationalError. The SQLite file is locked: somebody else reads "
-        "or writes it. If the source is in the same file, give the state a file of its own, or use "
+        "The state's database failed: OperationalError. The SQLite file is locked: another connection "
+        "uses it. If the source is in the same file, give the state a file of its own, or use "
         "PostgreSQL, MySQL or MariaDB."
     )
     assert failure.value.__context__ is None

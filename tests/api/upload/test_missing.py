@@ -235,7 +235,7 @@ def test_who_has_been_unsubscribed_takes_no_memory(
     assert open_at_once == [10, 0] * 10
 
 
-def test_those_whom_a_search_has_not_settled_are_given_up(box, state, sync, people):
+def test_members_that_a_search_has_not_settled_are_given_up(box, state, sync, people):
     """mediQuo goes down while it is looked for one that it refuses."""
     known(box, state, sync, people(12))
     box.script("upsert", "422", *["503"] * 100)
@@ -264,7 +264,7 @@ def test_those_that_may_not_be_read_stay_and_the_others_go(box, every_state, syn
     assert sync(box, every_state, people(2), **OPTIONS).ok().missing_unsubscribed == 2
 
 
-def test_one_whom_a_firewall_hides_is_unsettled(box, state, sync, people):
+def test_a_member_that_a_firewall_hides_is_unsettled(box, state, sync, people):
     """A refusal that is not mediQuo's own, after mediQuo has answered others."""
     known(box, state, sync, people(4))
     box.script("get", "ok", *["409"] * 10)
@@ -314,7 +314,21 @@ def test_a_gateway_that_answers_nothing_else_ends_the_run(box, state, sync, peop
     assert len(state.members()) == 30
 
 
-def test_where_no_answer_shows_a_limit_a_404_is_believed(box, state, sync, people, serve, answer):
+def test_a_404_forgets_nobody_if_mediquo_has_answered_nothing(
+    box, state, sync, people, serve, answer
+):
+    """Nothing has changed, so nothing is sent: what mediQuo's own answers look like is not known."""
+    known(box, state, sync, people(3))
+    wire = serve(*[answer(404, {"message": "Not Found"})] * 2)
+    run = sync(Gateway(wire.url), state, people(1), max_in_flight=1, **OPTIONS)
+    assert run.error
+    assert (run.missing_unsubscribed, run.missing_unsettled) == (0, 2)
+    assert len(state.members()) == 3
+
+
+def test_if_mediquo_shows_no_limit_either_a_404_is_believed(
+    box, state, sync, people, serve, answer
+):
     known(box, state, sync, people(3))
     wire = serve(answer(), *[answer(404, {"message": "Not Found"})] * 2)
     changed = people(1, first_name="Eva")

@@ -32,7 +32,7 @@ def test_any_other_leaves_the_doubt(box, state, sync, people, status):
     assert state.in_doubt() == {"m-1"}
 
 
-def test_one_refused_in_a_search_whom_a_firewall_may_have_stopped_stays_in_doubt(
+def test_one_refused_in_a_search_that_a_firewall_may_have_stopped_stays_in_doubt(
     box, state, sync, people
 ):
     """409 for one record alone, while the others are accepted."""

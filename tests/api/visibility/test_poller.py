@@ -162,3 +162,24 @@ def test_no_request_starts_after_the_end_of_the_time(box, client):
     assert not watch.look(until=time.monotonic() - 1)
     assert box.counters.total == 0
     assert "there was no time to check the other codes" in str(watch)
+
+
+def test_its_text_can_be_read_while_requests_are_answered(client):
+    """As at a timeout in the triggerer: requests in progress go on in their threads."""
+    codes = [f"m-{number}" for number in range(1000)]
+    watch = VisibilityPoller(client, dict.fromkeys(codes))
+    is_over = threading.Event()
+
+    def answer():
+        while not is_over.is_set():
+            for code in codes:
+                watch._note(code, None)
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+    try:
+        for _ in range(2000):
+            assert "Not visible yet: 1,000" in str(watch)
+    finally:
+        is_over.set()
+        answering.join()
