@@ -55,7 +55,6 @@ class SyncRun:
         self._lease: lease.Lease | None = None
         self._writes: GroupedWrites | None = None
         self._contested: set[str] = set()  # codes that another sync was sending when this one began
-        self._moved = 0
         self._own: int | None = None  # ID of this sync
         self._resend = ResendPolicy(settings.resend_after)
         self._fingerprints = Fingerprints(settings.secret_key, settings.reading, settings.dropped)
@@ -126,8 +125,8 @@ class SyncRun:
             raise StateError(f"Cannot write the receipt of this run: {problem}") from None
         finally:
             self._store.close()
-        if self._moved:
-            log.info("%s members were last sent by another sync, now by this one.", self._moved)
+        if held and (moved := self.report.moved):
+            log.info("%s members were last sent by another sync, now by this one.", moved)
 
     def heartbeat(self) -> None:
         """Keep the lease; a failure shows at the next write."""
@@ -176,7 +175,6 @@ class SyncRun:
         sent = [_as_sent(*each) for each in zip(records, proofs, strict=True)]
         self._write(self._acknowledge, sent)
         self._contested.difference_update(record.code for record in records)
-        self._moved += sum(record.change.was_foreign for record in records if record.change)
 
     def refuse(self, record: ValidRecord) -> None:
         """Note that mediQuo has refused a record, so it has what it had before."""
