@@ -100,6 +100,7 @@ class UploadReport:
     :param new: upserted records whose code the state did not know.
     :param changed: upserted records that differ from what was sent before.
     :param resent: upserted records that were in doubt, wrong, or sent too long ago.
+    :param moved: upserted records whose member another sync was the last to send.
     :param would_unsubscribe: members that have a plan and would have none after this run, whether
         `max_unsubscribed` allows it or not; 0 if the source was not read to its end.
     :param unsubscribed: members that had a plan and have none now.
@@ -136,6 +137,7 @@ class UploadReport:
     new: int = 0
     changed: int = 0
     resent: int = 0
+    moved: int = 0
     would_unsubscribe: int = 0
     unsubscribed: int = 0
     missing: int = 0
@@ -173,9 +175,9 @@ class UploadReport:
 
     def count_change(self, record: ValidRecord) -> None:
         """Count how an upserted record differs from what mediQuo had."""
-        if record.change:
-            name = record.change.kind
-            setattr(self, name, getattr(self, name) + 1)
+        if change := record.change:
+            setattr(self, change.kind, getattr(self, change.kind) + 1)
+            self.moved += change.was_foreign
         self.unsubscribed += record.loses_plan
 
     def as_dict(self) -> dict[str, Any]:

@@ -1048,6 +1048,8 @@ def test_7_who_takes_over_a_dead_run_that_still_reads_writes_alone(box, state, s
 def test_8_the_last_sync_that_sent_a_member_owns_it(box, every_state, sync, people, caplog):
     caplog.set_level("INFO")
     sync(box, every_state, people(5), name="a", **MIRROR).ok()
+    sync(box, every_state, people(2, first_name="Eva"), name="b", dry_run=True, **MIRROR).ok()
+    assert "last sent by another sync" not in caplog.text
     run = sync(box, every_state, people(2, first_name="Eva"), name="b", **MIRROR).ok()
     assert run.counts == {"read": 2, "changed": 2}
     assert "2 members were last sent by another sync" in caplog.text

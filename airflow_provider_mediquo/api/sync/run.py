@@ -56,7 +56,6 @@ class SyncRun:
         self._lease: lease.Lease | None = None
         self._writes: GroupedWrites | None = None
         self._contested: set[str] = set()  # codes that another sync was sending when this one began
-        self._moved: list[int] = []  # appending is atomic, adding is not
         self._own: int | None = None  # ID of this sync
         self._resend = ResendPolicy(settings.resend_after)
         self._fingerprints = Fingerprints(settings.secret_key, settings.reading, settings.dropped)
@@ -126,7 +125,7 @@ class SyncRun:
                     self._store.write(end)
             except StateError as problem:
                 raise StateError(f"Cannot write the receipt of this run: {problem}") from None
-        if moved := sum(self._moved):
+        if held and (moved := self.report.moved):
             log.info("%s members were last sent by another sync, now by this one.", moved)
 
     def heartbeat(self) -> None:
@@ -176,7 +175,6 @@ class SyncRun:
         sent = [_as_sent(*each) for each in zip(records, proofs, strict=True)]
         self._write(self._acknowledge, sent)
         self._contested.difference_update(record.code for record in records)
-        self._moved.append(sum(record.change.was_foreign for record in records if record.change))
 
     def refuse(self, record: ValidRecord) -> None:
         """Note that mediQuo has refused a record, so it has what it had before."""

@@ -10,17 +10,25 @@ from airflow_provider_mediquo.api.sync.members import OWN, PLAN, PRESENT, Member
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.sync.tables import MEMBER
 
+# Unicode does not decompose these. MySQL's default collation takes them for the same, others do not.
+_PLAIN = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe"}
+)
 _IGNORED = frozenset(("Mn", "Mc", "Me", "Cf"))  # accents and other marks, invisible characters
 
 
 def key_of(code: str) -> int:
-    """Return the hash of a code without its case, accents, width, and invisible characters."""
+    """Return the hash of a code without its case, accents, width, and invisible characters.
+
+    Not less than what MySQL's collations for any language (`utf8mb4_0900_ai_ci`, `utf8mb4_unicode_ci`)
+    take for the same in European languages.
+    """
     if code.isascii():
         return hash(code.strip().lower())
     # Folding may compose (`ŉ`), and decomposing may give capitals (`™`).
     text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", code).casefold())
     letters = [letter for letter in text if unicodedata.category(letter) not in _IGNORED]
-    return hash(INVISIBLE.sub("", "".join(letters)).strip().casefold())
+    return hash(INVISIBLE.sub("", "".join(letters)).strip().casefold().translate(_PLAIN))
 
 
 def keep_other_spellings(store: Store, members: Members, unknown: Iterable[int]) -> int:

@@ -88,9 +88,8 @@ def acknowledge(
     """
     members = list(members)
     codes = [member.code for member in members]
-    others = {
-        code for code, (doubted_by, _) in _found(connection, codes).items() if doubted_by != sync_id
-    }
+    doubted = _delete_doubts(connection, codes)
+    others = {code for code, doubted_by in doubted.items() if doubted_by != sync_id}
     others.update(code for code in codes if code in contested)
     rows: list[dict[str, Any]] = []
     for member in members:
@@ -98,7 +97,6 @@ def acknowledge(
         row = member._asdict() | {"sync_id": sync_id, "run": run}
         row["has_plan"] = int(member.has_plan or is_contested)
         rows.append(row | {"in_doubt_by": sync_id if is_contested else None})
-    _delete(connection, codes)
     insert_members(connection, rows)
 
 
@@ -170,6 +168,21 @@ def _found(
             (code, (doubt, sent)) for code, doubt, sent in connection.execute(statement).all()
         )
     return found
+
+
+def _delete_doubts(connection: Connection, codes: Sequence[str]) -> dict[str, int | None]:
+    """Delete members; return code -> the sync that had it in doubt."""
+    if connection.dialect.name != "postgresql":
+        doubted = {code: by for code, (by, _) in _found(connection, codes).items()}
+        _delete(connection, codes)
+        return doubted
+    # One round trip less, of those that requests wait for.
+    statement = delete(MEMBER).returning(MEMBER.c.code, MEMBER.c.in_doubt_by)
+    return {
+        code: by
+        for part in _parts(codes)
+        for code, by in connection.execute(statement.where(_is_among(connection, part))).all()
+    }
 
 
 def _delete(connection: Connection, codes: Sequence[str], *where: Any) -> None:

@@ -53,6 +53,7 @@ class MissingMembers:
         self.moved: list[str] = []
         """Those that another sync has sent since they were found."""
         self._refused_in_a_row = 0
+        self._lock = threading.Lock()
         self._sender = Sender(client, chunk_size, _MissingLedger(sync, ledger), halt, in_flight)
 
     def chunks(self) -> Iterator[list[Missing]]:
@@ -120,8 +121,10 @@ class MissingMembers:
                 self._halt(down)
             return None, False
         except RejectedRequestError as error:  # for example from a firewall
-            self._refused_in_a_row += 1
-            if self._refused_in_a_row > _MAX_REFUSED:
+            with self._lock:
+                self._refused_in_a_row += 1
+                is_about_all = self._refused_in_a_row > _MAX_REFUSED
+            if is_about_all:
                 raise
             self._ledger.refuse_missing(member.code, error.status)
             return None, False

@@ -36,6 +36,16 @@ def test_these_may_be_the_same(other):
         ("\u2122", "tm"),  # the trade mark sign decomposes to capitals
         ("\u03c3", "\u03c2"),  # the two small sigmas
         ("\u1e9e", "ss"),
+        ("\u0141\u00d3D\u0179", "lodz"),  # these have no decomposition: the stroke of the L,
+        ("K\u00d8GE", "koge"),  # of the O (also with an accent),
+        ("\u01fe", "o"),
+        ("\u0110URI\u0106", "duric"),  # of the D,
+        ("\u00d0", "d"),  # eth,
+        ("\u0126", "h"),
+        ("\u0131", "I"),  # the small i without a dot,
+        ("\u00c6", "AE"),  # and the ligatures
+        ("\u01fc", "ae"),
+        ("\u0152", "oe"),
     ],
 )
 def test_so_may_these(one, other):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_mediquo.api.records import LocatedRecord, SourceLocation, ValidRecord
+from airflow_provider_mediquo.api.records import Change, LocatedRecord, SourceLocation, ValidRecord
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.reject_files import LocalFile
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
@@ -17,11 +17,11 @@ def ledger():
     return Ledger(RejectLog(), Sample("secret"))
 
 
-def opened(ledger, count, *, has_plan=True):
+def opened(ledger, count, *, has_plan=True, change=None):
     records = []
     for _ in range(count):
         row = ledger.next_row()
-        record = ValidRecord(row, f"m-{row}", has_plan, b'{"code":"x"}')
+        record = ValidRecord(row, f"m-{row}", has_plan, b'{"code":"x"}', change=change)
         ledger.open(record)
         records.append(record)
     return records
@@ -72,9 +72,11 @@ def test_each_outcome_has_a_count_of_its_own():
 
 
 def test_threads_may_tell_it_at_once(ledger):
+    moved = Change("changed", 0, None, was_foreign=True)
+
     def send():
         for _ in range(300):
-            ledger.accept(opened(ledger, 2), None)
+            ledger.accept(opened(ledger, 2, change=moved), None)
             (record,) = opened(ledger, 1)
             ledger.refuse(record, 400, ())
 
@@ -85,7 +87,7 @@ def test_threads_may_tell_it_at_once(ledger):
         thread.join(60)
     report = ledger.close(1.0)
     assert (report.read, report.upserted, report.refused) == (7200, 4800, 2400)
-    assert report.unsettled == 0
+    assert (report.unsettled, report.changed, report.moved) == (0, 4800, 4800)
 
 
 @pytest.mark.parametrize("script", [["422"], ["503"] * 9], ids=["refused", "unsettled"])
