@@ -147,10 +147,14 @@ def test_each_notifier_is_called_whatever_the_others_do(box, run_task, people):
     def fail(context):
         raise RuntimeError("the pager is off")
 
-    run = run_task(upsert([{"code": "bad"}, *people(1)], MediquoNotifier(fail, note, note)))
+    def fail_too(context):
+        raise RuntimeError("so is the phone")
+
+    notifier = MediquoNotifier(fail, note, fail_too, note)
+    run = run_task(upsert([{"code": "bad"}, *people(1)], notifier))
     assert run.state == "failed"
     assert len(TOLD) == 2
-    assert "the pager is off" in run.log
+    assert "the pager is off" in run.log, "the first error"
 
 
 # --- the recipes ----------------------------------------------------------------------------------
