@@ -6,6 +6,7 @@ mypy checks this file. It complains about a `type: ignore` that no longer hides 
 import inspect
 import re
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -32,6 +33,28 @@ from airflow_provider_mediquo.transfers.sql_to_mediquo import SqlToMediquoOperat
 
 OPTIONS = {option.name for option in fields(UploadOptions)}
 CALLBACKS = {"on_warn_callback"}  # of tasks alone
+NO_DEFAULTS: Any = {
+    "max_rejects": 1,
+    "rejects_path": "rejects",
+    "max_without_plan": 2,
+    "columns": {"a": None},
+    "chunk_size": 3,
+    "max_in_flight": 4,
+    "transform": dict,
+    "omit_invalid": True,
+    "phone_region": "ES",
+    "min_records": 5,
+    "state_conn_id": "state",
+    "sync_name": "members",
+    "on_missing": "unsubscribe",
+    "max_unsubscribed": 6,
+    "resend_after": timedelta(days=7),
+    "receipts_for": timedelta(days=8),
+    "as_of": "2026-01-02",
+    "dry_run": True,
+    "unsubscribed_report": True,
+    "warn_rejects": 9,
+}
 
 
 def parameters(function: Any) -> dict[str, inspect.Parameter]:
@@ -84,6 +107,13 @@ def test_each_option_has_the_same_default_at_the_hook_and_at_an_operator() -> No
     of_operators = parameters(MediquoUpsertBaseOperator.__init__)
     for option in fields(UploadOptions):
         assert of_operators[option.name].default == option.default, option.name
+
+
+def test_each_option_of_an_operator_reaches_the_upload() -> None:
+    given = UploadOptions(**NO_DEFAULTS)
+    assert not [name for name in OPTIONS if getattr(given, name) == getattr(UploadOptions(), name)]
+    operator = MediquoUpsertPatientsOperator(task_id="a", patients=[], **NO_DEFAULTS)
+    assert operator._options({}) == given
 
 
 @pytest.mark.parametrize("option", fields(UploadOptions), ids=lambda option: option.name)

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from airflow.sdk import ObjectStoragePath, literal, task
@@ -305,6 +306,19 @@ def test_a_path_and_an_object_with_templates_are_rendered_as_for_any_task(box, r
     run = run_task(given.operator)
     assert run.state == "success", run.error
     assert set(box.patients) == {"2026-01-02", "m-2026-01-02"}
+
+
+def test_a_path_of_python_stays_as_it_is(box, run_task):
+    """It has a `resolve` of its own, which would look for the file."""
+
+    @task.mediquo_upsert
+    def upsert(path, paths):
+        return [patient(str(path)), *(patient(str(each)) for each in paths)]
+
+    given = upsert(Path("in/a.csv"), [Path("in/b.csv")])
+    run = run_task(given.operator)
+    assert run.state == "success", run.error
+    assert set(box.patients) == {"in/a.csv", "in/b.csv"}
 
 
 # --- arguments of the decorator -------------------------------------------------------------------

@@ -1,11 +1,24 @@
 """Databases through the hooks of Airflow: the engine of the state."""
 
+import json
+
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from airflow_provider_mediquo.api.sync.statements import Doubt, Sent, acknowledge, doubt
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.hooks.database import engine_of
+
+
+def test_no_value_is_in_an_error_of_sqlite(tmp_path, monkeypatch):
+    connection = {"conn_type": "sqlite", "host": str(tmp_path / "state.db")}
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps(connection))
+    engine = engine_of("state")
+    with engine.connect() as opened, pytest.raises(OperationalError) as raised:
+        opened.execute(text("SELECT :code FROM nowhere"), {"code": "canary"})
+    assert "canary" not in str(raised.value)
+    engine.dispose()
 
 
 @pytest.fixture

@@ -25,16 +25,17 @@ def test_an_upsert_pushes_it_whether_it_succeeds_or_fails(box, dag, people, run_
     assert run.state == ("success" if count else "failed")
 
 
-def test_it_names_the_shard_of_a_mapped_task():
+@pytest.mark.parametrize("index", [0, 3])
+def test_it_names_the_shard_of_a_mapped_task(index):
     class Key:
-        dag_id, task_id, run_id, map_index = "a&b", "upsert", "manual__1+00:00", 3
+        dag_id, task_id, run_id, map_index = "a&b", "upsert", "manual__1+00:00", index
 
     address = MediquoRunLink().get_link(None, ti_key=Key)
     assert parse_qs(urlsplit(address).query) == {
         "dag": ["a&b"],
         "task": ["upsert"],
         "run": ["manual__1+00:00"],
-        "map": ["3"],
+        "map": [str(index)],
     }
 
 

@@ -10,9 +10,13 @@ from typing import Any
 import airflow
 import httpx
 import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 from airflow.sdk import Asset, AssetAlias, TaskGroup, literal, task
 
+from airflow_provider_mediquo.api.errors import TooManyRejectsError
+from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
+from airflow_provider_mediquo.operators.ledgers import push_ledger_of
 from airflow_provider_mediquo.operators.patients import (
     MediquoAuthenticatePatientOperator,
     MediquoGetPatientOperator,
@@ -581,6 +585,16 @@ def test_a_ledger_that_cannot_be_pushed_hides_no_error(box, run_task, people, mo
     assert run.state == "failed"
     assert str(run.error).startswith("More rejects than `max_rejects` (0). 2 upserted")
     assert "Cannot push the XCom mediquo_ledger" in run.log
+
+
+def test_a_push_that_airflow_times_out_hides_no_error_either(caplog):
+    class Ti:
+        def xcom_push(self, **_):
+            raise AirflowTaskTimeout  # no Exception
+
+    error = TooManyRejectsError("too many", report=UploadReport())
+    push_ledger_of(error, {"ti": Ti()})
+    assert "Cannot push the XCom mediquo_ledger (AirflowTaskTimeout)." in caplog.text
 
 
 # --- failures -------------------------------------------------------------------------------------

@@ -595,6 +595,13 @@ def test_it_is_done_at_once_and_without_a_warning_if_nothing_was_sent(box, write
     assert "Nothing to wait for" not in run.log
 
 
+def test_a_run_that_had_nothing_to_send_hides_no_other_without_a_patient(box, write, wait, state):
+    write(patient(), **state)
+    run = wait(written=[write(patient(), **state), write({"code": "bad"}, max_rejects=1)])
+    assert run.state == "success"
+    assert "Nothing to wait for" in run.log
+
+
 def test_after_a_timeout_the_next_run_sends_again_what_that_run_sent(box, write, wait, state):
     box.settings.clock_skew = -3600
     write(patient("m-1"), patient("m-2"), **state)

@@ -105,6 +105,13 @@ def test_a_sample_is_random_and_of_the_size_that_was_asked_for(state, client, bo
     assert len({*samples}) > 20  # 5 times the same 10 would be 10
 
 
+def test_codes_with_a_slash_take_no_place_in_the_sample(state, sync, people):
+    sync([{"code": f"a/{number}", "first_name": "Ada"} for number in range(30)] + people(3))
+    known, chosen = choose(state, 2)
+    assert (known, len(chosen)) == (33, 2)
+    assert {*chosen} < {"m-1", "m-2", "m-3"}
+
+
 def test_twenty_codes_are_shown(state, client, box, sync, people):
     sync(people(30))
     box.reset()

@@ -1,4 +1,5 @@
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -116,6 +117,14 @@ def test_it_is_asked_for_again_once_it_may_have_been_lost(state):
     lease.check()
     assert state.sync()["heartbeats"] == before + 1
     assert timedelta(seconds=lease_module._FRESH) < LIFETIME < timedelta(minutes=1)
+
+
+def test_a_write_confirms_it_for_when_it_began(state):
+    """While a slow one waits, time goes by for those who may take over."""
+    lease = Lease(created(state), "members")
+    moments = []
+    lease.write(lambda connection: moments.append(time.monotonic()))
+    assert lease._confirmed <= moments[0]
 
 
 @every_server

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mediquo.api.records import Change, LocatedRecord, SourceLocation, ValidRecord
+from airflow_provider_mediquo.api.report import Rejection
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.reject_files import LocalFile
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
@@ -69,6 +70,13 @@ def test_each_outcome_has_a_count_of_its_own():
         "code": {"duplicate": 15},
         "email": {"refused": 4},
     }
+
+
+def test_all_lost_plans_are_counted_and_the_first_20_kept(ledger):
+    for row in range(1, 31):
+        ledger.lose_plan(Rejection(row, f"m-{row}", "duplicate", {}))
+    assert ledger.lost_plan_count == 30
+    assert [rejection.row for rejection in ledger.lost_plans] == [*range(1, 21)]
 
 
 def test_threads_may_tell_it_at_once(ledger):

@@ -5,6 +5,7 @@ import pytest
 from airflow_provider_mediquo.api.errors import (
     AuthenticationError,
     MediquoError,
+    RejectedRequestError,
     ServerError,
     StoppedError,
 )
@@ -262,6 +263,18 @@ def test_those_that_may_not_be_read_stay_and_the_others_go(box, every_state, syn
     assert not every_state.in_doubt()
     heal(box)
     assert sync(box, every_state, people(2), **OPTIONS).ok().missing_unsubscribed == 2
+
+
+def test_many_that_may_not_be_read_end_the_run_only_in_a_row(box, state, sync, people):
+    known(box, state, sync, people(66))
+    box.script("get", *["ok", "400"] * 32)
+    run = sync(box, state, people(2), max_in_flight=1, **OPTIONS)
+    assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (64, 32, 32)
+    box.script("get", *["400"] * 32)
+    run = sync(box, state, people(2), max_in_flight=1, **OPTIONS)
+    assert isinstance(run.error, RejectedRequestError)
+    assert (run.missing_unsubscribed, run.missing_unsettled) == (0, 32)
+    assert box.counters.requests["get"]["400"] == 32 + missing_module._MAX_REFUSED + 1
 
 
 def test_a_member_that_a_firewall_hides_is_unsettled(box, state, sync, people):

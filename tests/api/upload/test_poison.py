@@ -2,6 +2,7 @@
 
 import pytest
 
+from airflow_provider_mediquo.api.client.retry import RetryPolicy
 from airflow_provider_mediquo.api.errors import (
     AuthenticationError,
     ServerError,
@@ -45,6 +46,13 @@ def test_a_record_that_is_answered_409_or_a_403_page_is_refused_alone(judged, ve
     assert run.codes("mediquo") == poison
     assert {line["status"] for line in run.lines} == {verdict[0]}
     assert len(server.accepted) == run.report.upserted == 299
+    assert len(server.requests) < MANY
+
+
+def test_a_record_alone_is_sent_as_often_as_any_request(judged):
+    """Others in its search are sent twice, because they are sent again in smaller groups."""
+    server, _ = judged((500, ERROR), {"m-150"}, max_in_flight=1)
+    assert server.requests.count(["m-150"]) == RetryPolicy().attempts
     assert len(server.requests) < MANY
 
 

@@ -74,6 +74,15 @@ def test_a_contradicted_record_is_no_part_of_the_count(box, state, sync, people,
     assert all(shown["plan"] for shown in box.patients.values())
 
 
+def test_nor_of_that_of_those_who_left(box, state, sync, people):
+    sync(box, state, people(4)).ok()
+    records = [*without_plan(people(1)), *people(1), *people(2, start=2)]
+    run = sync(box, state, records, max_unsubscribed=1, max_rejects=1, on_missing="unsubscribe")
+    assert isinstance(run.error, InvalidPatientsError)
+    assert (run.withheld, run.missing, run.missing_withheld) == (1, 1, 0)
+    assert run.would_unsubscribe == 1
+
+
 def test_beyond_the_limit_a_contradiction_is_what_the_run_fails_for(box, state, sync, people):
     """Its count of those who would lose a plan would be too high."""
     sync(box, state, people(6)).ok()

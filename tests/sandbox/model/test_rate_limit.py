@@ -131,6 +131,18 @@ def test_the_limit_can_be_lowered_below_the_accepted_requests(connect, window):
     assert 60 - (time.monotonic() - started) <= int(answer.headers["retry-after"]) <= 60
 
 
+@pytest.mark.parametrize(("window", "free_in"), [("fixed", 5), ("sliding", 45)])
+def test_then_a_request_is_free_when_fewer_than_the_limit_are_left(window, free_in):
+    seconds = iter([0, 40, 50, 55])
+    settings = Settings(requests_per_minute=3, window=window)
+    limits = RateLimits(settings, clock=lambda: next(seconds))
+    for _ in range(3):
+        limits.hit("127.0.0.1", "get")
+    settings.requests_per_minute = 2
+    hit = limits.hit("127.0.0.1", "get")
+    assert (hit.refused, hit.free_in) == (True, free_in)
+
+
 def test_a_reset_starts_a_new_minute(connect):
     client = connect(requests_per_minute=1)
     client.get()
