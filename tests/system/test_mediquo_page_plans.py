@@ -1,8 +1,9 @@
 """Who lost a plan, on the page *Browse -> mediQuo*: its own files in a browser, in front of answers like Airflow's."""
 
 import json
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -82,7 +83,11 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     contexts = []
 
     def visit(
-        ledger: dict[str, Any], query: str = "", state: str = "success", map: int = -1
+        ledger: dict[str, Any],
+        query: str = "",
+        state: str = "success",
+        map: int = -1,
+        troubled: Sequence[dict[str, Any]] = (),
     ) -> Page:
         def answer(route: Route) -> None:
             path, asked = urlsplit(route.request.url).path, urlsplit(route.request.url).query
@@ -92,6 +97,8 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
                 name = path.removeprefix("/mediquo/") or "index.html"
                 body = (FOLDER / name).read_text(encoding="utf-8")
                 route.fulfill(body=body, content_type=KINDS[name.split(".")[-1]])
+            elif path == "/api/v2/dags/~/dagRuns/~/taskInstances":
+                route.fulfill(json={"task_instances": [*troubled], "total_entries": len(troubled)})
             elif found := answer_of(path.removeprefix("/api/v2/dags/"), ledger, state, map):
                 route.fulfill(json=found)
             else:
@@ -230,6 +237,56 @@ def test_the_list_of_tasks_says_which_failed(visit, map_index):
     page = visit(ledger, state="failed", map=map_index)
     row = page.get_by_role("row").filter(has_text="d: t")
     expect(row).to_contain_text("failed: 1 sent, 1 rejected")
+
+
+@pytest.mark.parametrize("query", ["", TASK, RUN], ids=["overview", "task", "run"])
+def test_long_texts_do_not_widen_the_page(visit, query):
+    word = "x" * 3000
+    rejects = {word: {word: 1}}
+    paths = {"rejects_path": word, "sync": {"name": word}, "receipt": {"fields": [word]}}
+    ledger = {**QUIET, "stopped_because": word, "rejects_by_rule": rejects, **paths}
+    page = visit(ledger, query)
+    expect(page.get_by_role("table").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_without_a_choice_there_is_no_landmark_for_it(visit):
+    page = visit(QUIET, RUN)
+    expect(page.get_by_role("heading", name="What it did")).to_be_visible()
+    expect(page.get_by_role("navigation")).to_have_count(1)
+
+
+LATER = {"task_id": "t", "run_after": "2026-11-29T02:00:00Z", "map_index": -1, "state": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("troubled", "told"),
+    [
+        ({**LATER, "dag_id": "d", "dag_run_id": "killed"}, "2026.*failed: no ledger1$"),
+        ({**LATER, "dag_id": "d", "dag_run_id": "now", "state": "running"}, "running: no ledger1$"),
+        # One of several shards; its run is the one with the ledger.
+        (
+            {**LATER, "dag_id": "d", "dag_run_id": "r", "run_after": NIGHT, "map_index": 2},
+            r" \[2\]failed: no ledger1$",
+        ),
+        # It left the ledger.
+        (
+            {**LATER, "dag_id": "d", "dag_run_id": "r", "run_after": NIGHT},
+            "2026.*10 unchanged1$",
+        ),
+        ({**LATER, "dag_id": "d", "dag_run_id": "old", "run_after": "2026-11-01T02:00:00Z"}, "1$"),
+        ({**LATER, "dag_id": "e", "dag_run_id": "killed"}, "10 unchanged1$"),
+    ],
+    ids=["killed", "running", "shard", "with a ledger", "earlier", "another task"],
+)
+def test_the_list_of_tasks_has_runs_without_a_ledger(visit, troubled, told):
+    page = visit(QUIET, troubled=[troubled])
+    row = page.get_by_role("row").filter(has_text="d: t")
+    expect(row).to_have_text(re.compile(told))
+    known = page.get_by_role("row").filter(has_text="e: t")
+    expect(known).to_have_count(1 if troubled["dag_id"] == "e" else 0)
+    if troubled["dag_id"] == "e":
+        expect(known).to_have_text(re.compile("failed: no ledger0$"))
 
 
 def test_the_rows_of_the_unsubscribed_add_up(visit):
