@@ -256,6 +256,15 @@ def test_the_menu_leads_to_it_and_without_a_run_it_says_so(visit):
     expect(frame.get_by_role("table")).to_have_count(0)
 
 
+def test_it_has_the_theme_that_is_chosen_in_airflow(visit):
+    page = visit("/plugin/mediquo", color_scheme="light")
+    page.evaluate("localStorage.setItem('theme', 'dark')")  # as Airflow's menu does
+    page.reload()
+    expect(page.locator("html")).to_have_class(re.compile("dark"))
+    body = page.frame_locator("iframe[title=mediQuo]").locator("body")
+    expect(body).to_have_css("background-color", "rgb(21, 25, 28)")
+
+
 def test_sixty_nights_are_bars_and_rows_and_one_can_be_opened(visit, nights, pictures):
     page = visit("/mediquo/?weeks=12", user="vic")
     audit = page.get_by_role("row").filter(has_text="nightly: audit")

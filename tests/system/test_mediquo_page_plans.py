@@ -239,6 +239,17 @@ def test_the_list_of_tasks_says_which_failed(visit, map_index):
     expect(row).to_contain_text("failed: 1 sent, 1 rejected")
 
 
+def test_it_follows_the_theme_that_another_page_of_airflow_sets(visit):
+    page = visit(QUIET)
+    other = page.context.new_page()
+    other.route(f"{SITE}/**", lambda route: route.fulfill(body=""))
+    other.goto(SITE)
+    body, light, dark = page.locator("body"), "rgb(255, 255, 255)", "rgb(21, 25, 28)"
+    for theme, colour in {"dark": dark, "light": light, "system": light}.items():
+        other.evaluate("theme => localStorage.setItem('theme', theme)", theme)
+        expect(body).to_have_css("background-color", colour)
+
+
 @pytest.mark.parametrize("query", ["", TASK, RUN], ids=["overview", "task", "run"])
 def test_long_texts_do_not_widen_the_page(visit, query):
     word = "x" * 3000
