@@ -105,6 +105,13 @@ def test_a_script_puts_in_text_and_never_markup(name):
     assert not re.search(markup, read(name))
 
 
+def test_the_list_of_tasks_asks_for_all_upserts():
+    sources = [path.read_text(encoding="utf-8") for path in FOLDER.parents[1].rglob("*.py")]
+    upserts = re.findall(r"class (\w+)\(.*\bMediquoUpsertBaseOperator\)", "".join(sources))
+    named = re.search(r"UPSERTS = \[(.*?)\]", read("api.js"), re.DOTALL)
+    assert sorted(re.findall(r'"(\w+)"', named[1])) == sorted(upserts) != []
+
+
 def test_airflow_finds_it():
     if hasattr(plugins_manager, "get_fastapi_plugins"):
         apps, _ = plugins_manager.get_fastapi_plugins()

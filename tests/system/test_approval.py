@@ -1,19 +1,22 @@
 """The example that asks before many lose their plan, on a whole deployment: approved and refused.
 
-The answer goes through Airflow's REST API, as that of a click in its UI does.
+Somebody clicks in Airflow's UI, or answers through its REST API.
 """
 
 import json
+import shutil
 import time
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from airflow_provider_mediquo.sandbox import Sandbox
 from tests.system.canaries import PATIENT, kinds_in
 from tests.system.deployment import copy_examples, running_deployment, variant
 
 APPROVAL, SHORT = "mediquo_approval", "approval_with_a_short_time"
+TIMEOUT = 60_000  # milliseconds, for anything on a page
 MOMENT = 5  # seconds: before that, Airflow may take the pause for a failure
 WAITS = ("awaiting_input", "deferred")
 MEMBERS = 200
@@ -120,10 +123,30 @@ def answer(airflow, run, option):
     airflow.ask(details(run), {"chosen_options": [option], "params_input": {}}, "PATCH")
 
 
-def test_what_was_approved_is_done(airflow, ask, box, members, say):
+@pytest.fixture(scope="module")
+def page():
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert program, "There is no chromium here: `make test-system` installs it."
+    expect.set_options(timeout=TIMEOUT)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(TIMEOUT)
+        yield page
+        browser.close()
+
+
+def click(page, run, option):
+    """Answer as a person does, in Airflow's UI."""
+    page.goto(f"{run.page}/tasks/approve/required_actions")
+    expect(page.get_by_text("5 members would lose their plan.")).to_be_visible()
+    page.get_by_role("button", name=option).click()
+
+
+def test_what_was_approved_is_done(page, airflow, ask, box, members, say):
     run = ask()
     assert without_plan(box) == 0
-    answer(airflow, run, "Approve")
+    click(page, run, "Approve")
     assert run.follow(say=say) == "success"
     assert states(run) == {**ASKED, "apply": "success", "wait_until_visible": "success"}
     assert run.xcom("apply")["unsubscribed"] == without_plan(box) == 5
@@ -143,11 +166,11 @@ def test_the_question_holds_counts_and_nothing_of_a_patient(airflow, ask, member
     assert kinds_in(report.read_text()) == {"codes"}, "who it is about"
 
 
-def test_after_a_rejection_nothing_is_sent(airflow, ask, box, members, warehouse, say):
+def test_after_a_rejection_nothing_is_sent(page, ask, box, members, warehouse, say):
     warehouse.run("UPDATE members SET first_name = 'Ada' WHERE id > 100")
     accepted = box.counters.accepted
     run = ask()
-    answer(airflow, run, "Reject")
+    click(page, run, "Reject")
     assert run.follow(say=say) == "success"
     assert states(run) == REFUSED
     assert box.counters.accepted == accepted

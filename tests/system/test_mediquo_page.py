@@ -42,6 +42,9 @@ with DAG("real", **start):
         max_rejects=1, max_without_plan=None,
     )
     MediquoPatientSensor(task_id="wait", written=upsert.output, poke_interval=2)
+with DAG("broken", start_date=start["start_date"], schedule=None):
+    # As if it was killed: nothing was read.
+    MediquoUpsertPatientsOperator(task_id="upsert", patients=people, mediquo_conn_id="none")
 with DAG("nightly", is_paused_upon_creation=True, **start):
     EmptyOperator(task_id="sync")
     EmptyOperator(task_id="audit")
@@ -62,7 +65,7 @@ def airflow(tmp_path_factory, box, say, nothing_left) -> Iterator[Airflow]:
     say("Starting Airflow")
     with running_standalone(home, prepare(home, box)) as airflow:
         airflow.wait_until_ready()
-        for name in ("real", "nightly", "hostile"):
+        for name in ("real", "broken", "nightly", "hostile"):
             airflow.wait_for(f"the DAG {name}", partial(ask, airflow, f"dags/{name}"))
         yield airflow
         say("Stopping Airflow")
@@ -84,6 +87,22 @@ def prepare(home: Path, box: Sandbox) -> dict[str, str]:
             f"{name}:{role}" for name, role in USERS.items()
         ),
     }
+
+
+@pytest.fixture
+def below(airflow: Airflow, box: Sandbox, say: Callable[[str], None]) -> Iterator[Airflow]:
+    """The same Airflow, served below a path by an API server of its own."""
+    say("Starting an API server below /airflow")
+    port = free_port()
+    url = {"AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}/airflow"}
+    below = Airflow(airflow.home, port, {**prepare(airflow.home, box), **url})
+    below.page += "/airflow"
+    try:
+        below.start("below", "api-server")
+        below.wait_for("it", partial(ask, below, "dags/real"))
+        yield below
+    finally:
+        below.stop()
 
 
 def ask(airflow: Airflow, path: str, body: Any = None) -> Any:
@@ -183,19 +202,21 @@ def visit(browser: Browser, airflow: Airflow) -> Iterator[Callable[..., Page]]:
         problems.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
-    def visit(path: str, user: str | None = "ada", **options: Any) -> Page:
+    def visit(
+        path: str, user: str | None = "ada", where: Airflow = airflow, **options: Any
+    ) -> Page:
         usual = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"}
         context = browser.new_context(**{**usual, **options})
         contexts.append(context)
         context.set_default_timeout(PAGE_TIMEOUT)
         if user:
             token = log_in(airflow, user)
-            context.add_cookies([{"name": "_token", "value": token, "url": airflow.page}])
+            context.add_cookies([{"name": "_token", "value": token, "url": where.page}])
         page = context.new_page()
         page.on("console", note)
         page.on("dialog", refuse)
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(f"{airflow.page}{path}")
+        page.goto(f"{where.page}{path}")
         return page
 
     yield visit
@@ -223,6 +244,15 @@ def test_the_menu_leads_to_it_and_without_a_run_it_says_so(visit):
     expect(frame.get_by_role("table")).to_have_count(0)
 
 
+def test_it_has_the_theme_that_is_chosen_in_airflow(visit):
+    page = visit("/plugin/mediquo", color_scheme="light")
+    page.evaluate("localStorage.setItem('theme', 'dark')")  # as Airflow's menu does
+    page.reload()
+    expect(page.locator("html")).to_have_class(re.compile("dark"))
+    body = page.frame_locator("iframe[title=mediQuo]").locator("body")
+    expect(body).to_have_css("background-color", "rgb(21, 25, 28)")
+
+
 def test_sixty_nights_are_bars_and_rows_and_one_can_be_opened(visit, nights, pictures):
     page = visit("/mediquo/?weeks=12", user="vic")
     audit = page.get_by_role("row").filter(has_text="nightly: audit")
@@ -231,7 +261,7 @@ def test_sixty_nights_are_bars_and_rows_and_one_can_be_opened(visit, nights, pic
     expect(row).to_contain_text("104 new, 307 changed, 20 resent, 19,557 unchanged")
     expect(row).not_to_contain_text("lost their plan")  # that night
     expect(row).to_contain_text(str(NIGHTS))
-    row.get_by_role("link").click()
+    row.get_by_role("link", name="nightly: sync").click()
 
     expect(page.get_by_role("status")).to_have_text(f"The last 60 runs of {NIGHTS}.")
     charts = page.get_by_role("img")
@@ -273,28 +303,37 @@ def test_it_works_with_the_keyboard_on_a_phone_in_the_dark(visit, nights):
     expect(page.get_by_role("heading", level=1)).to_have_text("nightly: sync, night-64")
 
 
-def test_a_runs_task_leads_to_it_and_it_leads_back_out_of_the_frame(visit, airflow, say):
+@pytest.fixture(scope="module")
+def run_id(airflow: Airflow, say: Callable[[str], None]) -> str:
+    """A real run, which succeeded."""
     say("Running a DAG")
     run_id = ask(airflow, "dags/real/dagRuns", {"logical_date": None})["dag_run_id"]
     path = f"dags/real/dagRuns/{quote(run_id)}"
     ends = ("success", "failed")
     airflow.wait_for("the run", lambda: ask(airflow, path)["state"] in ends)
     assert ask(airflow, path)["state"] == "success"
-    page = visit(f"/dags/real/runs/{quote(run_id)}/tasks/upsert/details")
+    return str(run_id)
+
+
+@pytest.mark.parametrize("server", ["airflow", "below"])
+def test_a_runs_task_leads_to_it_and_it_leads_back_out_of_the_frame(visit, request, run_id, server):
+    where = request.getfixturevalue(server)
+    page = visit(f"/dags/real/runs/{quote(run_id)}/tasks/upsert/details", where=where)
     # Some versions open it in a window of its own.
     page.goto(page.get_by_role("link", name="mediQuo run").evaluate("link => link.href"))
     main = page.get_by_role("main")
     expect(page.get_by_role("heading", level=1)).to_have_text(f"real: upsert, {run_id}")
     expect(main).to_contain_text("10 records read: 9 sent, 1 rejected.")
     expect(main).to_contain_text(re.compile(r"The task is in the state success, in try \d\."))
-    expect(main.get_by_role("link", name="The sensor wait (success)")).to_be_visible()
+    sensor = main.get_by_role("link", name="The sensor wait (success)")
+    expect(sensor).to_have_attribute("href", re.compile(f"^{where.page}/dags/real/"))
 
-    page = visit("/plugin/mediquo")
+    page = visit("/plugin/mediquo", where=where)
     frame = page.frame_locator("iframe[title=mediQuo]")
     frame.get_by_role("link", name="real: upsert").click()
     frame.get_by_role("rowheader").get_by_role("link").first.click()
     frame.get_by_role("link", name="The log of this task").click()
-    page.wait_for_url(re.compile(r"/dags/real/runs/[^/]+/tasks/upsert"))
+    page.wait_for_url(re.compile(rf"^{where.page}/dags/real/runs/[^/]+/tasks/upsert"))
     expect(page.locator("iframe")).to_have_count(0)
 
 
@@ -302,6 +341,19 @@ def test_a_killed_run_is_shown_without_a_ledger(visit, airflow, nights):
     add_run(airflow, "nightly", "killed", nights + timedelta(hours=2))
     page = visit("/mediquo/?dag=nightly&task=sync&run=killed")
     expect(page.get_by_role("alert")).to_contain_text("This run has left no ledger")
+
+
+def test_a_task_that_has_only_failed_is_listed_without_a_ledger(visit, airflow):
+    night = datetime.now(UTC).isoformat()
+    ask(airflow, "dags/broken/dagRuns", {"logical_date": None, "run_after": night})
+    path = "dags/broken/dagRuns/~/taskInstances?state=failed"
+    airflow.wait_for("the failure", lambda: ask(airflow, path)["task_instances"])
+    page = visit("/mediquo/", user="vic")
+    row = page.get_by_role("row").filter(has_text="broken: upsert")
+    expect(row).to_contain_text("failed: no ledger")
+    row.get_by_role("link").last.click()
+    expect(page.get_by_role("alert")).to_contain_text("This run has left no ledger")
+    expect(page.get_by_role("main")).to_contain_text("The task is in the state failed")
 
 
 @pytest.mark.parametrize(

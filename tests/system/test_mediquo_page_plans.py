@@ -1,7 +1,8 @@
 """Who lost a plan, on the page *Browse -> mediQuo*: its own files in a browser, in front of answers like Airflow's."""
 
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -71,7 +72,12 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     contexts = []
 
     def visit(
-        ledger: dict[str, Any], query: str = "", state: str = "success", map: int = -1
+        ledger: dict[str, Any],
+        query: str = "",
+        state: str = "success",
+        map: int = -1,
+        troubled: Sequence[dict[str, Any]] = (),
+        first_patch: bool = False,
     ) -> Page:
         def answer(route: Route) -> None:
             path, asked = urlsplit(route.request.url).path, urlsplit(route.request.url).query
@@ -81,7 +87,11 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
                 name = path.removeprefix("/mediquo/") or "index.html"
                 body = (FOLDER / name).read_text(encoding="utf-8")
                 route.fulfill(body=body, content_type=KINDS[name.split(".")[-1]])
+            elif path == "/api/v2/dags/~/dagRuns/~/taskInstances":
+                route.fulfill(json={"task_instances": [*troubled], "total_entries": len(troubled)})
             elif found := answer_of(path.removeprefix("/api/v2/dags/"), ledger, state, map):
+                for entry in found.get("xcom_entries", ()) if first_patch else ():
+                    del entry["run_after"]
                 route.fulfill(json=found)
             else:
                 route.fulfill(status=404)
@@ -100,11 +110,12 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 def answer_of(path: str, ledger: dict[str, Any], state: str, map: int) -> Any:
     """What Airflow's REST API answers."""
     entry = {"dag_id": "d", "task_id": "t", "map_index": map, "run_after": NIGHT}
+    xcom = {**entry, "run_id": "r", "timestamp": "2026-11-27T12:00:00Z"}
     instance = {**entry, "dag_run_id": "r", "state": state, "try_number": 1}
     shard = f"/{map}" if map >= 0 else ""
     return {
-        "~/dagRuns/~/taskInstances/~/xcomEntries": one("xcom_entries", {**entry, "run_id": "r"}),
-        "d/dagRuns/~/taskInstances/t/xcomEntries": one("xcom_entries", {**entry, "run_id": "r"}),
+        "~/dagRuns/~/taskInstances/~/xcomEntries": one("xcom_entries", {**xcom}),
+        "d/dagRuns/~/taskInstances/t/xcomEntries": one("xcom_entries", {**xcom}),
         "d/dagRuns/r/taskInstances/t/xcomEntries/mediquo_ledger": {"value": json.dumps(ledger)},
         f"d/dagRuns/r/taskInstances/t{shard}": instance,
         "d/dagRuns/r/taskInstances": one("task_instances", instance),
@@ -213,12 +224,80 @@ def test_the_list_of_tasks_says_how_many_lost_a_plan(visit, ledger, told):
         expect(cells.nth(1)).to_have_text(told)
 
 
+def test_where_airflow_does_not_say_when_a_run_was_it_is_when_its_ledger_was_pushed(visit):
+    page = visit(QUIET, first_patch=True)
+    expect(page.get_by_role("row").filter(has_text="d: t")).to_contain_text("27 Nov 2026")
+    page = visit(QUIET, TASK, first_patch=True)
+    expect(page.get_by_role("row").nth(1)).to_contain_text("28 Nov 2026")  # of the task instance
+
+
 @pytest.mark.parametrize("map_index", [-1, 3])
 def test_the_list_of_tasks_says_which_failed(visit, map_index):
     ledger = {**WITHOUT_STATE, "read": 2, "upserted": 1, "without_plan": 0}
     page = visit(ledger, state="failed", map=map_index)
     row = page.get_by_role("row").filter(has_text="d: t")
     expect(row).to_contain_text("failed: 1 sent, 1 rejected")
+
+
+def test_it_follows_the_theme_that_another_page_of_airflow_sets(visit):
+    page = visit(QUIET)
+    other = page.context.new_page()
+    other.route(f"{SITE}/**", lambda route: route.fulfill(body=""))
+    other.goto(SITE)
+    body, light, dark = page.locator("body"), "rgb(255, 255, 255)", "rgb(21, 25, 28)"
+    for theme, colour in {"dark": dark, "light": light, "system": light}.items():
+        other.evaluate("theme => localStorage.setItem('theme', theme)", theme)
+        expect(body).to_have_css("background-color", colour)
+
+
+@pytest.mark.parametrize("query", ["", TASK, RUN], ids=["overview", "task", "run"])
+def test_long_texts_do_not_widen_the_page(visit, query):
+    word = "x" * 3000
+    rejects = {word: {word: 1}}
+    paths = {"rejects_path": word, "sync": {"name": word}, "receipt": {"fields": [word]}}
+    ledger = {**QUIET, "stopped_because": word, "rejects_by_rule": rejects, **paths}
+    page = visit(ledger, query)
+    expect(page.get_by_role("table").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_without_a_choice_there_is_no_landmark_for_it(visit):
+    page = visit(QUIET, RUN)
+    expect(page.get_by_role("heading", name="What it did")).to_be_visible()
+    expect(page.get_by_role("navigation")).to_have_count(1)
+
+
+LATER = {"task_id": "t", "run_after": "2026-11-29T02:00:00Z", "map_index": -1, "state": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("troubled", "told"),
+    [
+        ({**LATER, "dag_id": "d", "dag_run_id": "killed"}, "2026.*failed: no ledger1$"),
+        ({**LATER, "dag_id": "d", "dag_run_id": "now", "state": "running"}, "running: no ledger1$"),
+        # One of several shards; its run is the one with the ledger.
+        (
+            {**LATER, "dag_id": "d", "dag_run_id": "r", "run_after": NIGHT, "map_index": 2},
+            r" \[2\]failed: no ledger1$",
+        ),
+        # It left the ledger.
+        (
+            {**LATER, "dag_id": "d", "dag_run_id": "r", "run_after": NIGHT},
+            "2026.*10 unchanged1$",
+        ),
+        ({**LATER, "dag_id": "d", "dag_run_id": "old", "run_after": "2026-11-01T02:00:00Z"}, "1$"),
+        ({**LATER, "dag_id": "e", "dag_run_id": "killed"}, "10 unchanged1$"),
+    ],
+    ids=["killed", "running", "shard", "with a ledger", "earlier", "another task"],
+)
+def test_the_list_of_tasks_has_runs_without_a_ledger(visit, troubled, told):
+    page = visit(QUIET, troubled=[troubled])
+    row = page.get_by_role("row").filter(has_text="d: t")
+    expect(row).to_have_text(re.compile(told))
+    known = page.get_by_role("row").filter(has_text="e: t")
+    expect(known).to_have_count(1 if troubled["dag_id"] == "e" else 0)
+    if troubled["dag_id"] == "e":
+        expect(known).to_have_text(re.compile("failed: no ledger0$"))
 
 
 def test_the_rows_of_the_unsubscribed_add_up(visit):

@@ -11,6 +11,12 @@ const MAX_PAGES = 20;
 const AT_ONCE = 8;
 const TIMEOUT = 30_000; // milliseconds
 const FAILED = ["failed", "upstream_failed", "up_for_retry"];
+const UPSERTS = [
+  "FileToMediquoOperator",
+  "MediquoUpsertDecoratedOperator",
+  "MediquoUpsertPatientsOperator",
+  "SqlToMediquoOperator",
+];
 
 /** An answer that is not what was asked for; `status` is 0 if there is none. */
 export class ApiError extends Error {
@@ -43,7 +49,9 @@ export function segment(value) {
 
 async function get(segments, query = {}) {
   const url = new URL(`api/v2/${segments.map(segment).join("/")}`, AIRFLOW);
-  url.search = new URLSearchParams(query).toString();
+  for (const [name, value] of Object.entries(query)) {
+    for (const each of [value].flat()) url.searchParams.append(name, each);
+  }
   const headers = { Accept: "application/json" };
   let answer;
   try {
@@ -79,9 +87,12 @@ function since(weeks) {
 }
 
 /** List the XComs of one name that may be read, without their values. */
-export function listXComs(key, weeks, dag = "~", task = "~") {
+export async function listXComs(key, weeks, dag = "~", task = "~") {
   const segments = ["dags", dag, "dagRuns", "~", "taskInstances", task, "xcomEntries"];
-  return list(segments, { xcom_key: key, ...since(weeks) }, "xcom_entries");
+  const found = await list(segments, { xcom_key: key, ...since(weeks) }, "xcom_entries");
+  // The first patches of Airflow 3.1 do not say when the run was: when it was pushed comes close.
+  const timed = (entry) => ({ ...entry, run_after: entry.run_after ?? entry.timestamp });
+  return { ...found, items: found.items.map(timed) };
 }
 
 /** Return the value of an XCom, an object. */
@@ -95,6 +106,12 @@ export async function valueOf({ dag_id: dag, run_id: run, task_id: task, map_ind
 export function listInstances(dag, task, weeks) {
   const query = { task_id: task, ...since(weeks) };
   return instances(["dags", dag, "dagRuns", "~", "taskInstances"], query);
+}
+
+/** List the upserts of all DAGs that failed, or still run; none if they may not be seen. */
+export function listTroubled(weeks) {
+  const query = { operator: UPSERTS, state: [...FAILED, "running"], ...since(weeks) };
+  return instances(["dags", "~", "dagRuns", "~", "taskInstances"], query);
 }
 
 /** List the task instances of a run; none if they may not be seen. */

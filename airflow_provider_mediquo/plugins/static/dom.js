@@ -29,13 +29,14 @@ function filled(node, attributes, children) {
 /** Make a table that scrolls sideways on a narrow screen, also with the keyboard. */
 export function table(caption, heads, rows) {
   const scroll = { class: "scroll", role: "region", tabindex: "0", "aria-label": caption };
-  const head = heads.map((text) => element("th", { scope: "col" }, text));
+  const kinds = heads.map((_, column) => kindOf(rows.map((row) => row[column])));
+  const head = heads.map((text, column) => element("th", { scope: "col", ...kinds[column] }, text));
   const body = rows.map(([first, ...cells]) =>
     element(
       "tr",
       {},
       element("th", { scope: "row" }, first),
-      cells.map((cell) => element("td", {}, cell)),
+      cells.map((cell, column) => element("td", kinds[column + 1], cell)),
     ),
   );
   return element(
@@ -49,6 +50,12 @@ export function table(caption, heads, rows) {
       element("tbody", {}, body),
     ),
   );
+}
+
+/** The attributes of a column: numbers are easier to compare below each other. */
+function kindOf(cells) {
+  const isNumber = cells.every((cell) => typeof cell === "string" && /^[\d,]*$/.test(cell));
+  return isNumber ? { class: "number" } : {};
 }
 
 /** Make a section with a heading. */

@@ -1,9 +1,18 @@
 // All tasks that sent members, each with its last run; and the last audits.
 
-import { AUDIT, LEDGER, forEach, hasFailed, listXComs, stateOf, valueOf } from "./api.js";
+import {
+  AUDIT,
+  LEDGER,
+  forEach,
+  hasFailed,
+  listTroubled,
+  listXComs,
+  stateOf,
+  valueOf,
+} from "./api.js";
 import { element, section, table } from "./dom.js";
 import { asObject, summary } from "./ledger.js";
-import { toTask, viewOf } from "./links.js";
+import { runOf, toTask, viewOf } from "./links.js";
 import { many, number, percent, text, time } from "./words.js";
 
 const MAX_TASKS = 60;
@@ -12,11 +21,12 @@ const TOO_MANY =
 
 /** Show the overview. */
 export async function showOverview({ weeks }, page) {
-  const ledgers = await listXComs(LEDGER, weeks);
+  const [ledgers, troubled] = await Promise.all([listXComs(LEDGER, weeks), listTroubled(weeks)]);
   if (!ledgers.isWhole) page.warn(TOO_MANY);
-  const tasks = byTask(ledgers.items);
+  const tasks = byTask([...withoutLedger(troubled, ledgers.items), ...ledgers.items]);
   const last = tasks.slice(0, MAX_TASKS);
-  await Promise.all([read(last, LEDGER, page), forEach(last, readState, () => {})]);
+  const kept = last.filter((entry) => !entry.hasNoLedger);
+  await Promise.all([read(kept, LEDGER, page), forEach(kept, readState, () => {})]);
   const none = `No run in ${many(weeks, "week")} has left a ledger that you may see.`;
   page.tell(tasks.length ? "" : none);
   if (tasks.length) page.show(section("Syncs and upserts", tableOfTasks(last, weeks)));
@@ -46,14 +56,22 @@ function boundOf({ value, problem }) {
   return [`${wrong} of ${number(value.checked)}`, bound, fields.join(", ")];
 }
 
-/** The newest entry of each task, with how many there are; the newest task first. */
+/** Those task instances that left no ledger, such as killed ones. */
+function withoutLedger(instances, entries) {
+  const keyOf = (run) => JSON.stringify([run.dag_id, run.task_id, run.run_id, run.map_index]);
+  const known = new Set(entries.map(keyOf));
+  const others = instances.filter((instance) => !known.has(keyOf(instance)));
+  return others.map((instance) => ({ ...instance, hasNoLedger: true }));
+}
+
+/** The newest entry of each task, with how many values there are; the newest task first. */
 function byTask(entries) {
   const tasks = new Map();
   for (const entry of [...entries].sort(newestFirst)) {
     const key = JSON.stringify([entry.dag_id, entry.task_id]);
-    const known = tasks.get(key);
-    if (known) known.times += 1;
-    else tasks.set(key, { ...entry, times: 1 });
+    const known = tasks.get(key) ?? { ...entry, times: 0 };
+    known.times += entry.hasNoLedger ? 0 : 1;
+    tasks.set(key, known);
   }
   return [...tasks.values()];
 }
@@ -82,9 +100,15 @@ function tableOfTasks(tasks, weeks) {
   const rows = tasks.map((entry) => {
     const { dag_id: dag, task_id: task } = entry;
     const link = element("a", { href: viewOf({ dag, task, weeks }) }, nameOf(entry));
-    const state = hasFailed(entry) ? `${text(entry.state)}: ` : "";
-    const did = state + (entry.problem ?? summary(entry.value));
-    return [link, time(entry.run_after), did, number(entry.times)];
+    const shard = entry.map_index >= 0 ? ` [${entry.map_index}]` : "";
+    const run = element("a", { href: runOf(entry, weeks) }, time(entry.run_after) + shard);
+    return [link, run, outcome(entry), number(entry.times)];
   });
   return table("Tasks that sent members, the last one first", heads, rows);
+}
+
+function outcome(entry) {
+  if (entry.hasNoLedger) return `${text(entry.state)}: no ledger`;
+  const state = hasFailed(entry) ? `${text(entry.state)}: ` : "";
+  return state + (entry.problem ?? summary(entry.value));
 }

@@ -66,6 +66,17 @@ function titleOf({ dag, task, run, map }) {
   return run ? `${dag}: ${task}${shard}, ${run}` : `${dag}: ${task}`;
 }
 
+/** Take the theme that is chosen in Airflow's UI, which keeps it there; else the system's counts. */
+function followTheme() {
+  let theme;
+  try {
+    theme = localStorage.getItem("theme");
+  } catch {
+    return; // the browser allows no storage
+  }
+  document.documentElement.className = ["light", "dark"].includes(theme) ? theme : "";
+}
+
 async function main() {
   const what = asked();
   const isTask = what.dag && what.task;
@@ -77,6 +88,8 @@ async function main() {
   await show(what, page);
 }
 
+addEventListener("storage", followTheme);
+followTheme();
 main().catch((error) => {
   page.tell("");
   page.warn(explained(error));

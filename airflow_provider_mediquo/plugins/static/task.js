@@ -47,7 +47,7 @@ function merged(entries, instances) {
   const keyOf = (run) => JSON.stringify([run.run_id, run.map_index]);
   for (const each of instances.filter(({ state }) => state)) runs.set(keyOf(each), each);
   for (const entry of entries) {
-    runs.set(keyOf(entry), { ...runs.get(keyOf(entry)), ...entry, hasLedger: true });
+    runs.set(keyOf(entry), { ...entry, ...runs.get(keyOf(entry)), hasLedger: true });
   }
   return [...runs.values()].sort(oldestFirst);
 }
