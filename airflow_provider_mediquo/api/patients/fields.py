@@ -75,9 +75,8 @@ class PatientField(fields.Field):  # type: ignore[type-arg]  # generic in marshm
 class Text(PatientField):
     """Text of one line, sent as given."""
 
-    controls: ClassVar = (
-        "control"  # the rule that control characters break; None: they may break others
-    )
+    # The rule that control characters break; None: the field looks for itself.
+    controls: ClassVar[str | None] = "control"
 
     def read(self, value: Any) -> str:
         """Return it."""
