@@ -60,7 +60,14 @@ class ColumnMapping:
         """
         if {*names} & {*PATIENT_FIELDS, *self.columns}:
             return False
-        others = (row for row in rows if [*row[: len(names)]] != [*names])
+        places = {name: at for at, name in enumerate(names) if name.strip()}
+        # A header again, maybe in another order, is no sign.
+        others = (
+            row
+            for row in rows
+            if [*row[: len(names)]] != [*names]
+            and all(places.get(cell, at) == at for at, cell in enumerate(row))
+        )
         pairs = (pair for row in others for pair in zip(names, row, strict=False))
         return any(map(_is_like_a_value, names)) or any(a.strip() and a == b for a, b in pairs)
 

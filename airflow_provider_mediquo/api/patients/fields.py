@@ -9,7 +9,7 @@ import datetime as dt
 import re
 from decimal import Decimal
 from numbers import Number
-from typing import Any
+from typing import Any, ClassVar
 
 import pendulum
 from marshmallow import ValidationError, fields, missing, validate
@@ -52,7 +52,10 @@ class PatientField(fields.Field):  # type: ignore[type-arg]  # generic in marshm
         if value is missing:
             return self.blank() if self.required else missing
         if isinstance(value, str):
-            value = str.strip(value)  # plain text, whatever a subclass overrides
+            text = str.strip(value)  # plain text, whatever a subclass overrides
+            if text is not value and _has_next_line(value):
+                raise ValidationError("encoding")
+            value = text
             is_empty = not value or (not value.isascii() and is_invisible(value))
         else:
             is_empty = is_blank(value)
@@ -70,7 +73,10 @@ class PatientField(fields.Field):  # type: ignore[type-arg]  # generic in marshm
 
 
 class Text(PatientField):
-    """Text, sent as given."""
+    """Text of one line, sent as given."""
+
+    # The rule that control characters break; None: the field looks for itself.
+    controls: ClassVar[str | None] = "control"
 
     def read(self, value: Any) -> str:
         """Return it."""
@@ -83,6 +89,8 @@ class Text(PatientField):
             raise ValidationError("text")
         if is_misread(value):
             raise ValidationError("encoding")
+        if not value.isprintable() and self.controls and _CONTROL.search(value):
+            raise ValidationError(self.controls)
         if value[0] in SUSPECT and (rule := broken_rule(value)):
             raise ValidationError(rule)
         return value
@@ -102,10 +110,12 @@ class Identifier(Text):
 class Code(Identifier):
     """The code: text, or a whole number or UUID as databases store it."""
 
+    controls = "code"
+
     def read(self, value: Any) -> str:
         """Return it as text that is safe in a URL path."""
         code = super().read(value if isinstance(value, str) else as_text(value))
-        if len(code) > MAX_CODE or code in (".", "..") or _CONTROL.search(code):
+        if len(code) > MAX_CODE or code in (".", ".."):
             raise ValidationError("code")
         return code
 
@@ -156,6 +166,7 @@ class Day(PatientField):
 class Email(Text):
     """A plausible e-mail address."""
 
+    controls = "email"
     _plausible = staticmethod(validate.Email(error="email"))
 
     def read(self, value: Any) -> str:
@@ -168,6 +179,8 @@ class Email(Text):
 
 class Phone(Identifier):
     """A phone number with its country prefix, in any usual way to write it."""
+
+    controls = None  # a tab between digits is a blank
 
     def read(self, value: Any) -> str:
         """Return it as it was written, with plain spaces and hyphens."""
@@ -193,6 +206,11 @@ class Timestamp(fields.Field):  # type: ignore[type-arg]  # generic in marshmall
             return pendulum.instance(dt.datetime.fromisoformat(value)).in_timezone("UTC")
         except (TypeError, ValueError, OverflowError):
             return None  # such as MySQL's zero date; the patient must stay readable
+
+
+def _has_next_line(text: str) -> bool:
+    """Whether U+0085 is in it, which `strip` takes for white space: it is `…` in Windows-1252."""
+    return not str.isascii(text) and str.__contains__(text, "\x85")
 
 
 def _is_nan(value: Any) -> bool:

@@ -55,9 +55,13 @@ def read_layout(
     parser = LineParser(delimiter or _fitting(begin, header))
     given = _header_row(first, lines, parser, name)
     names = _without_blank_ends(given)
-    rows = _rows_ahead(lines, parser)
+    texts = [text for line in _texts_ahead(lines, _AHEAD) if (text := line.rstrip(LINE_END))]
+    rows = [parser.cells(text) or [] for text in texts]
     _check(names, rows, name, header)
     fields, width = header.fields(names), _width(rows, given, names)
+    # A blank in quotes is a cell: the header may have lost a delimiter.
+    if width > len(given) and not all(t.rstrip(" ").endswith(parser.delimiter) for t in texts):
+        width = len(given)
     is_end_dropped = not header.is_transformed and width == len(fields) and fields[-1] is None
     has_lf = (first.text or "").endswith("\n")
     return Layout(parser, names, fields, width, has_lf, is_end_dropped)
@@ -110,11 +114,6 @@ def _texts_ahead(lines: Lines, count: int) -> list[str]:
     ahead = [*islice(lines, count)]
     lines.put_back(ahead)
     return [line.text or "" for line in ahead]
-
-
-def _rows_ahead(lines: Lines, parser: LineParser) -> list[list[str]]:
-    texts = (text.rstrip(LINE_END) for text in _texts_ahead(lines, _AHEAD))
-    return [parser.cells(text) or [] for text in texts if text]
 
 
 def _width(rows: Sequence[Sequence[str]], given: Sequence[str], names: Sequence[str]) -> int:

@@ -73,26 +73,70 @@ class QuotedRows:
             return False
         return self._parser.delimiter not in text or len(self._parser.cells(text) or ()) == 1
 
+    def is_before_a_part(self) -> bool:
+        """Whether the next line is no whole row."""
+        line = self._lines.peek()
+        return line is not None and not self.is_like_a_row(line.text or "")
+
     def is_before_a_rest(self) -> bool:
         """Whether the next lines end a cell that seems to be complete already."""
         line = self._lines.peek()
-        if line is None or self.is_like_a_row(line.text or ""):
+        if line is None:
             return False
-        may_be_end = self.is_stub(line.text or "") or self._is_broken_cell(line.text or "")
-        if may_be_end and not self._may_lose_end and not self._begins_next():
-            return True
+        if self.is_like_a_row(line.text or ""):
+            return self._ends_a_lost_cell(line.text or "")
+        return self._is_before_a_stub() or self._is_before_an_end()
+
+    def _is_before_a_stub(self) -> bool:
+        """Whether a line comes that may be the end of the last cell, also after blank lines.
+
+        After blank lines, at the end of the file, it is a trailer.
+        """
+        if self._may_lose_end:
+            return False
+        seen = []
+        for line in islice(self._lines, MAX_DOUBT):
+            seen.append(line)
+            if (line.text or "").strip(" \t" + LINE_END):
+                break
+        text = seen[-1].text or ""
+        may_be_end = self.is_stub(text) or self._is_broken_cell(text)
+        is_end = may_be_end and not ('"' in text and self._begins_a_row(seen[-1]))
+        is_end = is_end and (len(seen) == 1 or self._is_before_a_row())
+        self._lines.put_back(seen)
+        return is_end
+
+    def _is_before_a_row(self) -> bool:
+        seen = [*islice(self._lines, MAX_DOUBT)]
+        self._lines.put_back(seen)
+        return any(self.is_like_a_row(line.text or "") for line in seen)
+
+    def _is_before_an_end(self) -> bool:
+        """Whether a quote comes that only ends a cell, before the next row."""
         seen = []
         is_rest = False
         for line in islice(self._lines, MAX_DOUBT):
             seen.append(line)
             text = line.text or ""
-            if self.is_like_a_row(text) or ('"' in text and self._begins_a_row(line)):
+            if self.is_like_a_row(text):
+                is_rest = self._ends_a_lost_cell(text)
+                break
+            if '"' in text and self._begins_a_row(line):
                 break
             if '"' in text and self._may_end_a_cell(text):
                 is_rest = True
                 break
         self._lines.put_back(seen)
         return is_rest
+
+    def _ends_a_lost_cell(self, text: str) -> bool:
+        """Whether the first quote of a line ends a cell that began on a line before it."""
+        at = text.find('"')
+        before = text[1:2] if not at else text[at - 1]  # where it begins the line, what comes after
+        if at < 0 or (before == self._parser.delimiter) == bool(at):
+            return False
+        row = self._parser.cells(text)
+        return (row is None or len(row) != self._width) and self._may_end_a_cell(text)
 
     def _may_end_a_cell(self, text: str) -> bool:
         strays = self._parser.stray_quotes(text).values()
@@ -102,13 +146,6 @@ class QuotedRows:
     def _is_broken_cell(self, text: str) -> bool:
         return text[:1] == '"' and self._parser.cells(text) is None
 
-    def _begins_next(self) -> bool:
-        """Whether the next line has an open quote and is a row together with those after it."""
-        line = next(iter(self._lines))
-        begins = '"' in (line.text or "") and self._begins_a_row(line)
-        self._lines.put_back([line])
-        return begins
-
     def _begins_a_row(self, first: Line) -> bool:
         """Whether a line, which is not like a row, is one together with those after it."""
         attempt = _Attempt(first, self._lines, self.is_like_a_row)
@@ -116,11 +153,11 @@ class QuotedRows:
         self._lines.put_back(attempt.taken[1:])
         return len(row) == self._width
 
-    def is_whole_row(self, taken: Sequence[Line]) -> bool:
-        """Whether lines are one row, to the end of the last one."""
+    def cells_of(self, taken: Sequence[Line]) -> int:
+        """Return the number of cells if lines are one row, to the end of the last one; else 0."""
         left = iter([line.text or "" for line in taken])
         row = self._parser.first_row(left) or []
-        return len(row) == self._width and not [*left]
+        return 0 if [*left] else len(row)
 
     def _up_to_odd_quotes(self) -> list[Line]:
         """Return the lines up to one that may close a quote, if it comes before a clean use of any.

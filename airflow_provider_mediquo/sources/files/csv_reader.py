@@ -80,7 +80,8 @@ class _Rows:
         self.is_in_doubt = False
         """Whether a line may be the rest of the row before: that was rejected, cut or of lines."""
         self._is_rest = False  # whether this is so even if it looks like a row
-        self._stub = 0  # the number of a rejected line that may be the beginning of the next
+        self._is_stub = False  # whether the rejected line before may be the beginning of the next
+        self._is_open = False  # whether the rejected lines before leave a quote open
         self._is_cut = False  # whether the line before ended with a CR that ends no other line
         self._layout = layout
         self._headers = headers
@@ -106,21 +107,26 @@ class _Rows:
             row = Unreadable("lines")
         was_cut = self._is_cut
         self._is_cut = self._layout.has_lf and (taken[-1].text or "")[-1:] == "\r"
-        is_part = self._is_rest or was_cut or self._is_cut or self._stub == line.number - 1
+        is_part = self._is_rest or was_cut or self._is_cut or self._is_stub
+        is_part |= self._is_open and len(taken) > 1
+        self._is_stub = self._is_open = False
         return (Unreadable("lines") if row and is_part else row), taken
 
     def doubt_after(self, taken: Sequence[Line]) -> None:
         """Keep in mind that lines were rejected, and whether the next row may be the rest of them."""
         self.is_in_doubt = True
         text = taken[-1].text or ""
+        count = self._quoted.cells_of(taken)
         is_end = len(taken) > 1 and text.rstrip().endswith('"')  # of a quoted cell
-        if not is_end and self._quoted.is_stub(text):
-            self._stub = taken[-1].number
+        self._is_stub = (len(taken) > 1 and count == 1) or (
+            not is_end and self._quoted.is_stub(text)
+        )
+        self._is_open = sum((line.text or "").count('"') for line in taken) % 2 == 1
         if self._quoted.is_like_a_row(text):
             self._is_rest = False
         elif '"' in text:
             is_open = self._layout.parser.cells(text) is None
-            self._is_rest = is_open and not self._quoted.is_whole_row(taken)
+            self._is_rest = is_open and count != self._layout.width
 
     def _with_quotes(self, line: Line, text: str) -> tuple[list[str] | Unreadable, Sequence[Line]]:
         row = self._layout.parser.cells(text)
@@ -134,7 +140,10 @@ class _Rows:
 
     def _is_certain(self, text: str) -> bool:
         strays = self._layout.parser.stray_quotes(text)
-        return not strays or (not self.is_in_doubt and are_text(strays, self._layout.fields))
+        if not strays:
+            return True
+        is_text = not self.is_in_doubt and are_text(strays, self._layout.fields)
+        return is_text and not self._quoted.is_before_a_part()
 
     def _checked(self, row: list[str]) -> list[str] | Unreadable:
         count, width = self._count, self._width

@@ -49,6 +49,7 @@ class _Objects:
         self._name = name
         self._rest = ""  # of the pieces before: not a whole object yet
         self._is_lost = False  # in the middle of one that was rejected
+        self._is_found = False  # at the first object after it, which may be a part of it
 
     def add(self, piece: str, *, is_end: bool) -> Iterator[Any]:
         """Yield each object that is whole now, and Unreadable once for anything else.
@@ -61,24 +62,33 @@ class _Objects:
             if self._is_lost:
                 at = self._next_object(text, at)
                 continue
+            start, may_wait = at, not is_end and len(text) - at < MAX_LINE
             try:
                 record, at = _object(text, at)
             except (TypeError, ValueError, RecursionError):
-                if not is_end and len(text) - at < MAX_LINE:
+                if may_wait:
                     self._rest = text[at:]
                     return
                 self._is_lost = True
                 yield Unreadable("record")
-            else:
+                continue
+            after = _blank_end(text, at)
+            if self._is_found and after == len(text) and may_wait:
+                self._rest = text[start:]
+                return
+            self._is_lost = self._is_found and text[after : after + 1] not in ("", "{")
+            self._is_found = False
+            if not self._is_lost:
                 yield record
                 self._refuse_comma(text, at)
-                at = _blank_end(text, at)
+            at = after
         self._rest = text[-_OVERLAP:] if self._is_lost and not is_end else ""
         self._is_lost &= not is_end
+        self._is_found &= not is_end
 
     def _next_object(self, text: str, at: int) -> int:
         found = _NEXT.search(text, at)
-        self._is_lost = not found
+        self._is_lost, self._is_found = not found, bool(found)
         return found.end() if found else len(text)
 
     def _refuse_comma(self, text: str, at: int) -> None:

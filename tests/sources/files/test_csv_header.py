@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError
+from airflow_provider_mediquo.api.records import Unreadable
 from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.files.csv_reader import read_csv
 
@@ -80,6 +81,17 @@ def test_nor_are_blank_columns_without_a_name(header, end):
     assert [*read(f"{header}\n{rows}").values()] == [*map(str, range(30))]
 
 
+@pytest.mark.parametrize("columns", [None, {"codeid": None}])
+def test_but_a_blank_in_quotes_is_a_cell_of_a_column_whose_name_is_lost(columns):
+    """Here a delimiter of the header is lost; each value would go to the column before its own."""
+    text = '"codeid","first_name","plan"\n"1","x","Ada",""\n"2","y","Bo",""\n'
+    header = ColumnMapping(columns, is_transformed=True)
+    found = [*read_csv(io.StringIO(text, newline=""), "file", header, None)]
+    assert [record for record, _ in found] == [Unreadable("cells")] * 2
+    text = '"code","first_name","plan",""\n"1","Ada","gold",""\n'
+    assert read(text) == {2: "1"}, "here it has no name"
+
+
 def test_but_what_is_in_them_is_not_ignored():
     rows = "1,Ada,gold,\n" * 20 + "2,Bo,gold,x\n" + "3,Cy,gold\n"
     assert [*read(f"{HEADER}\n{rows}").values()][20:] == ["cells", "cells"]
@@ -125,6 +137,13 @@ def test_the_first_member_of_a_file_without_a_header_is_not_lost(text):
     with pytest.raises(InvalidPatientsError, match="must be a header") as caught:
         transformed(text)
     assert "Ada" not in str(caught.value)
+
+
+@pytest.mark.parametrize("again", ["id;producto;nombre", "id;nombre;alta;producto", "id;;nombre"])
+def test_a_second_header_is_not_said_to_be_data(again):
+    """It is one, with other columns."""
+    with pytest.raises(InvalidPatientsError, match="line 3 is a second header"):
+        transformed(f"id;nombre;producto\n1;Ada;gold\n{again}\n2;gold;Bo\n")
 
 
 def test_names_that_look_like_data_are_read_where_one_is_mapped():

@@ -134,11 +134,8 @@ def test_a_record_may_have_a_name_as_its_value(row):
 
 
 def test_a_reject_may_have_one_too():
-    assert read("plan;code;first_name", "gold;1", "plan", "", "gold;2;Bo") == {
-        2: "cells",
-        3: "cells",
-        5: "gold",
-    }
+    found = read("plan;code;first_name", "gold;1", "plan", "", "gold;2;Bo", "gold;3;Cy")
+    assert found == {2: "cells", 3: "cells", 5: "lines", 6: "gold"}
 
 
 def test_each_order_of_the_columns_is_read_rightly_or_not_at_all():

@@ -334,6 +334,21 @@ def test_a_line_that_is_no_object_spoils_no_other(folder, line):
     assert folder.read(text) == ([ada(), Unreadable("record"), ada()], [1, 2, 3])
 
 
+@pytest.mark.parametrize("at_once", [100, 130, MAX_LINE])
+def test_an_object_inside_one_that_is_broken_is_no_record(folder, monkeypatch, at_once):
+    monkeypatch.setattr(json_lines, "MAX_LINE", at_once)
+    inner = json.dumps(ada(code="m-9"))
+    lines = [f'{{"code": "m-2", "meta": {{…}} {inner}}}', f'{{"note": "{{}} {inner}"}}']
+    for line in lines:
+        text = f"{json.dumps(ada())}\n{line}\n{json.dumps(ada())}\n"
+        assert folder.read(text) == ([ada(), Unreadable("record"), ada()], [1, 2, 3])
+    after = "".join(json.dumps(ada(code=f"m-{number}")) for number in range(3))
+    found = folder.records(f"{{…}}{after}{lines[0]}{after}\n")
+    assert [getattr(each, "rule", None) or each["code"] for each in found] == (
+        ["record", "m-0", "m-1", "m-2"] + ["record", "m-0", "m-1", "m-2"]
+    )
+
+
 META_TWICE = '{"a": [{"b": 1, "b": 2}]}'
 META_TWICE_CSV = META_TWICE.replace('"', '""')
 
