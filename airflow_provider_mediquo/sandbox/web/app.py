@@ -5,6 +5,7 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from airflow_provider_mediquo.sandbox.model.service import MediQuo
 from airflow_provider_mediquo.sandbox.web import api_docs, control, dashboard, pages, routes
@@ -13,7 +14,11 @@ from airflow_provider_mediquo.sandbox.web.dispatch import Observed
 DESCRIPTION = "A local mock of mediQuo. Its endpoints need both keys; the control API needs none."
 
 
-def create_app(mediquo: MediQuo) -> FastAPI:
+def create_app(mediquo: MediQuo) -> ASGIApp:
+    return Observed(APP, mediquo)
+
+
+def _make_app() -> FastAPI:
     app = FastAPI(
         title="mediQuo sandbox",
         description=DESCRIPTION,
@@ -22,14 +27,12 @@ def create_app(mediquo: MediQuo) -> FastAPI:
         docs_url=None,  # loads its scripts from a CDN
         redoc_url=None,
     )
-    app.state.mediquo = mediquo
     app.include_router(routes.router)
     app.include_router(control.router)
     for path, endpoint in (("/", home), ("/docs", docs), ("/assets/{name}", asset)):
         app.add_route(path, endpoint, ["GET"])
     for status in (404, 405):
         app.add_exception_handler(status, routes.not_found)
-    app.add_middleware(Observed, mediquo=mediquo)
     return app
 
 
@@ -57,3 +60,6 @@ async def asset(request: Request) -> Response:
 
 def _base_url(request: Request) -> str:
     return f"{str(request.base_url).rstrip('/')}{routes.BASE_PATH}"
+
+
+APP = _make_app()  # for all sandboxes of the process, because it takes some milliseconds

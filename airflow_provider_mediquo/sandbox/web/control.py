@@ -29,7 +29,7 @@ class Script(BaseModel):
 
 
 def mediquo_of(request: Request) -> MediQuo:
-    mediquo: MediQuo = request.app.state.mediquo
+    mediquo: MediQuo = request.state.mediquo
     return mediquo
 
 

@@ -45,7 +45,7 @@ WITHOUT_OPERATION: dict[str, Callable[[], Response]] = {
 
 
 class Observed:
-    """Records each request in the journal, and adds the common headers to each response."""
+    """Gives an application its mediQuo, records requests in the journal, adds the common headers."""
 
     def __init__(self, app: ASGIApp, mediquo: MediQuo) -> None:
         self._app = app
@@ -53,7 +53,7 @@ class Observed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(self._mediquo.journal, scope["method"])
-        scope["state"]["exchange"] = exchange
+        scope["state"] |= {"mediquo": self._mediquo, "exchange": exchange}
 
         async def answer(part: Message) -> None:
             if part["type"] == "http.response.start":
@@ -77,7 +77,7 @@ class Call:
     """A request with its complete body."""
 
     def __init__(self, request: Request, body: bytes) -> None:
-        self.mediquo: MediQuo = request.app.state.mediquo
+        self.mediquo: MediQuo = request.state.mediquo
         self._exchange: Exchange = request.state.exchange
         self._request = request
         self._json = _parsed(body, request.headers.get("content-type", ""))
