@@ -110,9 +110,8 @@ class VisibilityPoller:
 
     def __str__(self) -> str:
         # Copies: after a timeout in the triggerer, threads may still note answers.
-        not_found, differing, unreadable = (
-            sorted(each) for each in (self._not_found, self._differ.items(), self._unreadable)
-        )
+        not_found, unreadable = sorted(self._not_found), sorted(self._unreadable)
+        differing = sorted(self._differ.items())
         parts = [f"Not visible yet: {len(self.pending):,}"]
         if not_found:
             parts.append(f"not found: {_shown(not_found)}")
