@@ -591,7 +591,8 @@ def test_a_push_that_airflow_times_out_hides_no_error_either(caplog):
             raise AirflowTaskTimeout  # no Exception
 
     error = TooManyRejectsError("too many", report=UploadReport())
-    push_ledger_of(error, {"ti": Ti()})
+    context: Any = {"ti": Ti()}
+    push_ledger_of(error, context)
     assert "Cannot push the XCom mediquo_ledger (AirflowTaskTimeout)." in caplog.text
 
 
