@@ -1,6 +1,8 @@
 """Databases through the hooks of Airflow: the engine of the state."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -9,11 +11,37 @@ from sqlalchemy.exc import OperationalError
 from airflow_provider_mediquo.api.sync.statements import Doubt, Sent, acknowledge, doubt
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.hooks.database import engine_of
+from airflow_provider_mediquo.hooks.mediquo import MediquoHook
+from airflow_provider_mediquo.hooks.state import put_run_in_doubt
 
 
-def test_no_value_is_in_an_error_of_sqlite(tmp_path, monkeypatch):
-    connection = {"conn_type": "sqlite", "host": str(tmp_path / "state.db")}
-    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps(connection))
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """The SQLite file that the connection `state` leads to."""
+    file = tmp_path / "state.db"
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps({"conn_type": "sqlite", "host": str(file)}))
+    return file
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda file: MediquoHook().export_receipts(file.with_suffix(".csv"), state_conn_id="state"),
+        lambda file: MediquoHook().forget_patient("m-1", state_conn_id="state"),
+        lambda file: MediquoHook().audit_patients(state_conn_id="state"),
+        lambda file: put_run_in_doubt("state", "members", 1),
+    ],
+    ids=["export", "forget", "audit", "doubt"],
+)
+@pytest.mark.usefixtures("box")
+def test_a_call_leaves_no_connection_to_the_state_open(file, call):
+    call(file)
+    assert file.exists()
+    assert str(file) not in [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
+
+
+@pytest.mark.usefixtures("file")
+def test_no_value_is_in_an_error_of_sqlite():
     engine = engine_of("state")
     with engine.connect() as opened, pytest.raises(OperationalError) as raised:
         opened.execute(text("SELECT :code FROM nowhere"), {"code": "canary"})

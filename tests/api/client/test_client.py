@@ -439,7 +439,7 @@ def test_ten_minutes_of_nothing_but_429_end_it(box, attempt, clocked, clock):
     assert box.counters.total == 11
 
 
-@pytest.mark.parametrize(("asked", "is_final"), [(250, False), (400, True)])
+@pytest.mark.parametrize(("asked", "is_final"), [(250, False), (330, False), (400, True)])
 def test_a_pause_that_would_end_a_minute_after_them_is_not_waited_for(
     box, attempt, clocked, clock, asked, is_final
 ):

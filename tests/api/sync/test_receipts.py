@@ -14,6 +14,7 @@ import airflow_provider_mediquo
 from airflow_provider_mediquo.api.errors import (
     InvalidPatientsError,
     StateError,
+    StoppedError,
     TooManyRejectsError,
     UnsubscribeLimitError,
 )
@@ -102,16 +103,23 @@ def test_a_run_that_fails_has_one(box, state, sync, people):
     assert told[2] == ("failed", "LookupError", 3)
 
 
-def test_a_run_whose_task_is_killed_has_one(box, state, prepare_sync, people):
+@pytest.mark.parametrize("error", [StoppedError, LookupError])
+def test_a_run_whose_task_is_killed_has_one(box, state, prepare_sync, people, error):
+    """Also if its source cannot be left without an error."""
+
     def records():
-        yield from people(2)
-        run.upload.stop()
-        yield from people(2)
+        try:
+            yield from people(2)
+            run.upload.stop()
+            yield from people(2)
+        finally:
+            if error is LookupError:
+                raise error
 
     run = prepare_sync(box, state, records())
     run.go()
     (receipt,) = state.receipts()
-    assert (receipt["outcome"], receipt["error"]) == ("stopped", "StoppedError")
+    assert (receipt["outcome"], receipt["error"]) == ("stopped", error.__name__)
     assert receipt["unsettled"] == receipt["read"] == run.read == 2
 
 

@@ -7,6 +7,7 @@ from airflow_provider_mediquo.api.errors import StateError
 from airflow_provider_mediquo.api.patients.endpoints import encode_patient
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.sync import run as run_module
+from airflow_provider_mediquo.api.sync.lease import Lease
 from airflow_provider_mediquo.api.sync.run import SyncRun
 from airflow_provider_mediquo.api.sync.settings import SyncSettings
 from airflow_provider_mediquo.api.visibility.fingerprint import differences
@@ -212,6 +213,19 @@ def test_after_its_end_it_is_no_longer_kept(state, start, caplog):
     run.close()
     run.heartbeat()
     run.check()
+    assert not [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
+
+
+def test_a_heartbeat_that_the_end_overtakes_is_not_told(state, start, caplog, monkeypatch):
+    run, heartbeat = start(state), Lease.heartbeat
+
+    def overtaken(lease):
+        run.close()
+        heartbeat(lease)
+
+    monkeypatch.setattr(Lease, "heartbeat", overtaken)
+    run.heartbeat()
+    assert state.sync()["holder"] is None
     assert not [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
 
 

@@ -1,9 +1,10 @@
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 
 from airflow_provider_mediquo.api.errors import StateError
@@ -20,6 +21,7 @@ from airflow_provider_mediquo.api.sync.statements import (
     refresh,
     restore,
 )
+from airflow_provider_mediquo.api.sync.store import Store
 from tests.support.states import every_database, every_server
 
 
@@ -36,6 +38,16 @@ def sent(*codes, has_plan=True, fingerprint=2**63 - 1):
 def send(store, *codes, sync_id=1, run=1, **options):
     members = sent(*codes, **options)
     store.write(lambda connection: acknowledge(connection, sync_id, run, members))
+
+
+def test_the_threads_of_a_run_take_turns(tmp_path):
+    """SQLite has one writer at a time, and here nobody waits for it."""
+    path, at_once = tmp_path / "state.db", {"timeout": 0}
+    store = Store(create_engine(f"sqlite:///{path}", connect_args=at_once))
+    store.create()
+    with closing(store), ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: send(store, f"m-{number}"), range(100)))
+        assert store.count() == 100
 
 
 @every_database

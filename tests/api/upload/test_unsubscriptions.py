@@ -119,6 +119,12 @@ def test_the_share_is_of_those_who_have_a_plan(box, state, sync, people):
     assert "(0.01 of 100 = 1)" in str(run.error)
 
 
+def test_a_share_is_rounded_up(box, state, sync, people):
+    sync(box, state, people(150)).ok()
+    records = without_plan(people(2)) + people(148, start=3)
+    assert sync(box, state, records, max_unsubscribed=0.01).ok().unsubscribed == 2
+
+
 def test_those_who_have_lost_it_already_do_not_count_in_the_next_run(box, state, sync, people):
     sync(box, state, people(10)).ok()
     for lost in range(1, 6):
