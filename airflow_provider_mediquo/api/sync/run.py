@@ -209,11 +209,12 @@ class SyncRun:
         """Yield the members that are missing."""
         if self._own is None:
             return
-        newest = time.time() - _RECENT
+        now = time.time()
         for page in self._store.codes_of(self._own):
             for code, has_plan, sent_at, in_doubt_by, in_doubt_since, proof in page:
                 if self.comparison.is_missing(code):
-                    is_recent = max(sent_at or 0, in_doubt_since or 0) > newest
+                    # Not what a clock that was wrong has written for a time to come.
+                    is_recent = any(abs(now - (at or 0)) < _RECENT for at in (sent_at, in_doubt_since))
                     certain = proof if in_doubt_by is None else None
                     yield Missing(code, bool(has_plan), is_recent, certain)
 
