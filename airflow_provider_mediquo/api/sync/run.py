@@ -214,7 +214,9 @@ class SyncRun:
             for code, has_plan, sent_at, in_doubt_by, in_doubt_since, proof in page:
                 if self.comparison.is_missing(code):
                     # Not what a clock that was wrong has written for a time to come.
-                    is_recent = any(abs(now - (at or 0)) < _RECENT for at in (sent_at, in_doubt_since))
+                    is_recent = any(
+                        abs(now - (at or 0)) < _RECENT for at in (sent_at, in_doubt_since)
+                    )
                     certain = proof if in_doubt_by is None else None
                     yield Missing(code, bool(has_plan), is_recent, certain)
 
