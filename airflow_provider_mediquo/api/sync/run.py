@@ -23,6 +23,7 @@ from airflow_provider_mediquo.api.sync.members import (
     PRESENT,
     Members,
     Missing,
+    find_missing,
     read_members,
 )
 from airflow_provider_mediquo.api.sync.receipts import SUCCEEDED, RunReceipt
@@ -37,7 +38,6 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
 _MAX_RESPELLED = 2000  # kept before they are written
-_RECENT = 15 * 60  # seconds after a write in which mediQuo may not show it yet
 
 
 class SyncRun:
@@ -202,23 +202,19 @@ class SyncRun:
         return members.count(OWN, PRESENT), members.count(OWN | PLAN, PRESENT)
 
     def keep_other_spellings(self) -> int:
-        """Let missing members keep their plan if the source spells their code in another way."""
-        return keep_other_spellings(self._store, self.comparison.members, self.comparison.unknown)
+        """Let missing members keep their plan if the source spells their code in another way.
+
+        In doubt: if mediQuo takes both for the same, it has what was sent under the other spelling.
+        """
+        kept = keep_other_spellings(self._store, self.comparison.members, self.comparison.unknown)
+        self._write(lambda connection, own, _: statements.doubt_again(connection, kept))
+        return len(kept)
 
     def missing(self) -> Iterator[Missing]:
-        """Yield the members that are missing."""
+        """Return the members that are missing."""
         if self._own is None:
-            return
-        now = time.time()
-        for page in self._store.codes_of(self._own):
-            for code, has_plan, sent_at, in_doubt_by, in_doubt_since, proof in page:
-                if self.comparison.is_missing(code):
-                    # Not what a clock that was wrong has written for a time to come.
-                    is_recent = any(
-                        abs(now - (at or 0)) < _RECENT for at in (sent_at, in_doubt_since)
-                    )
-                    certain = proof if in_doubt_by is None else None
-                    yield Missing(code, bool(has_plan), is_recent, certain)
+            return iter(())
+        return find_missing(self._store, self._own, self.comparison.is_missing)
 
     def _load(self, check: Callable[[], None]) -> None:
         members = read_members(self._store, self._own, check)
