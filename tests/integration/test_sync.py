@@ -451,6 +451,30 @@ def test_4_another_spelling_of_a_code_takes_no_plan(
         assert before not in caplog.text
 
 
+@pytest.mark.parametrize("shows", ["first spelling", "as asked"])
+def test_4_a_member_whose_spelling_changes_twice_is_sent_again(box, state, sync, people, shows):
+    """If mediQuo takes both for the same patient, it has what was sent under the other spelling."""
+    box._mediquo.store = FoldingStore(box.settings, shows=shows)
+    others = people(40, start=10)
+    before = [*others, *people(1, code="M-3")]
+    sync(box, state, before).ok()
+    records = [*others, *people(1, code="m-3", first_name="Eva")]
+    sync(box, state, records, dry_run=True, on_missing="unsubscribe").ok()
+    assert not state.in_doubt()
+    sync(box, state, records, on_missing="unsubscribe").ok()
+    assert box.patients["M-3"]["first_name"] == "Eva"
+    assert state.in_doubt() == {"M-3"}
+    run = sync(box, state, before, on_missing="unsubscribe").ok()
+    assert run.counts == {
+        "read": 41,
+        "resent": 1,
+        "unchanged": 40,
+        "missing": 1,
+        "missing_withheld": 1,
+    }
+    assert box.patients["M-3"]["first_name"] == "Ada"
+
+
 @one_of_each
 def test_4_who_is_spelled_otherwise_and_who_left_are_told_apart(box, every_state, sync, people):
     sync(box, every_state, people(6)).ok()

@@ -98,7 +98,7 @@ class State:
     def pretend_dead(self, seconds: int = 51, name: str = "members") -> None:
         """Set the last heartbeat of a sync back, as if its worker had died."""
         earlier = {
-            "sqlite": f"datetime(heartbeat, '-{seconds} seconds')",
+            "sqlite": f"datetime(heartbeat, '{-seconds} seconds')",
             "psycopg": f"heartbeat - interval '{seconds} seconds'",
             "psycopg2": f"heartbeat - interval '{seconds} seconds'",
         }.get(self.driver, f"heartbeat - interval {seconds} second")

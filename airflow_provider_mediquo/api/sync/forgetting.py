@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from airflow_provider_mediquo.api.errors import StateError
 from airflow_provider_mediquo.api.patients.code import as_text
-from airflow_provider_mediquo.api.sync.lease import LIFETIME, clock
+from airflow_provider_mediquo.api.sync.lease import clock, has_fresh_heartbeat
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.sync.tables import MEMBER, SYNC
 
@@ -80,7 +80,7 @@ def _delete(connection: Connection, code: str) -> tuple[str, ...]:
     now = connection.execute(select(clock(connection))).scalar_one()
     names: dict[int | None, str] = {}
     for sync in connection.execute(select(SYNC)):
-        if sync.holder and now - sync.heartbeat < LIFETIME:
+        if sync.holder and has_fresh_heartbeat(sync, now):
             raise StateError(
                 f"The sync {sync.name!r} is running since {sync.since:%Y-%m-%d %H:%M:%S} UTC, and may "
                 "send this person again.\nNobody was forgotten: try again when it has ended."

@@ -101,13 +101,13 @@ class Lease:
     def _acquire(self, connection: Connection, as_of: int | None) -> Any:
         row = find(connection, self._name)
         now = connection.execute(select(clock(connection))).scalar_one()
-        if row.holder and now - row.heartbeat < LIFETIME:
+        if row.holder and has_fresh_heartbeat(row, now):
             raise StateError(
                 f"The sync {self._name!r} is running since {row.since:%Y-%m-%d %H:%M:%S} UTC, by "
                 f"{row.held_by}. One run at a time: wait for that one, or give this source a "
                 "`sync_name` of its own."
             )
-        if _late(row, now) > 0:
+        if has_fresh_heartbeat(row, now):
             raise StateError(
                 f"A run of the sync {self._name!r} has just been killed, and its requests may still "
                 "arrive. Safe to run again."
@@ -159,6 +159,15 @@ def _late(row: Any, now: datetime) -> float:
     silent: timedelta = now - row.heartbeat
     # Never more, whatever a clock that was set back says.
     return min(LIFETIME, LIFETIME - silent).total_seconds()
+
+
+def has_fresh_heartbeat(row: Any, now: datetime) -> bool:
+    """Return whether the last heartbeat of a sync is not older than a lease.
+
+    One of the future says that the database's clock was set back. A run that lives writes another one
+    within seconds.
+    """
+    return row.heartbeat is not None and bool(abs(now - row.heartbeat) < LIFETIME)
 
 
 def find(connection: Connection, name: str) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from airflow_provider_mediquo.api.sync.store import Store
@@ -16,6 +17,9 @@ PRESENT = 16  # the source has it, be it valid or not
 SEEN = 32  # the source had a valid record of it
 SEEN_PLAN = 64  # and that had a plan
 LOST_PLAN = 128  # another record of it has a plan, and that has none
+
+
+_RECENT = 15 * 60  # seconds after a write in which mediQuo may not show it yet
 
 
 class Missing(NamedTuple):
@@ -110,6 +114,21 @@ def read_members(state: Store, sync_id: int | None, check: Callable[[], None]) -
         check()
         members.add(page, [_flags(sync_id, row) for row in page])
     return members
+
+
+def find_missing(
+    state: Store, sync_id: int, is_missing: Callable[[str], bool]
+) -> Iterator[Missing]:
+    """Yield the members of a sync that are missing."""
+    now = time.time()
+    for page in state.codes_of(sync_id):
+        for code, has_plan, sent_at, in_doubt_by, in_doubt_since, proof in page:
+            if is_missing(code):
+                times = sent_at or 0, in_doubt_since or 0
+                # Not what a clock that was wrong has written for a time to come.
+                is_recent = any(abs(now - at) < _RECENT for at in times)
+                certain = proof if in_doubt_by is None else None
+                yield Missing(code, bool(has_plan), is_recent, certain)
 
 
 def _flags(own: int | None, row: Sequence[Any]) -> int:

@@ -24,6 +24,7 @@ from airflow_provider_mediquo.api.sync.members import (
     PRESENT,
     Members,
     Missing,
+    find_missing,
     read_members,
 )
 from airflow_provider_mediquo.api.sync.receipts import SUCCEEDED, RunReceipt
@@ -38,7 +39,6 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
 _MAX_RESPELLED = 2000  # kept before they are written
-_RECENT = 15 * 60  # seconds after a write in which mediQuo may not show it yet
 
 
 class SyncRun:
@@ -202,20 +202,19 @@ class SyncRun:
         return members.count(OWN, PRESENT), members.count(OWN | PLAN, PRESENT)
 
     def keep_other_spellings(self) -> int:
-        """Let missing members keep their plan if the source spells their code differently."""
-        return keep_other_spellings(self._store, self.comparison.members, self.comparison.unknown)
+        """Let missing members keep their plan if the source spells their code differently.
+
+        In doubt: if mediQuo takes both for the same, it has what was sent under the other spelling.
+        """
+        kept = keep_other_spellings(self._store, self.comparison.members, self.comparison.unknown)
+        self._write(lambda connection, own, _: statements.doubt_again(connection, kept))
+        return len(kept)
 
     def missing(self) -> Iterator[Missing]:
-        """Yield the members that are missing."""
+        """Return the members that are missing."""
         if self._own is None:
-            return
-        newest = time.time() - _RECENT
-        for page in self._store.codes_of(self._own):
-            for code, has_plan, sent_at, in_doubt_by, in_doubt_since, proof in page:
-                if self.comparison.is_missing(code):
-                    is_recent = max(sent_at or 0, in_doubt_since or 0) > newest
-                    certain = proof if in_doubt_by is None else None
-                    yield Missing(code, bool(has_plan), is_recent, certain)
+            return iter(())
+        return find_missing(self._store, self._own, self.comparison.is_missing)
 
     def _load(self, check: Callable[[], None]) -> None:
         members = read_members(self._store, self._own, check)

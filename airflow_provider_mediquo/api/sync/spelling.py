@@ -31,32 +31,32 @@ def key_of(code: str) -> int:
     return hash(INVISIBLE.sub("", "".join(letters)).strip().casefold().translate(_PLAIN))
 
 
-def keep_other_spellings(store: Store, members: Members, unknown: Iterable[int]) -> int:
-    """Let missing members who have a plan count as present if the source spells their code differently.
+def keep_other_spellings(store: Store, members: Members, unknown: Iterable[int]) -> list[str]:
+    """Let missing members count as present if the source spells their code differently.
 
-    Return how many these are. Only the missing are kept in memory, so the codes are read from the
-    state again.
+    Return those that have a plan; the others have none to lose, and are left missing. Only the missing
+    are kept in memory, so the codes are read from the state a second time.
 
     :param unknown: keys of the codes that the source has and the state did not know.
     """
-    missing = {key_of(code) for code, _ in _missing(store, members)}
+    missing = {key_of(code) for code in _missing(store, members)}
     present = missing.intersection(unknown)
     for code in _codes(store):
         if (key := key_of(code)) in missing and _flags(members, code) & PRESENT:
             present.add(key)
     if not present:
-        return 0
-    kept = [number for code, number in _missing(store, members) if key_of(code) in present]
-    for number in kept:
-        members.flags[number] |= PRESENT
-    return len(kept)
+        return []
+    kept = [code for code in _missing(store, members) if key_of(code) in present]
+    for code in kept:
+        members.flags[members.find(code)] |= PRESENT
+    return kept
 
 
-def _missing(store: Store, members: Members) -> Iterator[tuple[str, int]]:
-    """Yield the code and number of each member that is missing and has a plan."""
+def _missing(store: Store, members: Members) -> Iterator[str]:
+    """Yield the code of each member that is missing and has a plan."""
     for code in _codes(store):
         if _flags(members, code) & (OWN | PLAN | PRESENT) == OWN | PLAN:
-            yield code, members.find(code)
+            yield code
 
 
 def _flags(members: Members, code: str) -> int:

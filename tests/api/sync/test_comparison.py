@@ -69,6 +69,12 @@ def test_no_period_sends_everything_also_what_was_sent_in_this_second_or_by_a_cl
     assert policy.is_due(NOW + 5, 1)
 
 
+def test_what_a_clock_sent_that_was_days_ahead_is_sent_again():
+    policy = ResendPolicy(timedelta(days=30), now=NOW)
+    assert all(policy.is_due(NOW + 2 * DAY, n) for n in range(100))
+    assert not any(policy.is_due(NOW + 3600, n) for n in range(100))
+
+
 # --- what has changed -----------------------------------------------------------------------------
 
 

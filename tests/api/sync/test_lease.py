@@ -226,6 +226,22 @@ def test_whatever_the_clock_says_it_waits_for_one_lease_at_most(state, monkeypat
 
     wait_for_late_requests(store, "members", check)
     assert checks
+    assert Lease(store, "members").run == 2
+
+
+@every_database
+def test_a_database_whose_clock_was_set_back_blocks_no_run(every_state):
+    """The dead run's heartbeat is of tomorrow; that of one that lives is soon of today."""
+    store = created(every_state)
+    first = Lease(store, "members")
+    every_state.pretend_dead(-86_400)
+    second = Lease(store, "members")
+    every_state.pretend_dead(-86_400)
+    second.heartbeat()
+    with pytest.raises(StateError, match="is running since"):
+        Lease(store, "members")
+    with pytest.raises(StateError, match="has taken over"):
+        first.heartbeat()
 
 
 @every_database

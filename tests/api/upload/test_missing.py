@@ -71,6 +71,15 @@ def test_who_was_sent_just_now_is_written_even_if_it_shows_no_plan(box, state, s
     box.settings.lag = 0
 
 
+def test_who_was_sent_by_a_clock_ahead_is_not_waited_for(box, state, sync, people):
+    """mediQuo has deleted the patient: otherwise that would be unsettled until the time has come."""
+    sync(box, state, people(3)).ok()
+    state.run("UPDATE mediquo_member SET sent_at = sent_at + 86400")
+    box.reset()
+    assert sync(box, state, people(2), **OPTIONS).ok().missing_unsubscribed == 1
+    assert "m-3" not in state.members()
+
+
 def test_one_that_cannot_be_read_stays_for_the_next_run(box, state, sync, people):
     known(box, state, sync, people(4))
     box.script("get", *["503"] * 5)
