@@ -85,15 +85,19 @@ class Text(PatientField):
             raise ValidationError("number" if is_number else "text")
         if len(value) > MAX_RECORD_BYTES:
             raise ValidationError("size")
+        if not (value.isascii() and value.isprintable()):  # most are
+            self._check_characters(value)
+        if value[0] in SUSPECT and (rule := broken_rule(value)):
+            raise ValidationError(rule)
+        return value
+
+    def _check_characters(self, value: str) -> None:
         if not is_valid_text(value):
             raise ValidationError("text")
         if is_misread(value):
             raise ValidationError("encoding")
-        if not value.isprintable() and self.controls and _CONTROL.search(value):
+        if self.controls and _CONTROL.search(value):
             raise ValidationError(self.controls)
-        if value[0] in SUSPECT and (rule := broken_rule(value)):
-            raise ValidationError(rule)
-        return value
 
 
 class Identifier(Text):
