@@ -139,7 +139,9 @@ class QuotedRows:
         elif (at := text.find('"')) < 0 or text[at - 1] == self._delimiter:
             return False
         row = self._parser.cells(text)
-        return (row is None or len(row) != self._width) and self._may_end_a_cell(text)
+        if row is not None and len(row) == self._width:  # then it ends a cell of the same column
+            return self._fields[:1] in ([None], ["meta"]) and row[0][-1:] == '"'
+        return self._may_end_a_cell(text)
 
     def _may_end_a_cell(self, text: str) -> bool:
         strays = self._parser.stray_quotes(text).values()

@@ -17,6 +17,7 @@ _LOGS = {
     "_delta_log": "Delta",
     ".hoodie": "Hudi",
     "metadata/*.metadata.json": "Iceberg",
+    "metadata/*.metadata.json.gz": "Iceberg",
 }
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 _VALUE = re.compile(r"([^=]+)=(.*)")

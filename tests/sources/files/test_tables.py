@@ -47,6 +47,7 @@ def test_a_table_with_a_log_is_refused_by_name(path):
         (".hoodie/hoodie.properties", "Hudi"),
         ("metadata/00000-a.metadata.json", "Iceberg"),
         ("metadata/v1.metadata.json", "Iceberg"),
+        ("metadata/v1.metadata.json.gz", "Iceberg"),
     ],
 )
 @pytest.mark.parametrize(
@@ -131,6 +132,19 @@ def test_what_never_holds_data_is_passed_over_with_a_line_in_the_log(make, tmp_p
         assert len(find_files(str(path))) == 1
     assert f"{tmp_path}/~$m.xlsx is passed over: it holds no records." in caplog.messages
     assert len([line for line in caplog.messages if "is passed over" in line]) == 2 * 7
+
+
+def test_neither_half_an_upload_nor_a_backup_is_read(make, tmp_path, caplog):
+    caplog.set_level("INFO")
+    ends = [".tmp", ".part", ".partial", ".filepart", ".crdownload", "._COPYING_", ".inprogress"]
+    names = [f"m.csv{end}" for end in [*ends, ".bak", "~", ".swp"]]
+    for name in ["m.csv", "part.csv", *names]:
+        make(name)
+    for path in (tmp_path, f"{tmp_path}/*"):
+        assert len(find_files(str(path))) == 2
+    reason = "is passed over: it is an upload in progress or a backup."
+    assert {f"{tmp_path}/{name} {reason}" for name in names} <= {*caplog.messages}
+    assert len(find_files(f"{tmp_path}/*.bak")) == len(find_files(f"{tmp_path}/m.csv~")) == 1
 
 
 def test_but_not_where_it_is_asked_for(make, tmp_path):
