@@ -60,6 +60,21 @@ def test_also_where_the_path_is_above_or_below_it(make, tmp_path, log, kind, pat
         find_files(f"{tmp_path}/{path}")
 
 
+@pytest.mark.parametrize("path", ["", "t", "t/base_0000002/000000_0", "t/*/*", "t/delta*/0*"])
+def test_so_is_a_transactional_table_of_hive(make, tmp_path, path):
+    """A later `base` replaces all before it, which stays there for a while."""
+    for folder in ("delta_0000001_0000001_0000", "base_0000002", "delta_0000003_0000003"):
+        make(f"t/{folder}/000000_0")
+    with pytest.raises(InvalidPatientsError, match="/t is a table in Hive ACID format"):
+        find_files(f"{tmp_path}/{path}")
+
+
+@pytest.mark.parametrize("name", ["base_20261129", "delta_20261128_20261129", "base_1", "delta_x"])
+def test_but_a_folder_with_a_date_is_none(make, tmp_path, name):
+    make(f"{name}/a.csv")
+    assert len(find_files(str(tmp_path))) == len(find_files(f"{tmp_path}/*/*")) == 1
+
+
 def test_other_folders_of_such_names_are_none(make, tmp_path):
     make("in/metadata/a.csv")
     make("other/_delta_log/0.json")
