@@ -20,6 +20,7 @@ from airflow_provider_mediquo.api.patients.limits import MAX_CODE, MAX_RECORD_BY
 from airflow_provider_mediquo.api.patients.meta import read_meta
 from airflow_provider_mediquo.api.patients.phone import broken_phone_rule, plain_phone
 from airflow_provider_mediquo.api.patients.words import (
+    INVISIBLE,
     SUSPECT,
     broken_identifier_rule,
     broken_rule,
@@ -176,7 +177,8 @@ class Email(Text):
     def read(self, value: Any) -> str:
         """Return it with its case unchanged."""
         email = super().read(value)
-        if len(email) > MAX_EMAIL or not _accepts(self._plausible, email):
+        is_seen = email.isascii() or not INVISIBLE.search(email)
+        if not is_seen or len(email) > MAX_EMAIL or not _accepts(self._plausible, email):
             raise ValidationError("email")
         return email
 
