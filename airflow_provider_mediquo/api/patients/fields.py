@@ -20,6 +20,7 @@ from airflow_provider_mediquo.api.patients.limits import MAX_CODE, MAX_RECORD_BY
 from airflow_provider_mediquo.api.patients.meta import read_meta
 from airflow_provider_mediquo.api.patients.phone import broken_phone_rule, plain_phone
 from airflow_provider_mediquo.api.patients.words import (
+    INVISIBLE,
     SUSPECT,
     broken_identifier_rule,
     broken_rule,
@@ -85,15 +86,19 @@ class Text(PatientField):
             raise ValidationError("number" if is_number else "text")
         if len(value) > MAX_RECORD_BYTES:
             raise ValidationError("size")
+        if not (value.isascii() and value.isprintable()):  # most are
+            self._check_characters(value)
+        if value[0] in SUSPECT and (rule := broken_rule(value)):
+            raise ValidationError(rule)
+        return value
+
+    def _check_characters(self, value: str) -> None:
         if not is_valid_text(value):
             raise ValidationError("text")
         if is_misread(value):
             raise ValidationError("encoding")
-        if not value.isprintable() and self.controls and _CONTROL.search(value):
+        if self.controls and _CONTROL.search(value):
             raise ValidationError(self.controls)
-        if value[0] in SUSPECT and (rule := broken_rule(value)):
-            raise ValidationError(rule)
-        return value
 
 
 class Identifier(Text):
@@ -172,7 +177,8 @@ class Email(Text):
     def read(self, value: Any) -> str:
         """Return it with its case unchanged."""
         email = super().read(value)
-        if len(email) > MAX_EMAIL or not _accepts(self._plausible, email):
+        is_seen = email.isascii() or not INVISIBLE.search(email)
+        if not is_seen or len(email) > MAX_EMAIL or not _accepts(self._plausible, email):
             raise ValidationError("email")
         return email
 

@@ -7,18 +7,19 @@ import re
 # Rejected, and not read as blank: a blank clears a field or unsubscribes, and that must not depend
 # on a guess about the program that wrote the file.
 _NEVER_VALUES = re.compile(
-    r"\\N"  # MySQL, PostgreSQL, Hive
+    r"\\{1,2}N"  # MySQL, PostgreSQL, Hive; escaped once more
     r"|[<(\[](?:null|none|na|nan|nil)[>)\]]"  # database tools, pandas
-    r"|\#(?:N/?[ADV]|\#\#+|GETTING_DATA)"  # spreadsheets in English, Spanish, German
+    r"|\#(?:N/?[ADV](?: N/?A)?|\#\#+|GETTING_DATA)"  # spreadsheets in English, Spanish, German
     r"|\#[¡¿]?[A-ZÀ-Þ]{3}[A-ZÀ-Þ/0_]*[!?]"  # #REF!, #NAME?, #DIV/0! in any language
     r"|Err:5[0-9]{2}",  # LibreOffice
     re.IGNORECASE,
 )
-_FORMULA = re.compile(r'="[^"]*"')
+_FORMULA = re.compile(r'="[^"]*"|=[0-9]+|=[A-ZÀ-Þ][A-ZÀ-Þ0-9._]*\(.*\)', re.IGNORECASE)
 SUSPECT = frozenset("\\#<([=Ee")
 """The first characters of what is never a value; any other text needs no closer look."""
 
-_NULL_WORDS = frozenset(("null", "none", "nan", "nat", "n/a", "undefined"))
+_NULL_WORDS = frozenset(("null", "none", "nan", "-nan", "nat", "n/a", "undefined"))
+_NO_NUMBER = re.compile(r"-?1[.,]#(?:IND|QNAN|SNAN|INF)", re.IGNORECASE)  # of C, on Windows
 _CHANGED_NUMBER = re.compile(r"-?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{2,3}|'[0-9+=-].*")
 
 # Unicode's Default_Ignorable_Code_Point and the blank of Braille.
@@ -44,7 +45,9 @@ def broken_rule(text: str) -> str | None:
 
 def broken_identifier_rule(text: str) -> str | None:
     """Return the rule that an identifier breaks; a name may be Null or Nan, a code may not."""
-    if text[0] in "NnUu" and text.lower() in _NULL_WORDS:
+    if text[0] in "NnUu-" and text.lower() in _NULL_WORDS:
+        return "null"
+    if "#" in text and _NO_NUMBER.fullmatch(text):
         return "null"
     may_be_changed = "E+" in text or "e+" in text or text[0] == "'"
     return "spreadsheet" if may_be_changed and _CHANGED_NUMBER.fullmatch(text) else None

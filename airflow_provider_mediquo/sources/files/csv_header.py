@@ -12,7 +12,7 @@ from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceErro
 from airflow_provider_mediquo.api.patients.schema import REQUIRED
 from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.files.bounded_lines import MAX_LINE, Line, Lines
-from airflow_provider_mediquo.sources.files.csv_line import LINE_END, LineParser
+from airflow_provider_mediquo.sources.files.csv_line import LINE_END, MARK, LineParser
 
 _DELIMITERS = (",", ";", "\t", "|")
 _SEP = re.compile(r'"?sep=([^"])"?', re.IGNORECASE)  # which Excel writes and reads
@@ -51,9 +51,10 @@ def read_layout(
         first = next(filled(lines, name), None)
     if not first:
         return None
+    first = first._replace(text=(first.text or "").lstrip(MARK))
     begin = [first.text or "", *_texts_ahead(lines, _HEADER_LINES - 1)]
     parser = LineParser(delimiter or _fitting(begin, header))
-    given = _header_row(first, lines, parser, name)
+    given = _without_mark(_header_row(first, lines, parser, name))
     names = _without_blank_ends(given)
     texts = [text for line in _texts_ahead(lines, _AHEAD) if (text := line.rstrip(LINE_END))]
     rows = [parser.cells(text) or [] for text in texts]
@@ -104,6 +105,11 @@ def _header_row(first: Line, lines: Lines, parser: LineParser, name: str) -> lis
     )
 
 
+def _without_mark(names: list[str]) -> list[str]:
+    """Leave out a byte order mark inside the quotes of the first name."""
+    return [name.lstrip(MARK) if not at else name for at, name in enumerate(names)]
+
+
 def _without_blank_ends(names: Sequence[str]) -> list[str]:
     """Leave out the columns at the end that have no name: a delimiter ends each line, say."""
     count = max((at for at, name in enumerate(names, 1) if name.strip()), default=0)
@@ -136,7 +142,7 @@ def _fitting(begin: Sequence[str], header: ColumnMapping) -> str:
 
 def _names(begin: Sequence[str], delimiter: str) -> list[str]:
     try:
-        return next(csv.reader(begin, delimiter=delimiter), [])
+        return _without_mark(next(csv.reader(begin, delimiter=delimiter), []))
     except csv.Error:  # a cell is too long for `csv`: this is not the delimiter
         return []
 

@@ -55,11 +55,11 @@ def are_text(strays: dict[int, str], fields: Sequence[str | None]) -> bool:
     """Whether quotes in cells that are not quoted can only be text, as in `5" nails`.
 
     A delimiter may be text too where it stands between two of them; one that ends a field may be
-    the end of a quoted cell whose beginning is lost.
+    the end of a quoted cell whose beginning is lost. So may one at the end of the first cell.
 
     :param fields: the patient field of each column, None if it is dropped.
     """
     odd = [at for at, cell in strays.items() if cell.count('"') % 2]
     if any(map(_BLANK_BEFORE_QUOTE.match, strays.values())) or (odd and len(strays) > 1):
         return False
-    return not any(at < len(fields) and fields[at] and strays[at][-1] == '"' for at in odd)
+    return not any(strays[at][-1] == '"' and (not at or any(fields[at : at + 1])) for at in odd)

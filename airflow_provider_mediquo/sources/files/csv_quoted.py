@@ -42,6 +42,7 @@ class QuotedRows:
         self._parser = parser
         self._fields = fields
         self._width = width
+        self._delimiter, self._edges = parser.delimiter, width - 1  # between the cells of a row
         self._may_lose_end = may_lose_end
         self._alone_until = 0
 
@@ -71,7 +72,7 @@ class QuotedRows:
         """
         if self.is_like_a_row(text) or not text.strip(" \t" + LINE_END):
             return False
-        return self._parser.delimiter not in text or len(self._parser.cells(text) or ()) == 1
+        return self._delimiter not in text or len(self._parser.cells(text) or ()) == 1
 
     def is_before_a_part(self) -> bool:
         """Whether the next line is no whole row."""
@@ -83,8 +84,9 @@ class QuotedRows:
         line = self._lines.peek()
         if line is None:
             return False
-        if self.is_like_a_row(line.text or ""):
-            return self._ends_a_lost_cell(line.text or "")
+        text = line.text or ""
+        if text.count(self._delimiter) >= self._edges:  # like a row; each row comes by here
+            return '"' in text and self._ends_a_lost_cell(text)
         return self._is_before_a_stub() or self._is_before_an_end()
 
     def _is_before_a_stub(self) -> bool:
@@ -131,12 +133,15 @@ class QuotedRows:
 
     def _ends_a_lost_cell(self, text: str) -> bool:
         """Whether the first quote of a line ends a cell that began on a line before it."""
-        at = text.find('"')
-        before = text[1:2] if not at else text[at - 1]  # where it begins the line, what comes after
-        if at < 0 or (before == self._parser.delimiter) == bool(at):
+        if text[:1] == '"':
+            if text[1:2] != self._delimiter:
+                return False
+        elif (at := text.find('"')) < 0 or text[at - 1] == self._delimiter:
             return False
         row = self._parser.cells(text)
-        return (row is None or len(row) != self._width) and self._may_end_a_cell(text)
+        if row is not None and len(row) == self._width:  # then it ends a cell of the same column
+            return self._fields[:1] in ([None], ["meta"]) and row[0][-1:] == '"'
+        return self._may_end_a_cell(text)
 
     def _may_end_a_cell(self, text: str) -> bool:
         strays = self._parser.stray_quotes(text).values()
@@ -179,7 +184,7 @@ class QuotedRows:
 
     def is_like_a_row(self, text: str) -> bool:
         """Whether it may be a whole row, by any reading: quotes only take delimiters away."""
-        return text.count(self._parser.delimiter) >= self._width - 1
+        return text.count(self._delimiter) >= self._edges
 
     def _is_clean(self, line: Line) -> bool:
         """Whether this line alone is a row, and its quotes leave no doubt."""
@@ -202,7 +207,7 @@ class QuotedRows:
 
     def _holds_an_edge(self, at: int, others: Sequence[str]) -> bool:
         """Whether one row of several lines may end inside a cell, and another begin."""
-        counts = [text.count(self._parser.delimiter) for text in others]
+        counts = [text.count(self._delimiter) for text in others]
         after = self._width - 1 - at
         return any(one >= after and other >= at for one, other in pairwise(counts))
 

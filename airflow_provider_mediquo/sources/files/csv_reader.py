@@ -103,13 +103,14 @@ class _Rows:
             row = self._checked(text.rstrip(LINE_END).split(self._delimiter))
         else:
             row, taken = self._with_quotes(line, text)
+            if len(taken) > 1 and self._is_open:
+                self._is_open = False
+                row = Unreadable("lines") if row and self.is_in_doubt else row
         if row and isinstance(row, list) and self._quoted.is_before_a_rest():
             row = Unreadable("lines")
         was_cut = self._is_cut
         self._is_cut = self._layout.has_lf and (taken[-1].text or "")[-1:] == "\r"
         is_part = self._is_rest or was_cut or self._is_cut or self._is_stub
-        is_part |= self._is_open and len(taken) > 1
-        self._is_stub = self._is_open = False
         return (Unreadable("lines") if row and is_part else row), taken
 
     def doubt_after(self, taken: Sequence[Line]) -> None:

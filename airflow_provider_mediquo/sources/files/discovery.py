@@ -20,6 +20,9 @@ _NEIGHBOUR = re.compile(
     r"|\.(md5|sha1|sha256|sha512|crc|crc32|sfv|metadata|asc|sig|manifest)$",
     re.IGNORECASE,
 )
+_UNFINISHED = re.compile(
+    r"\.(tmp|part|partial|filepart|crdownload|inprogress|_copying_|bak|swp)$|~$", re.IGNORECASE
+)
 
 
 class StoredFile(NamedTuple):
@@ -104,8 +107,8 @@ class _Search:
         known = len(re.split(r"[*?\[]", pattern)[0].rpartition("/")[0])
         shows = any(map(_is_hidden, pattern[known:].split("/")))
         for key, info in self._storage.glob(pattern, detail=True).items():
-            if _is_of_another(key) and not _is_of_another(pattern):
-                log.info("%s is passed over: it holds no records.", escaped(key))
+            if (reason := _reason_against(key)) and not _reason_against(pattern):
+                log.info("%s is passed over: it %s.", escaped(key), reason)
             elif shows or not any(map(_is_hidden, key[known:].split("/"))):
                 yield from self._within(key, info)
 
@@ -128,17 +131,21 @@ class _Search:
         for info in self._storage.ls(folder, detail=True):
             key = info["name"]
             refuse_log(key)
-            if _is_of_another(key):
-                log.info("%s is passed over: it holds no records.", escaped(key))
+            if reason := _reason_against(key):
+                log.info("%s is passed over: it %s.", escaped(key), reason)
             elif not _is_hidden(key) and key.rstrip("/") != folder.rstrip("/"):
                 yield from self._within(key, info)
 
 
 def _is_hidden(path: str) -> bool:
-    """Whether it is not data, such as Spark's `_SUCCESS` and `.crc`."""
-    return path.rstrip("/").rpartition("/")[2].startswith(("_", "."))
+    """Whether it is not data, such as Spark's `_SUCCESS` and `.crc`; `_plan=gold` holds data."""
+    name = path.rstrip("/").rpartition("/")[2]
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
-def _is_of_another(path: str) -> bool:
-    """Whether it only belongs to another file, such as a checksum or an editor's lock."""
-    return bool(_NEIGHBOUR.search(path.rstrip("/").rpartition("/")[2]))
+def _reason_against(path: str) -> str:
+    """Return why it is not read: it is a checksum, or an editor's lock, or not complete; empty for data."""
+    name = path.rstrip("/").rpartition("/")[2]
+    if _NEIGHBOUR.search(name):
+        return "holds no records"
+    return "is an upload in progress or a backup" if _UNFINISHED.search(name) else ""

@@ -17,7 +17,10 @@ _LOGS = {
     "_delta_log": "Delta",
     ".hoodie": "Hudi",
     "metadata/*.metadata.json": "Iceberg",
+    "metadata/*.metadata.json.gz": "Iceberg",
 }
+_ACID = re.compile(r"(?:base|delta|delete_delta)_[0-9]{7}(?:_[0-9]{7})?(?:_[0-9]{4})?(?:_v[0-9]+)?")
+"""A write of a transactional table of Hive, whose later folders replace earlier ones."""
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 _VALUE = re.compile(r"([^=]+)=(.*)")
 
@@ -28,6 +31,13 @@ def refuse_log(key: str) -> None:
         folder, found, rest = f"/{key.rstrip('/')}".partition(f"/{log.partition('*')[0]}")
         if found and fnmatchcase(f"{found[1:]}{rest}", log):
             raise _table(folder[1:], kind)
+    _refuse_acid(key)
+
+
+def _refuse_acid(key: str) -> None:
+    parts = key.split("/")
+    if at := next((at for at, part in enumerate(parts) if at and _ACID.fullmatch(part)), 0):
+        raise _table("/".join(parts[:at]), "Hive ACID")
 
 
 def refuse_tables(storage: Any, keys: Sequence[str]) -> None:
@@ -40,6 +50,8 @@ def refuse_tables(storage: Any, keys: Sequence[str]) -> None:
     )
     if {*protocols} & {"http", "https"}:  # which cannot list folders
         return
+    for key in keys:
+        _refuse_acid(key)
     for folder in sorted({folder for key in keys for folder in _folders(key)}):
         for log, kind in _LOGS.items():
             if _has(storage, f"{folder}/{log}"):

@@ -290,6 +290,8 @@ def test_a_plausible_email_is_accepted(email):
         "ada@@example.com",
         "ada@example.com, bob@example.com",
         "ada@example.com\nbob@example.com",
+        "ada@example.com\u200b",
+        "ad\u00ada@example.com",
         "a" * 250 + "@example.com",
     ],
 )

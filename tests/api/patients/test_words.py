@@ -12,13 +12,17 @@ NAMES = ["first_name", "last_name"]
     "word",
     [r"\N", " \\N ", "#N/A", "#n/a", "#N/D", "#NV", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!"]
     + ["#NULL!", "#NUM!", "#¡REF!", "#¿NOMBRE?", "#¡DIV/0!", "#ÜBERLAUF!", "####", "Err:502"]
-    + ["(null)", "[NULL]", "<NA>", "<null>"],
+    + ["(null)", "[NULL]", "<NA>", "<null>", r"\\N", "#N/A N/A", "#NA"],
 )
 def test_a_word_for_a_missing_value_is_never_sent(rule, name, word):
     assert rule(name, word) == "null"
 
 
-@pytest.mark.parametrize("word", ["NULL", "null", "Null", "None", "nan", "NaN", "NaT", "n/a"])
+@pytest.mark.parametrize(
+    "word",
+    ["NULL", "null", "Null", "None", "nan", "NaN", "NaT", "n/a", "-nan"]
+    + ["1.#QNAN", "-1.#IND", "1,#inf"],
+)
 @pytest.mark.parametrize("name", IDENTIFIERS)
 def test_null_is_no_identifier(rule, name, word):
     assert rule(name, word) == "null"
@@ -30,15 +34,19 @@ def test_a_member_may_be_called_null_or_nan(sent, name, word):
     assert sent(name, word) == word
 
 
-@pytest.mark.parametrize("word", ["#", "#1", "\\", "<3", "(1)", "[a]", "=", "N", "NA", "Nan-1"])
+@pytest.mark.parametrize(
+    "word", ["#", "#1", "\\", "<3", "(1)", "[a]", "=", "=A", "N", "NA", "Nan-1", "-", "1#", "-1"]
+)
 @pytest.mark.parametrize("name", ["code", "plan", "tax_id"])
 def test_other_words_are_values(sent, name, word):
     assert sent(name, word) == word
 
 
-@pytest.mark.parametrize("value", ['="00123"', '=""'])
+@pytest.mark.parametrize(
+    "value", ['="00123"', '=""', "=00123", "=NA()", "=VLOOKUP(A1,B:C,2,0)", "=Buscarv(A1;B:C;2)"]
+)
 @pytest.mark.parametrize("name", [*IDENTIFIERS, *NAMES])
-def test_a_formula_that_keeps_a_number_as_text_is_no_value(rule, name, value):
+def test_a_formula_is_no_value(rule, name, value):
     assert rule(name, value) == "spreadsheet"
 
 

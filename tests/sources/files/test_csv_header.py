@@ -51,6 +51,14 @@ def test_a_byte_order_mark_in_front_of_a_row_is_none_of_it():
     assert case("bom-again.csv") == {2: "1", 3: "2"}
 
 
+@pytest.mark.parametrize("header", ["\ufeff{}", '\ufeff"{}"', '"\ufeff{}"', "\ufeff\ufeff{}"])
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_nor_of_the_first_name_wherever_it_stands(header, delimiter):
+    """Some programs write two, or one in the quotes of the first name."""
+    names = delimiter.join([header.format("code"), "first_name"])
+    assert read(f"{names}\n1{delimiter}Ada\n") == {2: "1"}
+
+
 def test_a_blank_between_a_quote_and_a_delimiter_is_an_error_that_says_so():
     with pytest.raises(InvalidPatientsError, match="does not stand next to a delimiter"):
         case("blank-behind-quote.csv")

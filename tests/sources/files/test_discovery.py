@@ -40,6 +40,13 @@ def test_but_what_spark_and_others_leave_beside_the_data(make, tmp_path):
     assert found(tmp_path, tmp_path) == ["a.csv"]
 
 
+def test_a_folder_whose_name_has_a_value_is_data_whatever_it_begins_with(make, tmp_path):
+    """As for Spark, whose columns may begin with `_`; members in them were left out."""
+    make("_day=1/a.csv", "_day=1/_SUCCESS", "_day=2/_temporary/b.csv", ".day=3/c.csv")
+    for path in (tmp_path, f"{tmp_path}/*", f"{tmp_path}/**/*.csv"):
+        assert found(path, tmp_path) == ["_day=1/a.csv"]
+
+
 def test_a_folder_itself_may_have_such_a_name(make, tmp_path):
     make("_out/a.csv", ".out/b.csv")
     assert found(tmp_path / "_out", tmp_path) == ["_out/a.csv"]

@@ -169,6 +169,11 @@ def test_nor_is_the_first_line_of_a_note_that_has_as_many_cells_as_a_row(lines, 
     assert [*found.values()] == [*rules, "3"]
 
 
+def test_also_where_it_is_the_first_column():
+    lines = ["a,b,c", 'd","Bo","2"', '"tv 40""","Cy","3"']
+    assert rows(*lines, header="note,first_name,code") == {2: "lines", 3: "cells", 4: "3"}
+
+
 def test_nor_is_its_last_line_read_with_the_end_of_the_next_note():
     """A quote is lost in the first row, and one is too many in the second: it ends the note early."""
     lines = ["Di,", '",6', 'Ada,"kind,', 'well," so', "", '",1', "Bo,x,2", "Cy,x,3"]

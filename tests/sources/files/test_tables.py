@@ -47,6 +47,7 @@ def test_a_table_with_a_log_is_refused_by_name(path):
         (".hoodie/hoodie.properties", "Hudi"),
         ("metadata/00000-a.metadata.json", "Iceberg"),
         ("metadata/v1.metadata.json", "Iceberg"),
+        ("metadata/v1.metadata.json.gz", "Iceberg"),
     ],
 )
 @pytest.mark.parametrize(
@@ -57,6 +58,21 @@ def test_also_where_the_path_is_above_or_below_it(make, tmp_path, log, kind, pat
     make(f"t/{log}", "{}")
     with pytest.raises(InvalidPatientsError, match=f"/t is a table in {kind} format"):
         find_files(f"{tmp_path}/{path}")
+
+
+@pytest.mark.parametrize("path", ["", "t", "t/base_0000002/000000_0", "t/*/*", "t/delta*/0*"])
+def test_so_is_a_transactional_table_of_hive(make, tmp_path, path):
+    """A later `base` replaces all before it, which stays there for a while."""
+    for folder in ("delta_0000001_0000001_0000", "base_0000002", "delta_0000003_0000003"):
+        make(f"t/{folder}/000000_0")
+    with pytest.raises(InvalidPatientsError, match="/t is a table in Hive ACID format"):
+        find_files(f"{tmp_path}/{path}")
+
+
+@pytest.mark.parametrize("name", ["base_20261129", "delta_20261128_20261129", "base_1", "delta_x"])
+def test_but_a_folder_with_a_date_is_none(make, tmp_path, name):
+    make(f"{name}/a.csv")
+    assert len(find_files(str(tmp_path))) == len(find_files(f"{tmp_path}/*/*")) == 1
 
 
 def test_other_folders_of_such_names_are_none(make, tmp_path):
@@ -131,6 +147,19 @@ def test_what_never_holds_data_is_passed_over_with_a_line_in_the_log(make, tmp_p
         assert len(find_files(str(path))) == 1
     assert f"{tmp_path}/~$m.xlsx is passed over: it holds no records." in caplog.messages
     assert len([line for line in caplog.messages if "is passed over" in line]) == 2 * 7
+
+
+def test_neither_half_an_upload_nor_a_backup_is_read(make, tmp_path, caplog):
+    caplog.set_level("INFO")
+    ends = [".tmp", ".part", ".partial", ".filepart", ".crdownload", "._COPYING_", ".inprogress"]
+    names = [f"m.csv{end}" for end in [*ends, ".bak", "~", ".swp"]]
+    for name in ["m.csv", "part.csv", *names]:
+        make(name)
+    for path in (tmp_path, f"{tmp_path}/*"):
+        assert len(find_files(str(path))) == 2
+    reason = "is passed over: it is an upload in progress or a backup."
+    assert {f"{tmp_path}/{name} {reason}" for name in names} <= {*caplog.messages}
+    assert len(find_files(f"{tmp_path}/*.bak")) == len(find_files(f"{tmp_path}/m.csv~")) == 1
 
 
 def test_but_not_where_it_is_asked_for(make, tmp_path):
