@@ -40,6 +40,12 @@ def test_a_call_leaves_no_connection_to_the_state_open(file, call):
     assert str(file) not in [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
 
 
+@pytest.mark.usefixtures("box", "file")
+def test_through_the_hook_a_sync_is_called_after_the_connection(people):
+    report = MediquoHook().upsert_patients(people(1), state_conn_id="state")
+    assert report.sync == {"state_conn_id": "state", "name": "mediquo_default", "run": 1}
+
+
 @pytest.mark.usefixtures("file")
 def test_no_value_is_in_an_error_of_sqlite():
     engine = engine_of("state")

@@ -62,6 +62,13 @@ def test_so_many_may_be_wrong(changed, run_task, dag, max_wrong):
     assert run.result["fields"] == {"first_name": 1}
 
 
+def test_a_fraction_is_of_those_who_were_checked(box, known, run_task):
+    box.reset()
+    run = run_task(audit(sample_size=10, max_wrong=0.3))
+    assert run.state == "failed"
+    assert "10 of 10 members are wrong" in str(run.error)
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
