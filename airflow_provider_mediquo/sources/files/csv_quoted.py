@@ -102,7 +102,8 @@ class QuotedRows:
             if (line.text or "").strip(" \t" + LINE_END):
                 break
         text = seen[-1].text or ""
-        may_be_end = self.is_stub(text) or self._is_broken_cell(text)
+        is_broken = text[:1] == '"' and self._parser.cells(text) is None
+        may_be_end = self.is_stub(text) or is_broken
         is_end = may_be_end and not ('"' in text and self._begins_a_row(seen[-1]))
         is_end = is_end and (len(seen) == 1 or self._is_before_a_row())
         self._lines.put_back(seen)
@@ -148,9 +149,6 @@ class QuotedRows:
         is_end = any(cell.endswith('"') for cell in strays)
         return is_end or self._parser.cells(f'"{text}') is not None
 
-    def _is_broken_cell(self, text: str) -> bool:
-        return text[:1] == '"' and self._parser.cells(text) is None
-
     def _begins_a_row(self, first: Line) -> bool:
         """Whether a line, which is not like a row, is one together with those after it."""
         attempt = _Attempt(first, self._lines, self.is_like_a_row)
@@ -185,6 +183,12 @@ class QuotedRows:
     def is_like_a_row(self, text: str) -> bool:
         """Whether it may be a whole row, by any reading: quotes only take delimiters away."""
         return text.count(self._delimiter) >= self._edges
+
+    def is_short(self, text: str) -> bool:
+        """Whether a line lacks cells whether its last quote is open or is none."""
+        at = text.rfind('"')
+        row = self._parser.cells(text[:at] + text[at + 1 :]) if at >= 0 else None
+        return row is not None and len(row) < self._width and self._parser.cells(text) is None
 
     def _is_clean(self, line: Line) -> bool:
         """Whether this line alone is a row, and its quotes leave no doubt."""

@@ -123,7 +123,7 @@ class _Rows:
             not is_end and self._quoted.is_stub(text)
         )
         self._is_open = sum((line.text or "").count('"') for line in taken) % 2 == 1
-        if self._quoted.is_like_a_row(text):
+        if self._quoted.is_like_a_row(text) and (len(taken) > 1 or not self._quoted.is_short(text)):
             self._is_rest = False
         elif '"' in text:
             is_open = self._layout.parser.cells(text) is None

@@ -504,3 +504,9 @@ def test_a_quote_in_a_dropped_cell_is_no_text_before_half_a_row():
     found = rows('Ada, Jr",first', "second,1", "Bo,x,2", header=header)
     assert found == {2: "cells", 3: "cells", 4: "2"}
     assert rows('Bo,40",2', "Cy,x,3", header=header) == {2: "2", 3: "3"}
+
+
+def test_the_line_after_one_that_lacks_cells_by_any_reading_is_its_rest():
+    """The second quote of a note that begins with a line break is lost."""
+    lines = ['"Ada, Jr","', 'a, b,"1"', '"Bo","x","2"']
+    assert rows(*lines, header="first_name,note,code") == {2: "cells", 3: "lines", 4: "2"}
