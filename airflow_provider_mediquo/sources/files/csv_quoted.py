@@ -86,7 +86,8 @@ class QuotedRows:
             return False
         text = line.text or ""
         if text.count(self._delimiter) >= self._edges:  # like a row; each row comes by here
-            return '"' in text and self._ends_a_lost_cell(text)
+            begins_a_cell = text[:1] == '"' and text[1:2] != self._delimiter
+            return not begins_a_cell and '"' in text and self._ends_a_lost_cell(text)
         return self._is_before_a_stub() or self._is_before_an_end()
 
     def _is_before_a_stub(self) -> bool:
@@ -134,10 +135,9 @@ class QuotedRows:
 
     def _ends_a_lost_cell(self, text: str) -> bool:
         """Whether the first quote of a line ends a cell that began on a line before it."""
-        if text[:1] == '"':
-            if text[1:2] != self._delimiter:
-                return False
-        elif (at := text.find('"')) < 0 or text[at - 1] == self._delimiter:
+        if text[:1] == '"' and text[1:2] != self._delimiter:
+            return False
+        if text[:1] != '"' and ((at := text.find('"')) < 0 or text[at - 1] == self._delimiter):
             return False
         row = self._parser.cells(text)
         if row is not None and len(row) == self._width:  # then it ends a cell of the same column

@@ -103,7 +103,7 @@ class _Rows:
             row = self._checked(text.rstrip(LINE_END).split(self._delimiter))
         else:
             row, taken = self._with_quotes(line, text)
-            if len(taken) > 1 and self._is_open:
+            if self._is_open and len(taken) > 1:
                 self._is_open = False
                 row = Unreadable("lines") if row and self.is_in_doubt else row
         if row and isinstance(row, list) and self._quoted.is_before_a_rest():
