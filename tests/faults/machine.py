@@ -74,7 +74,7 @@ def run_until_reached(
     *,
     max_examples: int,
     steps: int,
-    max_batches: int,
+    seeds: Sequence[int],
 ) -> None:
     """Run batches, each with a seed of its own, until the machine has reached what is needed.
 
@@ -83,6 +83,7 @@ def run_until_reached(
     :param needed: what it has to reach, and how often at least: else it proves little.
     :param max_examples: per batch.
     :param steps: per example.
+    :param seeds: one a batch, as many batches as it takes.
     """
     machine.reached = Counter()
     if IS_THOROUGH:
@@ -94,7 +95,7 @@ def run_until_reached(
         database=None,
         phases=[Phase.generate],
     )
-    for number in range(max_batches):
+    for number in seeds:
         run_state_machine_as_test(
             seed(number)(type("Machine", (machine,), {})),
             settings=batch,

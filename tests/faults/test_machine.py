@@ -342,4 +342,5 @@ REACHED = {
 def test_nobody_is_lost_whatever_happens(place, connect, rejects):
     Uploads.place, Uploads.connect = staticmethod(place), staticmethod(connect)
     Uploads.rejects = rejects
-    run_until_reached(Uploads, REACHED, max_examples=4, steps=10, max_batches=12)
+    # With the hypothesis of uv.lock the first two reach all of it.
+    run_until_reached(Uploads, REACHED, max_examples=4, steps=10, seeds=[13, 4, *range(12)])

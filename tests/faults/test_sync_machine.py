@@ -391,4 +391,4 @@ def test_mediquo_is_in_step_whatever_happens(place, connect, states, monkeypatch
     Syncs.place, Syncs.connect = staticmethod(place), staticmethod(connect)
     Syncs.states = states
     # The first example of a batch is the simplest, and reaches little.
-    run_until_reached(Syncs, REACHED, max_examples=6, steps=12, max_batches=6)
+    run_until_reached(Syncs, REACHED, max_examples=6, steps=12, seeds=range(6))

@@ -9,7 +9,7 @@ import datetime as dt
 import re
 from decimal import Decimal
 from numbers import Number
-from typing import Any, ClassVar
+from typing import Any
 
 import pendulum
 from marshmallow import ValidationError, fields, missing, validate
@@ -53,10 +53,7 @@ class PatientField(fields.Field):  # type: ignore[type-arg]  # generic in marshm
         if value is missing:
             return self.blank() if self.required else missing
         if isinstance(value, str):
-            text = str.strip(value)  # plain text, whatever a subclass overrides
-            if text is not value and _has_next_line(value):
-                raise ValidationError("encoding")
-            value = text
+            value = str.strip(value)  # plain text, whatever a subclass overrides
             is_empty = not value or (not value.isascii() and is_invisible(value))
         else:
             is_empty = is_blank(value)
@@ -74,10 +71,7 @@ class PatientField(fields.Field):  # type: ignore[type-arg]  # generic in marshm
 
 
 class Text(PatientField):
-    """Text of one line, sent as given."""
-
-    # The rule that control characters break; None: the field looks for itself.
-    controls: ClassVar[str | None] = "control"
+    """Text, sent as given."""
 
     def read(self, value: Any) -> str:
         """Return it."""
@@ -87,18 +81,10 @@ class Text(PatientField):
         if len(value) > MAX_RECORD_BYTES:
             raise ValidationError("size")
         if not (value.isascii() and value.isprintable()):  # most are
-            self._check_characters(value)
+            _check_characters(value)
         if value[0] in SUSPECT and (rule := broken_rule(value)):
             raise ValidationError(rule)
         return value
-
-    def _check_characters(self, value: str) -> None:
-        if not is_valid_text(value):
-            raise ValidationError("text")
-        if is_misread(value):
-            raise ValidationError("encoding")
-        if self.controls and _CONTROL.search(value):
-            raise ValidationError(self.controls)
 
 
 class Identifier(Text):
@@ -115,12 +101,10 @@ class Identifier(Text):
 class Code(Identifier):
     """The code: text, or a whole number or UUID as databases store it."""
 
-    controls = "code"
-
     def read(self, value: Any) -> str:
         """Return it as text that is safe in a URL path."""
         code = super().read(value if isinstance(value, str) else as_text(value))
-        if len(code) > MAX_CODE or code in (".", ".."):
+        if len(code) > MAX_CODE or code in (".", "..") or _CONTROL.search(code):
             raise ValidationError("code")
         return code
 
@@ -171,7 +155,6 @@ class Day(PatientField):
 class Email(Text):
     """A plausible e-mail address."""
 
-    controls = "email"
     _plausible = staticmethod(validate.Email(error="email"))
 
     def read(self, value: Any) -> str:
@@ -185,8 +168,6 @@ class Email(Text):
 
 class Phone(Identifier):
     """A phone number with its country prefix, in any usual way to write it."""
-
-    controls = None  # a tab between digits is a blank
 
     def read(self, value: Any) -> str:
         """Return it as it was written, with plain spaces and hyphens."""
@@ -214,9 +195,11 @@ class Timestamp(fields.Field):  # type: ignore[type-arg]  # generic in marshmall
             return None  # such as MySQL's zero date; the patient must stay readable
 
 
-def _has_next_line(text: str) -> bool:
-    """Whether U+0085 is in it, which `strip` takes for white space: it is `…` in Windows-1252."""
-    return not str.isascii(text) and str.__contains__(text, "\x85")
+def _check_characters(text: str) -> None:
+    if not is_valid_text(text):
+        raise ValidationError("text")
+    if is_misread(text):
+        raise ValidationError("encoding")
 
 
 def _is_nan(value: Any) -> bool:

@@ -20,7 +20,6 @@ RULES: Mapping[str, str] = MappingProxyType(
         "size": "is too large: a record may take 64 KiB as JSON",
         "text": "must be text, in valid Unicode without NUL",
         "encoding": "has control characters of another encoding; set `encoding`, or correct the source",
-        "control": "must be one line without control characters, such as tabs",
         "number": "must be text: a number may have lost its + or its leading zeros",
         "null": r"is a word for a missing value (\N, NULL, #N/A); leave it blank instead",
         "spreadsheet": 'was changed by a spreadsheet (1.2E+11, ="00123"); export it as text',
