@@ -85,13 +85,22 @@ SLOW_FILES = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slow files first; the order within a file stays. Mark what hypothesis repeats."""
+    """Put the slow files first; the order within a file stays. Mark what needs no measuring."""
     tests = Path(__file__).parent
     places = {tests / file: number for number, file in enumerate(SLOW_FILES)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
     for item in items:
-        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
-            item.add_marker("no_cover")  # hundreds of examples, which take twice as long measured
+        if is_repetition(item):
+            item.add_marker("no_cover")
+
+
+def is_repetition(item: pytest.Item) -> bool:
+    """Whether a test runs what others run: hundreds of examples, or the package as a whole.
+
+    Measured, it would take twice as long.
+    """
+    is_whole = {"integration", "faults"}.intersection(item.path.parts)
+    return bool(is_whole) or getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
 
 
 def pytest_collection_finish() -> None:
