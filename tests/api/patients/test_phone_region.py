@@ -2,7 +2,12 @@
 
 import pytest
 
-from airflow_provider_mediquo.api.patients.phone_region import to_e164
+from airflow_provider_mediquo.api.patients import phone_region
+from airflow_provider_mediquo.api.patients.phone_region import (
+    check_region,
+    phone_rules_version,
+    to_e164,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,3 +57,25 @@ def test_it_is_read_as_people_there_write_it(region, written, sent):
 )
 def test_what_may_be_something_else_is_left_to_the_rules_of_the_schema(region, written):
     assert to_e164(written, region) == written
+
+
+@pytest.mark.parametrize("value", [None, 600123456, "", " \t", "+", "- -", "7"])
+def test_what_has_no_number_is_left_to_them_too(value):
+    assert to_e164(value, "ES") is value
+
+
+@pytest.mark.parametrize("region", ["es", "34", "+34", "ESP", "XX", ""])
+def test_a_region_is_a_country_code(region):
+    with pytest.raises(ValueError, match="a country code of two capitals"):
+        check_region(region)
+
+
+def test_the_library_is_asked_for_before_a_number_is_read(monkeypatch):
+    monkeypatch.setattr(phone_region, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="install `airflow-provider-mediquo.phone.`"):
+        check_region("ES")
+
+
+def test_its_version_counts_only_where_it_is_used():
+    assert phone_rules_version("ES")
+    assert phone_rules_version(None) is None
