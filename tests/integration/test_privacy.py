@@ -32,7 +32,8 @@ from airflow_provider_mediquo.transfers.sql_to_mediquo import SqlToMediquoOperat
 from tests.support.airflow_runner import DagSerialization
 from tests.support.carried import locals_of, texts_of
 
-pytestmark = pytest.mark.usefixtures("dag")
+# What it runs, the tests of each operator run, too.
+pytestmark = [pytest.mark.usefixtures("dag"), pytest.mark.no_cover]
 
 API_KEY, SECRET_KEY, WRONG_KEY = "canary-api-key", "canary-secret-key", "canary-wrong-key"
 VALUES = {
