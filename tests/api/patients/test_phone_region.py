@@ -72,7 +72,7 @@ def test_a_region_is_a_country_code(region):
 
 def test_the_library_is_asked_for_before_a_number_is_read(monkeypatch):
     monkeypatch.setattr(phone_region, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="install `airflow-provider-mediquo.phone.`"):
+    with pytest.raises(ValueError, match=r"airflow-provider-mediquo\[phone\]"):
         check_region("ES")
 
 
