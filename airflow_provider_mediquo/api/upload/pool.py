@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from typing import TypeVar
 
 from airflow_provider_mediquo.api.errors import MediquoError, StoppedError
@@ -33,6 +34,7 @@ class SendingPool:
         self._halt = halt
         self._slots = threading.BoundedSemaphore(self._size)
         self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="mediquo")
+        self._unfinished: set[Future[None]] = set()
 
     def submit(
         self, check: Callable[[], None], job: Callable[[int, T], None], number: int, chunk: T
@@ -45,7 +47,9 @@ class SendingPool:
         problem = None
         try:
             check()
-            self._threads.submit(self._run, job, number, chunk)
+            future = self._threads.submit(self._run, job, number, chunk)
+            self._unfinished.add(future)
+            future.add_done_callback(self._unfinished.discard)
         except RuntimeError as error:
             problem = str(error)
         except BaseException:
@@ -70,7 +74,13 @@ class SendingPool:
             self._slots.release()
 
     def close(self) -> None:
-        """Join the threads."""
+        """Wait until all jobs are done, and join the threads.
+
+        If a signal ends that, call it again. Joining alone would not wait then: before Python 3.13, a
+        thread counts as ended once a signal has interrupted its join.
+        """
+        while wait_for([*self._unfinished], _POLL_SECONDS).not_done:
+            pass  # a signal that comes just before a wait does not end it
         self._threads.shutdown()
 
     def _take_slot(self) -> None:
