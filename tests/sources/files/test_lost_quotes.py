@@ -196,6 +196,12 @@ def test_the_lines_of_the_next_row_are_no_rest_of_the_one_before(lines):
     assert [*found.values()] == ["1", "2", "3"]
 
 
+def test_nor_is_a_row_that_begins_with_a_quote_and_has_a_cell_too_many():
+    lines = ["1,Ada,gold", "a, b", '"2",B"o",gold,x', "3,Cy,gold"]
+    found = rows(*lines, header="code,first_name,plan")
+    assert found == {2: "1", 3: "cells", 4: "cells", 5: "3"}
+
+
 def test_nor_is_the_rest_of_a_note_read_as_a_row():
     found = rows(",", 'a, b",1,Ada', "x,,2,Bo", header="plan,note,code,first_name")
     assert found == {3: "cells", 4: "2"}
