@@ -1004,8 +1004,12 @@ class TimeLimit(BaseException):
     """As Airflow's."""
 
 
-def test_7_a_time_limit_while_requests_are_in_flight_ends_them(box, state, prepare_sync, people):
+@pytest.mark.parametrize("count", [1, 12])
+def test_7_a_time_limit_while_requests_are_in_flight_ends_them(
+    box, state, prepare_sync, sync, people, count
+):
     """It strikes when the source has failed already, and the run waits for its last requests."""
+    sync(box, state, people(1200 - 100 * count)).ok()
     box.script("upsert", *["hang"] * 20)
 
     def source():
@@ -1017,11 +1021,11 @@ def test_7_a_time_limit_while_requests_are_in_flight_ends_them(box, state, prepa
         raise TimeLimit
 
     def strike_when_it_waits(thread):
-        eventually_slow(lambda: "shutdown" in names_of(sys._current_frames()[thread]))
+        eventually_slow(lambda: {"_join", "close"} <= names_of(sys._current_frames()[thread]))
         os.kill(os.getpid(), signal.SIGUSR1)
 
     def names_of(frame):
-        return [each.f_code.co_name for each, _ in traceback.walk_stack(frame)]
+        return {each.f_code.co_name for each, _ in traceback.walk_stack(frame)}
 
     before = signal.signal(signal.SIGUSR1, strike)
     striking = threading.Thread(target=strike_when_it_waits, args=[threading.get_ident()])

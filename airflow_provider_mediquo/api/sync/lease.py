@@ -164,8 +164,8 @@ def _late(row: Any, now: datetime) -> float:
 def has_fresh_heartbeat(row: Any, now: datetime) -> bool:
     """Return whether the last heartbeat of a sync is not older than a lease.
 
-    One of the future says that the database's clock was set back. A run that lives writes another one
-    within seconds.
+    One in the future means that the database's clock was set back: a live run writes a new one within
+    seconds.
     """
     return row.heartbeat is not None and bool(abs(now - row.heartbeat) < LIFETIME)
 

@@ -125,7 +125,7 @@ def find_missing(
         for code, has_plan, sent_at, in_doubt_by, in_doubt_since, proof in page:
             if is_missing(code):
                 times = sent_at or 0, in_doubt_since or 0
-                # Not what a clock that was wrong has written for a time to come.
+                # A time far in the future was written by a clock that was wrong.
                 is_recent = any(abs(now - at) < _RECENT for at in times)
                 certain = proof if in_doubt_by is None else None
                 yield Missing(code, bool(has_plan), is_recent, certain)

@@ -13,6 +13,7 @@ from airflow_provider_mediquo.api.sync.tables import MEMBER
 # Unicode does not decompose these. MySQL's default collation takes them for the same, others do not.
 _PLAIN = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "\u0131": "i", "æ": "ae", "œ": "oe"}
+    | {"·": ""}  # `ŀ` is decomposed to `l` and this
 )
 _IGNORED = frozenset(("Mn", "Mc", "Me", "Cf"))  # accents and other marks, invisible characters
 
@@ -20,8 +21,8 @@ _IGNORED = frozenset(("Mn", "Mc", "Me", "Cf"))  # accents and other marks, invis
 def key_of(code: str) -> int:
     """Return the hash of a code without its case, accents, width, and invisible characters.
 
-    Not less than what MySQL's collations for any language (`utf8mb4_0900_ai_ci`, `utf8mb4_unicode_ci`)
-    take for the same in European languages.
+    Codes of European languages have the same hash if MySQL's collations for all languages
+    (`utf8mb4_0900_ai_ci`, `utf8mb4_unicode_ci`) take them for the same.
     """
     if code.isascii():
         return hash(code.strip().lower())

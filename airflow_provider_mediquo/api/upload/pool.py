@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -13,6 +14,7 @@ from airflow_provider_mediquo.api.records import ValidRecord
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.5
+_PAUSE_SECONDS = 0.02
 
 
 class SendingPool:
@@ -32,7 +34,13 @@ class SendingPool:
         self._size = size + spare
         self._halt = halt
         self._slots = threading.BoundedSemaphore(self._size)
-        self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="mediquo")
+        self._workers = workers = list[threading.Thread]()
+        self._busy: set[int] = set()  # workers that run a job
+        self._threads = ThreadPoolExecutor(
+            self._size,
+            thread_name_prefix="mediquo",
+            initializer=lambda: workers.append(threading.current_thread()),
+        )
 
     def submit(
         self, check: Callable[[], None], job: Callable[[int, T], None], number: int, chunk: T
@@ -70,14 +78,23 @@ class SendingPool:
             self._slots.release()
 
     def close(self) -> None:
-        """Join the threads."""
+        """Wait until all jobs are done, and join the threads; if a signal ends that, call it again.
+
+        Joining alone would not do. Before Python 3.13, a thread counts as ended once a signal has
+        interrupted its join, and the executor loses a thread if a signal comes while it starts it.
+        """
+        while self._busy:
+            time.sleep(_PAUSE_SECONDS)
         self._threads.shutdown()
+        for worker in self._workers:
+            worker.join()
 
     def _take_slot(self) -> None:
         while not self._slots.acquire(timeout=_POLL_SECONDS):
             pass  # a signal that comes just before a wait does not end it
 
     def _run(self, job: Callable[[int, T], None], number: int, chunk: T) -> None:
+        self._busy.add(threading.get_ident())
         try:
             job(number, chunk)
         except StoppedError:  # the reason is known, and the records are still unsettled
@@ -88,6 +105,7 @@ class SendingPool:
             self.failure = error
             self._halt(MediquoError(f"{type(error).__name__}."))
         finally:
+            self._busy.discard(threading.get_ident())
             self._slots.release()
 
 

@@ -12,7 +12,12 @@ from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceErro
 from airflow_provider_mediquo.api.patients.schema import REQUIRED
 from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.files.bounded_lines import MAX_LINE, Line, Lines
-from airflow_provider_mediquo.sources.files.csv_line import LINE_END, MARK, LineParser
+from airflow_provider_mediquo.sources.files.csv_line import (
+    LINE_END,
+    MARK,
+    LineParser,
+    is_blank_line,
+)
 
 _DELIMITERS = (",", ";", "\t", "|")
 _SEP = re.compile(r'"?sep=([^"])"?', re.IGNORECASE)  # which Excel writes and reads
@@ -56,7 +61,8 @@ def read_layout(
     parser = LineParser(delimiter or _fitting(begin, header))
     given = _without_mark(_header_row(first, lines, parser, name))
     names = _without_blank_ends(given)
-    texts = [text for line in _texts_ahead(lines, _AHEAD) if (text := line.rstrip(LINE_END))]
+    ahead = _texts_ahead(lines, _AHEAD)
+    texts = [line.rstrip(LINE_END) for line in ahead if not is_blank_line(line)]
     rows = [parser.cells(text) or [] for text in texts]
     _check(names, rows, name, header)
     fields, width = header.fields(names), _width(rows, given, names)
@@ -77,7 +83,7 @@ def filled(lines: Lines, name: str) -> Iterator[Line]:
                 f"{MAX_LINE:,} characters, and may be any number of rows. The lines before it were "
                 "read."
             )
-        if line.text.strip(" \t" + LINE_END):
+        if not is_blank_line(line.text):
             yield line
 
 

@@ -51,6 +51,11 @@ class LineParser:
         return {at: cell for at, cell in enumerate(raw) if '"' in cell and cell[0] != '"'}
 
 
+def is_blank_line(text: str | None) -> bool:
+    """Whether a line has nothing but blanks."""
+    return not (text or "").strip(" \t" + LINE_END)
+
+
 def are_text(strays: dict[int, str], fields: Sequence[str | None]) -> bool:
     """Whether quotes in cells that are not quoted can only be text, as in `5" nails`.
 

@@ -15,7 +15,7 @@ from marshmallow import ValidationError
 from airflow_provider_mediquo.api.patients.meta import read_meta
 from airflow_provider_mediquo.api.records import Unreadable
 from airflow_provider_mediquo.sources.files.bounded_lines import MAX_LINE, Line, Lines
-from airflow_provider_mediquo.sources.files.csv_line import LINE_END, LineParser
+from airflow_provider_mediquo.sources.files.csv_line import LineParser, is_blank_line
 
 MAX_DOUBT = 50
 """Lines that may be rows of their own or lines of one cell; if there are more, they are rows."""
@@ -70,14 +70,13 @@ class QuotedRows:
 
         These are the line breaks without quotes that leave a whole row next to them.
         """
-        if self.is_like_a_row(text) or not text.strip(" \t" + LINE_END):
+        if self.is_like_a_row(text) or is_blank_line(text):
             return False
         return self._delimiter not in text or len(self._parser.cells(text) or ()) == 1
 
     def is_before_a_part(self) -> bool:
         """Whether the next line is no whole row."""
-        line = self._lines.peek()
-        return line is not None and not self.is_like_a_row(line.text or "")
+        return self._is_before(lambda line: not self.is_like_a_row(line.text or ""))
 
     def is_before_a_rest(self) -> bool:
         """Whether the next lines end a cell that seems to be complete already."""
@@ -91,24 +90,25 @@ class QuotedRows:
         return self._is_before_a_stub() or self._is_before_an_end()
 
     def _is_before_a_stub(self) -> bool:
-        """Whether a line comes that may be the end of the last cell, also after blank lines.
+        """Whether a line comes that may be the end of the last cell."""
+        return not self._may_lose_end and self._is_before(self._may_be_end)
 
-        After blank lines, at the end of the file, it is a trailer.
-        """
-        if self._may_lose_end:
-            return False
+    def _may_be_end(self, line: Line) -> bool:
+        text = line.text or ""
+        is_broken = text[:1] == '"' and self._parser.cells(text) is None
+        return (self.is_stub(text) or is_broken) and not ('"' in text and self._begins_a_row(line))
+
+    def _is_before(self, is_part: Callable[[Line], bool]) -> bool:
+        """Whether such a line is next, also after blank lines if it is no trailer of the file."""
         seen = []
         for line in islice(self._lines, MAX_DOUBT):
             seen.append(line)
-            if (line.text or "").strip(" \t" + LINE_END):
+            if not is_blank_line(line.text):
                 break
-        text = seen[-1].text or ""
-        is_broken = text[:1] == '"' and self._parser.cells(text) is None
-        may_be_end = self.is_stub(text) or is_broken
-        is_end = may_be_end and not ('"' in text and self._begins_a_row(seen[-1]))
-        is_end = is_end and (len(seen) == 1 or self._is_before_a_row())
+        is_found = any(not is_blank_line(line.text) and is_part(line) for line in seen[-1:])
+        is_found = is_found and (len(seen) == 1 or self._is_before_a_row())
         self._lines.put_back(seen)
-        return is_end
+        return is_found
 
     def _is_before_a_row(self) -> bool:
         seen = [*islice(self._lines, MAX_DOUBT)]

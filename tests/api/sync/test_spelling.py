@@ -37,6 +37,7 @@ def test_these_may_be_the_same(other):
         ("\u03c3", "\u03c2"),  # the two small sigmas
         ("\u1e9e", "ss"),
         ("\u0141\u00d3D\u0179", "lodz"),  # these have no decomposition: the stroke of the L,
+        ("CO\u013fLEGA", "collega"),
         ("K\u00d8GE", "koge"),  # of the O (also with an accent),
         ("\u01fe", "o"),
         ("\u0110URI\u0106", "duric"),  # of the D,

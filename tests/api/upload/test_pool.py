@@ -106,3 +106,31 @@ def test_a_worker_that_allows_no_thread_halts(pool, halted, monkeypatch):
     assert not pool.submit(nothing, lambda *_: None, 1, None)
     assert "cannot start a thread to send with: can't start new thread" in str(halted[0])
     pool.wait()
+
+
+def test_a_job_whose_thread_was_started_when_a_signal_came_is_waited_for(pool, monkeypatch):
+    """The executor does not know that thread."""
+
+    class Cut(BaseException):
+        pass
+
+    start, begun, go_on, done = threading.Thread.start, threading.Event(), threading.Event(), []
+
+    def start_and_cut(thread):
+        start(thread)
+        assert begun.wait(PATIENCE)
+        raise Cut
+
+    def job(number, chunk):
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        done.append(threading.current_thread())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start_and_cut)
+        with pytest.raises(Cut):
+            pool.submit(nothing, job, 0, None)
+    threading.Timer(0.2, go_on.set).start()
+    pool.close()
+    assert done
+    assert not done[0].is_alive()

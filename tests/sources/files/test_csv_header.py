@@ -100,6 +100,11 @@ def test_but_a_blank_in_quotes_is_a_cell_of_a_column_whose_name_is_lost(columns)
     assert read(text) == {2: "1"}, "here it has no name"
 
 
+@pytest.mark.parametrize("blank", ["", "  ", "\t"])
+def test_a_blank_line_among_the_first_is_no_row_of_another_width(blank):
+    assert read(f"{HEADER}\n1,Ada,gold,\n{blank}\n2,Bo,gold,\n") == {2: "1", 4: "2"}
+
+
 def test_but_what_is_in_them_is_not_ignored():
     rows = "1,Ada,gold,\n" * 20 + "2,Bo,gold,x\n" + "3,Cy,gold\n"
     assert [*read(f"{HEADER}\n{rows}").values()][20:] == ["cells", "cells"]

@@ -196,6 +196,12 @@ def test_the_lines_of_the_next_row_are_no_rest_of_the_one_before(lines):
     assert [*found.values()] == ["1", "2", "3"]
 
 
+def test_nor_is_a_row_that_begins_with_a_quote_and_has_a_cell_too_many():
+    lines = ["1,Ada,gold", "a, b", '"2",B"o",gold,x', "3,Cy,gold"]
+    found = rows(*lines, header="code,first_name,plan")
+    assert found == {2: "1", 3: "cells", 4: "cells", 5: "3"}
+
+
 def test_nor_is_the_rest_of_a_note_read_as_a_row():
     found = rows(",", 'a, b",1,Ada', "x,,2,Bo", header="plan,note,code,first_name")
     assert found == {3: "cells", 4: "2"}
@@ -502,7 +508,19 @@ def test_a_quote_in_a_dropped_cell_is_no_text_before_half_a_row():
     header = "first_name,note,code"
     found = rows('Ada, Jr",first', "second,1", "Bo,x,2", header=header)
     assert found == {2: "cells", 3: "cells", 4: "2"}
+    assert rows('Ada, Jr",first', "", "second,1", "Bo,x,2", header=header) == {
+        2: "cells",
+        4: "cells",
+        5: "2",
+    }
     assert rows('Bo,40",2', "Cy,x,3", header=header) == {2: "2", 3: "3"}
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n \n", "\x1a", "\n2 rows\n"])
+def test_but_it_is_text_where_only_blank_lines_or_a_trailer_follow(end):
+    found = codes(read(f'{HEADER}\n1,Ada 5" Day,gold,x\n{end}'))
+    assert found[2] == "1"
+    assert rows('1,Ada 5" Day,gold,x', "", "2,Bo,gold,x") == {2: "1", 4: "2"}
 
 
 def test_the_line_after_one_that_lacks_cells_by_any_reading_is_its_rest():
