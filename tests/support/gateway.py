@@ -51,7 +51,8 @@ class Strike:
 class Seen:
     """A request as it arrived, and what became of it.
 
-    :param at: on the monotonic clock.
+    :param at: when the client sent it, on the monotonic clock. On a busy machine a request that it gave
+        up may be looked at after the next one.
     :param given: the statuses that mediQuo gave, one each time the request was handed over; None
         where it gave no answer.
     :param is_accepted: whether one of these answers said so.
@@ -145,7 +146,7 @@ class Gateway:
         """
         self.proxy.look()
         with self._lock:
-            seen, self.seen = self.seen, []
+            seen, self.seen = sorted(self.seen, key=lambda each: each.at), []
         later: set[Link] = set()
         for each in reversed(seen):
             is_there = each.link.is_sound and each.link.is_open
@@ -178,7 +179,7 @@ class Gateway:
         link = self.proxy.link(handler.client_address[1])
         if len(body) < length:
             return
-        seen = Seen(time.monotonic(), _UPSERT if length else "get", body, link)
+        seen = Seen(link.to_server.passed_at, _UPSERT if length else "get", body, link)
         with self._idle:
             self._in_flight += 1
         try:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -39,6 +40,7 @@ class Lane:
     ) -> None:
         self._link, self._source, self._sink = link, source, sink
         self.passed = 0
+        self.passed_at = 0.0  # on the monotonic clock: when the last bytes came
         self._planned: tuple[int, Spoil] | None = None
         self._is_swallowing = False
 
@@ -49,6 +51,7 @@ class Lane:
         """Until either end is gone."""
         with suppress(ConnectionError):
             while data := await self._source.read(1 << 16):
+                self.passed_at = time.monotonic()
                 await self._pass(data)
 
     async def _pass(self, data: bytes) -> None:
