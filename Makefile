@@ -46,7 +46,7 @@ help:
 	@echo "make audit     whether anything in uv.lock is known to be vulnerable (asks PyPI)"
 	@echo "make clean     remove what the others made"
 
-demo: $(VENV)/installed
+demo: $(VENV)/installed-playground
 	@$(BIN)/python -m scripts.demo
 
 playground: $(VENV)/installed-playground

@@ -69,6 +69,12 @@ def read_layout(
     # A blank in quotes is a cell: the header may have lost a delimiter.
     if width > len(given) and not all(t.rstrip(" ").endswith(parser.delimiter) for t in texts):
         width = len(given)
+    if width > len(given) and _are_numbered(rows, fields, header):
+        raise InvalidPatientsError(
+            f"{name} seems to have row numbers that its header has no name for: each row has a cell "
+            "more.\nName that column, and drop it with None in `columns`; or, if the first column is "
+            "named, end the header with the delimiter, too."
+        )
     is_end_dropped = not header.is_transformed and width == len(fields) and fields[-1] is None
     has_lf = (first.text or "").endswith("\n")
     return Layout(parser, names, fields, width, has_lf, is_end_dropped)
@@ -135,6 +141,22 @@ def _width(rows: Sequence[Sequence[str]], given: Sequence[str], names: Sequence[
     return (
         widths.pop() if is_blank and len(widths) == 1 and max(widths) >= len(names) else len(given)
     )
+
+
+def _are_numbered(
+    rows: Sequence[Sequence[str]], fields: Sequence[str | None], header: ColumnMapping
+) -> bool:
+    """Whether rows begin with their number, without a name: as pandas and R may write them.
+
+    They count from 0 or 1. Codes may do so too, but then no other code stands where a name should.
+    """
+    first = [row[0].strip() for row in rows]
+    if not any(first == [*map(str, range(at, at + len(first)))] for at in (0, 1)):
+        return False
+    if not header.is_transformed and fields[0] != "code":
+        return True
+    at = 1 if header.is_transformed else fields.index("first_name")
+    return all(any(map(str.isdigit, row[at])) for row in rows)
 
 
 def _fitting(begin: Sequence[str], header: ColumnMapping) -> str:

@@ -59,7 +59,15 @@ def _batches(raw: Any, file: Any, wanted: Sequence[str], name: str) -> Iterator[
             _check_sizes(chunks, group.num_rows, name)
             longest = _longest(dictionaries, number, chunks) + sum(map(_unknown, chunks))
             at_once = min(max(MAX_UNPACKED_BYTES // max(longest, 1), 1), _AT_ONCE)
-            yield from file.iter_batches(at_once, [number], wanted, use_threads=False)
+            left = group.num_rows
+            for batch in file.iter_batches(at_once, [number], wanted, use_threads=False):
+                left -= batch.num_rows
+                yield batch
+            if left:  # pyarrow ends with the shortest column
+                raise SourceError(
+                    f"{name} cannot be read any further: it is damaged. A row group has "
+                    f"{group.num_rows:,} rows, and {group.num_rows - left:,} can be read."
+                )
 
 
 def _paths(file: Any) -> list[str]:

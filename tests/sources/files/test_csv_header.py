@@ -89,6 +89,26 @@ def test_nor_are_blank_columns_without_a_name(header, end):
     assert [*read(f"{header}\n{rows}").values()] == [*map(str, range(30))]
 
 
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize(
+    ("header", "row", "transform"),
+    [
+        ("code,first_name,plan,notes", "M-{0}{1},Ada,gold,", False),
+        ("code,first_name,plan,notes", "M-{0}{1},Ada,gold,", True),
+        ("first_name,code,plan,notes", "Ada,M-{0}{1},gold,", False),
+        ("plan,first_name,code,notes", "gold,Ada,M-{0}{1},", False),
+    ],
+)
+def test_row_numbers_without_a_name_are_an_error(header, row, quote, start, transform):
+    """`DataFrame.to_csv(index_label=False)`, R's `write.table`: with a last column that is empty."""
+    names = ",".join(f"{quote}{name}{quote}" for name in header.split(","))
+    rows = "".join(f"{quote}{n}{quote},{row.format(n, 7)}\n" for n in range(start, start + 12))
+    mapping = ColumnMapping({"notes": None}, is_transformed=transform)
+    with pytest.raises(InvalidPatientsError, match="row numbers that its header has no name for"):
+        [*read_csv(io.StringIO(f"{names}\n{rows}", newline=""), "file", mapping, None)]
+
+
 @pytest.mark.parametrize("columns", [None, {"codeid": None}])
 def test_but_a_blank_in_quotes_is_a_cell_of_a_column_whose_name_is_lost(columns):
     """Here a delimiter of the header is lost; each value would go to the column before its own."""

@@ -694,6 +694,16 @@ def test_a_page_whose_checksum_is_wrong_is_not_read(folder):
     assert folder.fails(content, SourceError) == "file cannot be read (any further): OSError."
 
 
+def test_a_row_group_that_lacks_rows_is_not_the_end_of_the_file(folder):
+    """pyarrow reads up to the end of the shortest column, without an error."""
+    codes = [str(number) for number in range(50)]
+    content = parquet({"code": codes, "first_name": ["Ada"] * 50})
+    at = content.rindex(b"\x16\x64")  # 50: what the row group says, after its columns
+    content = content[:at] + b"\x16\x66" + content[at + 2 :]
+    said = folder.fails(content, SourceError)
+    assert said.endswith("it is damaged. A row group has 51 rows, and 50 can be read.")
+
+
 def test_a_time_of_int96_is_what_it_is(folder):
     (record,) = folder.records((CASES / "dates" / "int96.parquet").read_bytes())
     assert record["birth_date"] == dt.datetime(1979, 12, 31, 23)
