@@ -104,8 +104,8 @@ class Lease:
         if row.holder and has_fresh_heartbeat(row, now):
             raise StateError(
                 f"The sync {self._name!r} is running since {row.since:%Y-%m-%d %H:%M:%S} UTC, by "
-                f"{row.held_by}. One run at a time: wait for that one, or give this source a "
-                "`sync_name` of its own."
+                f"{row.held_by}. One run at a time: wait for that one; if it was killed, for a minute. "
+                "Another source needs a `sync_name` of its own."
             )
         if has_fresh_heartbeat(row, now):
             raise StateError(
