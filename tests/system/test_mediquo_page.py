@@ -331,6 +331,8 @@ def test_a_runs_task_leads_to_it_and_it_leads_back_out_of_the_frame(visit, reque
     page = visit("/plugin/mediquo", where=where)
     frame = page.frame_locator("iframe[title=mediQuo]")
     frame.get_by_role("link", name="real: upsert").click()
+    # The first view has such links, too.
+    expect(frame.get_by_role("heading", level=1)).to_have_text("real: upsert")
     frame.get_by_role("rowheader").get_by_role("link").first.click()
     frame.get_by_role("link", name="The log of this task").click()
     page.wait_for_url(re.compile(rf"^{where.page}/dags/real/runs/[^/]+/tasks/upsert"))
