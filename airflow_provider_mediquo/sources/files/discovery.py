@@ -20,8 +20,9 @@ _NEIGHBOUR = re.compile(
     r"|\.(md5|sha1|sha256|sha512|crc|crc32|sfv|metadata|asc|sig|manifest)$",
     re.IGNORECASE,
 )
+_BACKUP = re.compile(r"\.(bak|swp)$|~$", re.IGNORECASE)
 _UNFINISHED = re.compile(
-    r"\.(tmp|part|partial|filepart|crdownload|inprogress|_copying_|bak|swp)$|~$", re.IGNORECASE
+    r"\.(tmp|part|partial|filepart|crdownload|inprogress|_copying_)$", re.IGNORECASE
 )
 
 
@@ -110,6 +111,8 @@ class _Search:
             if (reason := _reason_against(key)) and not _reason_against(pattern):
                 log.info("%s is passed over: it %s.", escaped(key), reason)
             elif shows or not any(map(_is_hidden, key[known:].split("/"))):
+                if not _UNFINISHED.search(pattern):
+                    _refuse_unfinished(key)
                 yield from self._within(key, info)
 
     def _within(self, key: str, info: dict[str, Any]) -> Iterator[str]:
@@ -134,6 +137,7 @@ class _Search:
             if reason := _reason_against(key):
                 log.info("%s is passed over: it %s.", escaped(key), reason)
             elif not _is_hidden(key) and key.rstrip("/") != folder.rstrip("/"):
+                _refuse_unfinished(key)
                 yield from self._within(key, info)
 
 
@@ -144,8 +148,17 @@ def _is_hidden(path: str) -> bool:
 
 
 def _reason_against(path: str) -> str:
-    """Return why it is not read: it is a checksum, or an editor's lock, or not complete; empty for data."""
+    """Return why it is not read: it is a checksum, an editor's lock, or a backup; empty for data."""
     name = path.rstrip("/").rpartition("/")[2]
     if _NEIGHBOUR.search(name):
         return "holds no records"
-    return "is an upload in progress or a backup" if _UNFINISHED.search(name) else ""
+    return "is a backup" if _BACKUP.search(name) else ""
+
+
+def _refuse_unfinished(key: str) -> None:
+    """Raise SourceError for a file that is not complete: without it, its members would be missing."""
+    if _UNFINISHED.search(key.rstrip("/")):
+        raise SourceError(
+            f"{escaped(key)} seems to be an upload in progress. Run again when it is complete; or "
+            "delete it, or give a glob that leaves it out."
+        )

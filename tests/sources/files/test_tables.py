@@ -149,17 +149,30 @@ def test_what_never_holds_data_is_passed_over_with_a_line_in_the_log(make, tmp_p
     assert len([line for line in caplog.messages if "is passed over" in line]) == 2 * 7
 
 
-def test_neither_half_an_upload_nor_a_backup_is_read(make, tmp_path, caplog):
+def test_nor_is_a_backup_read(make, tmp_path, caplog):
     caplog.set_level("INFO")
-    ends = [".tmp", ".part", ".partial", ".filepart", ".crdownload", "._COPYING_", ".inprogress"]
-    names = [f"m.csv{end}" for end in [*ends, ".bak", "~", ".swp"]]
+    names = [f"m.csv{end}" for end in [".bak", "~", ".swp"]]
     for name in ["m.csv", "part.csv", *names]:
         make(name)
     for path in (tmp_path, f"{tmp_path}/*"):
         assert len(find_files(str(path))) == 2
-    reason = "is passed over: it is an upload in progress or a backup."
+    reason = "is passed over: it is a backup."
     assert {f"{tmp_path}/{name} {reason}" for name in names} <= {*caplog.messages}
     assert len(find_files(f"{tmp_path}/*.bak")) == len(find_files(f"{tmp_path}/m.csv~")) == 1
+
+
+@pytest.mark.parametrize(
+    "end", [".tmp", ".part", ".partial", ".filepart", ".crdownload", "._COPYING_", ".inprogress"]
+)
+def test_half_an_upload_is_an_error(make, tmp_path, end):
+    """Its members would be missing, and may lose their plan."""
+    make("a.csv")
+    make(f"m.csv{end}")
+    for path in (tmp_path, f"{tmp_path}/*"):
+        with pytest.raises(SourceError, match=rf"m.csv{end} seems to be an upload in progress"):
+            find_files(str(path))
+    for path in (f"*{end}", f"m.csv{end}", "*.csv"):
+        assert len(find_files(f"{tmp_path}/{path}")) == 1
 
 
 def test_but_not_where_it_is_asked_for(make, tmp_path):
