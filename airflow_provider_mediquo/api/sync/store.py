@@ -48,6 +48,8 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._write_lock = threading.Lock()  # SQLite has one writer at a time
+        # The driver's own too, because rows are fetched without SQLAlchemy.
+        self._errors = SQLAlchemyError, engine.dialect.loaded_dbapi.Error
 
     def close(self) -> None:
         """Close all connections."""
@@ -150,7 +152,7 @@ class Store:
         try:
             with self._write_lock, self._engine.begin() as connection:
                 return act(connection)
-        except SQLAlchemyError as error:
+        except self._errors as error:
             if repeat and (
                 isinstance(error, IntegrityError) or _CONFLICTS.intersection(_codes(error))
             ):
@@ -161,22 +163,22 @@ class Store:
         raise StateError(f"The state's database failed: {problem}. {advice}")
 
 
-def describe(error: SQLAlchemyError) -> str:
+def describe(error: Exception) -> str:
     """Return the class and the code of a database's error, without its message."""
     codes = _codes(error)
     return type(_origin(error)).__name__ + (f" {codes[0]}" if codes else "")
 
 
-def _is_locked(error: SQLAlchemyError) -> bool:
+def _is_locked(error: Exception) -> bool:
     """Whether another connection has an SQLite file; the low byte of its code says so."""
     return getattr(_origin(error), "sqlite_errorcode", 0) & 0xFF in _LOCKED
 
 
-def _origin(error: SQLAlchemyError) -> BaseException:
+def _origin(error: Exception) -> BaseException:
     return getattr(error, "orig", None) or error
 
 
-def _codes(error: SQLAlchemyError) -> list[str | int]:
+def _codes(error: Exception) -> list[str | int]:
     """Return the codes that the driver gives: SQLSTATE, the number of MySQL."""
     origin = _origin(error)
     codes = [getattr(origin, name, None) for name in ("sqlstate", "pgcode", "errno")]

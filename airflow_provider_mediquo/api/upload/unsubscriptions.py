@@ -15,11 +15,14 @@ from airflow_provider_mediquo.api.upload.options import UploadOptions
 
 log = logging.getLogger(__name__)
 
+_MAX_KEPT = 10_000  # records, if there is no limit
+
 
 class Unsubscriptions:
     """Counts who would lose a plan, and lets all of these records pass or none.
 
-    Up to the limit their records are kept in memory; beyond it they are only counted.
+    Up to the limit their records are kept in memory; beyond it they are only counted. Without a limit
+    the first of them are kept, because a plan may come for them in a later record; the others pass.
     """
 
     def __init__(self, options: UploadOptions, sync: SyncRun, ledger: Ledger) -> None:
@@ -40,7 +43,7 @@ class Unsubscriptions:
         for record in records:
             if not record.loses_plan:
                 yield record
-            elif self._limit is None:
+            elif self._limit is None and len(self._kept) == _MAX_KEPT:
                 self._losing += 1
                 yield record
             else:

@@ -50,6 +50,19 @@ def test_the_threads_of_a_run_take_turns(tmp_path):
         assert store.count() == 100
 
 
+def test_an_error_while_rows_are_fetched_is_one_of_the_state(tmp_path):
+    path = tmp_path / "state.db"
+    store = Store(create_engine(f"sqlite:///{path}"))
+    store.create()
+    send(store, *(f"m-{number:04}" for number in range(5000)))
+    store.close()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+    path.write_bytes(data)
+    with pytest.raises(StateError, match=r"failed: DatabaseError. Check that it runs"):
+        list(store.members())
+
+
 @every_database
 def test_what_was_acknowledged_is_read_again(every_state):
     store = created(every_state)

@@ -1,6 +1,7 @@
 import pytest
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, UnsubscribeLimitError
+from airflow_provider_mediquo.api.upload import unsubscriptions
 from tests.support.states import heal
 
 
@@ -19,13 +20,32 @@ def test_what_takes_a_plan_comes_last(box, state, sync, people):
     assert [code for code, shown in box.patients.items() if not shown["plan"]] == ["m-1", "m-2"]
 
 
-def test_without_a_limit_nothing_waits(box, state, sync, people):
+@pytest.mark.parametrize("limit", [1, None])
+def test_a_code_that_comes_again_with_a_plan_keeps_it(box, state, sync, people, limit):
+    sync(box, state, people(3)).ok()
+    records = [*without_plan(people(1)), *people(3)]
+    run = sync(box, state, records, max_unsubscribed=limit, max_rejects=1)
+    assert isinstance(run.error, InvalidPatientsError)
+    assert (run.withheld, run.duplicate, run.unsubscribed) == (1, 1, 0)
+    assert all(shown["plan"] for shown in box.patients.values())
+
+
+def test_without_a_limit_only_the_first_are_kept(
+    box, state, sync, prepare_sync, people, monkeypatch
+):
+    monkeypatch.setattr(unsubscriptions, "_MAX_KEPT", 3)
     sync(box, state, people(30)).ok()
-    before = len(box.journal)
-    records = without_plan(people(2)) + people(28, start=3, first_name="Eva")
-    sync(box, state, records, max_unsubscribed=None, chunk_size=2, max_in_flight=1).ok()
-    assert len(box.journal) - before == 15
-    assert sum(not shown["plan"] for shown in box.patients.values()) == 2
+    seen = []
+
+    def source():
+        yield from without_plan(people(10))
+        seen.append(len(run.upload._unsubscriptions._kept))
+        yield from people(20, start=11)
+
+    run = prepare_sync(box, state, source(), max_unsubscribed=None)
+    run.go()
+    assert seen == [3]
+    assert (run.ok().unsubscribed, run.unchanged) == (10, 20)
 
 
 def test_beyond_the_limit_they_are_counted_and_not_kept(box, state, prepare_sync, sync, people):
