@@ -10,4 +10,9 @@ from airflow_provider_mediquo.api.patients.fields import is_blank
 
 def is_empty(record: Any) -> bool:
     """Return whether a record has no value at all, so that there is nobody to send or to reject."""
-    return isinstance(record, Mapping) and all(map(is_blank, record.values()))
+    if type(record) is not dict and not isinstance(record, Mapping):
+        return False
+    for value in record.values():  # noqa: SIM110  # for every row, and the first one decides
+        if not is_blank(value):
+            return False
+    return True

@@ -34,15 +34,17 @@ class ResendPolicy:
     """
 
     def __init__(self, after: timedelta, now: float | None = None) -> None:
-        self._now = int(time.time() if now is None else now)
-        self._after = after.total_seconds()
-        self._period = math.floor(self._after / _DAY)  # days
-        self._today = self._now // _DAY
+        now = int(time.time() if now is None else now)
+        seconds = after.total_seconds()
+        self._oldest = now - seconds
+        # A later time is that of a clock that was wrong.
+        self._latest = now + _DAY if seconds else self._oldest
+        self._period = math.floor(seconds / _DAY)  # days
+        self._today = now // _DAY
 
     def is_due(self, sent_at: int, fingerprint: int) -> bool:
         """Return whether a member that was sent then is to be sent again."""
-        age = self._now - sent_at
-        if max(0, age) >= self._after or age < -_DAY:  # sent by a clock that was wrong
+        if not self._oldest < sent_at <= self._latest:
             return True
         days = self._today - sent_at // _DAY
         if self._period < 2 or days < 1:
