@@ -81,6 +81,14 @@ SLOW_FILES = [
     "integration/test_privacy.py",
     "api/client/test_client.py",
     "triggers/test_patients.py",
+    # `make test-system`
+    "system/test_privacy.py",
+    "system/test_approval.py",
+    "system/test_mediquo_page.py",
+    "system/test_connections_page.py",
+    "system/test_deployment.py",
+    "system/test_playground.py",
+    "system/test_celery.py",
 ]
 
 

@@ -21,5 +21,5 @@ with DAG("counts", schedule=None, default_args={"on_failure_callback": write_dow
         task_id="question",
         subject="{{ ti.xcom_pull(task_ids='many').read }} records",
         defaults="Reject",
-        response_timeout=timedelta(seconds=1),
+        response_timeout=timedelta(seconds=10),
     )

@@ -22,7 +22,7 @@ with DAG("own_leaks", schedule=None, params={"leak": Param(LEAK)}):
         task_id="leaking_question",
         subject=LEAK,
         defaults="Reject",
-        response_timeout=timedelta(seconds=1),
+        response_timeout=timedelta(seconds=10),
     )
 
     @task(on_failure_callback=write_down)
