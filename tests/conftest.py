@@ -103,12 +103,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def is_repetition(item: pytest.Item) -> bool:
-    """Whether a test runs lines hundreds of times that others run too.
+    """Whether a test runs lines again that others run too, often hundreds of times.
 
     Measured, it would take twice as long.
     """
     is_property = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-    return is_property or "faults" in item.path.parts
+    return is_property or not {"faults", "integration"}.isdisjoint(item.path.parts)
 
 
 def pytest_collection_finish() -> None:

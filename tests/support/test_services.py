@@ -45,6 +45,45 @@ def test_postgres_streams(scheme, postgres_database, monkeypatch):
         assert any("generate_series" in statement for statement in seen)
 
 
+def test_a_postgres_database_that_was_used_is_as_a_new_one(postgres):
+    with postgres.fresh() as used:
+        left_open = used.connect()
+        left_open.autocommit = False
+        left_open.cursor().execute("CREATE TABLE members (code text)")
+        used.run("CREATE TABLE plans (code text)")
+    with postgres.fresh() as again:
+        assert again.dbname == used.dbname
+        assert schemas(again) == schemas(postgres)
+        assert again.run("SELECT relname FROM pg_class WHERE relname IN ('members', 'plans')") == []
+        with pytest.raises(Exception, match="terminat"):
+            left_open.cursor().execute("SELECT 1")
+        left_open.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER DATABASE {name} SET timezone TO 'Asia/Tokyo'",
+        "GRANT CREATE ON DATABASE {name} TO PUBLIC",
+        "CREATE SCHEMA clinic",
+    ],
+)
+def test_a_postgres_database_with_something_of_its_own_is_dropped(postgres, change):
+    with postgres.fresh() as used:
+        used.run(change.format(name=used.dbname))
+    assert (used.dbname,) not in postgres.run("SELECT datname FROM pg_database")
+    with postgres.fresh() as another:
+        assert schemas(another) == schemas(postgres)
+
+
+def schemas(database):
+    """Name -> owner and rights, of those that are no session's own."""
+    found = database.run("SELECT nspname, nspowner, nspacl::text FROM pg_namespace")
+    return {
+        name: rest for name, *rest in found if not name.startswith(("pg_temp", "pg_toast_temp"))
+    }
+
+
 def test_mariadb_streams_with_mysqlclient(mariadb_database, monkeypatch):
     from airflow.providers.mysql.hooks.mysql import MySqlHook
 
