@@ -96,6 +96,7 @@ def test_a_function_that_gives_no_patients_fails_for_good_and_says_so(box, run_t
     assert run.state == "failed"
     assert "must be a list, a generator" in str(run.error)
     assert type(wrong).__name__ in str(run.error)
+    assert run.ledger["read"] == 0
     assert box.counters.total == 0
 
 

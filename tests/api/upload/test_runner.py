@@ -793,6 +793,58 @@ def failing(records: list[Any]) -> Iterator[Any]:
     raise SourceError("the database went away")
 
 
+class SlowToClose:
+    """A source that fails, and then waits until it is closed, as a driver may for its database."""
+
+    def __init__(self, records: list[Any]) -> None:
+        self._records = failing(records)
+        self.is_closing = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._records)
+
+    def close(self) -> None:
+        self.is_closing = True
+        time.sleep(SOON)
+
+
+def test_a_time_limit_while_the_source_is_closed_ends_the_requests_too(
+    box, connect, prepare, people, on_signal
+):
+    box.script("upsert", *["hang"] * 300)
+    client = connect(box, timeout=300)
+    run, source = prepare(client, ()), SlowToClose(people(1000))
+
+    def cut() -> None:
+        raise Cut
+
+    on_signal(cut, lambda: box.counters.in_flight == 10 and source.is_closing)
+    # Whatever happens, this test must not leave threads that hang for minutes.
+    helper = threading.Timer(2 * SOON, client.stop, kwargs={"abort": True})
+    helper.start()
+    try:
+        started = time.monotonic()
+        with pytest.raises(Cut):
+            run.upload.run(source)
+        assert time.monotonic() - started < SOON
+    finally:
+        helper.cancel()
+        client.stop(abort=True)
+    assert run.report.stopped_because == "Cut"
+    assert run.report.unsettled == run.report.read == 1000
+
+
+@pytest.mark.parametrize("wrong", ["m-1", {"code": "m-1"}, 7], ids=lambda w: type(w).__name__)
+def test_an_error_for_what_is_no_list_of_patients_has_the_ledger(client, wrong):
+    run = upload_module.Upload(client, UploadOptions(), RejectLog())
+    with pytest.raises(InvalidPatientsError, match="must be a list") as raised:
+        run.run(wrong)
+    assert raised.value.report is run.report
+
+
 @pytest.mark.parametrize(("count", "sent"), [(0, 0), (50, 0), (999, 0), (1000, 1000), (1550, 1550)])
 def test_what_the_source_raises_comes_through_after_the_ledger(
     box, client, upload, people, count, sent
