@@ -156,7 +156,7 @@ def test_a_source_without_any_plan_is_not_sent(box, client, upload, people):
     assert box.counters.total == 0
     assert run.source.pulled == 1000
     assert len(run.codes("unsettled")) == 1000
-    assert "1,000 of the first 1,000 records have no plan" in str(run.error)
+    assert "No plan in 1,000 of the first 1,000 records" in str(run.error)
 
 
 @pytest.mark.parametrize(("count", "is_sent"), [(99, True), (100, False)])
@@ -704,7 +704,7 @@ def test_a_client_that_somebody_else_stops_is_no_success(client, upload, people)
     client.stop()
     run = upload(client, people(10), max_rejects=10)
     assert type(run.error) is MediquoError
-    assert run.first_line.startswith("10 records were not sent, or have no final answer. ")
+    assert run.first_line.startswith("10 records not sent, or without a final answer. ")
     assert (run.report.upserted, run.report.unsettled) == (0, 10)
 
 
