@@ -10,7 +10,7 @@ from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoErr
 from airflow_provider_mediquo.sources.empty_rows import is_empty
 from airflow_provider_mediquo.sources.prefetch import Prefetch
 from airflow_provider_mediquo.sources.sql_drivers import closing_quietly, driver_of
-from airflow_provider_mediquo.sources.sql_errors import describe, missing_column
+from airflow_provider_mediquo.sources.sql_errors import describe, is_syntax_error, missing_column
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -98,6 +98,11 @@ class Rows:
             which = f"the column {column}" if column else "a column"
             return InvalidPatientsError(
                 f"`sql` uses {which}, which the database does not have: {text}. Correct its name."
+            )
+        if is_syntax_error(error):
+            return InvalidPatientsError(
+                f"`sql` is no valid statement of this database: {text}. Run it by hand to see what is "
+                "wrong with it."
             )
         where = f"after row {self._read:,}" if self._read else "before the first row"
         return SourceError(

@@ -184,7 +184,7 @@ def _check(
         )
     if header.is_transformed:
         _refuse_data(names, rows, name, header)
-    header.check(names, name)
+    header.check(names, name, is_text=True)
 
 
 def _refuse_data(
