@@ -38,7 +38,7 @@ class Rows:
         self._sql = sql
         self._parameters = parameters
         self._check_columns = check_columns
-        self._is_connected = False
+        self._is_connected = self._is_accepted = False
         self._read = 0
         self._cancel: Callable[[DbApiHook], None] = lambda hook: None
 
@@ -64,6 +64,7 @@ class Rows:
         self._cancel = driver.cancel
         with closing_quietly(connection, driver.close), driver.cursor() as cursor:
             cursor.execute(*([self._sql, self._parameters] if self._parameters else [self._sql]))
+            self._is_accepted = True
             yield from self._batches_of(cursor)
             if driver.has_more(cursor):
                 raise InvalidPatientsError(
@@ -99,7 +100,7 @@ class Rows:
             return InvalidPatientsError(
                 f"`sql` uses {which}, which the database does not have: {text}. Correct its name."
             )
-        if is_syntax_error(error):
+        if not self._is_accepted and is_syntax_error(error):  # later, it is one of a value
             return InvalidPatientsError(
                 f"`sql` is no valid statement of this database: {text}. Run it by hand to see what is "
                 "wrong with it."

@@ -38,7 +38,7 @@ def describe(error: Exception) -> str:
 
 
 def is_syntax_error(error: Exception) -> bool:
-    """Return whether the statement is wrong for certain, so that no retry helps."""
+    """Return whether the database cannot parse something: the statement, or a value."""
     return _MEANINGS.get(_code_of(error)) == _SYNTAX
 
 
