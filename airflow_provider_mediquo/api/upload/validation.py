@@ -82,7 +82,7 @@ class RecordValidator:
             checked = self._check(record)
             if checked is _UNCHANGED:
                 self._streak.end()
-                self._ledger.leave()
+                self._ledger.count_unchanged()
                 continue
             if checked is _SKIPPED:
                 self._ledger.skip()
@@ -99,7 +99,7 @@ class RecordValidator:
             if omitted:
                 self._ledger.omit(row, patient, omitted, location)
             if change and change.kind == "unchanged":
-                self._ledger.leave()
+                self._ledger.count_unchanged()
                 continue
             names = tuple(patient)
             names = self._names.setdefault(names, names)  # one object for all that have the same
