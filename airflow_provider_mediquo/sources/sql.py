@@ -102,8 +102,8 @@ class Rows:
             )
         if not self._is_accepted and is_syntax_error(error):  # later, it is one of a value
             return InvalidPatientsError(
-                f"`sql` is no valid statement of this database: {text}. Run it by hand to see what is "
-                "wrong with it."
+                f"`sql` is not valid SQL for this database: {text}. Run it by hand to see "
+                "what is wrong."
             )
         where = f"after row {self._read:,}" if self._read else "before the first row"
         return SourceError(

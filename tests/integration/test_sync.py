@@ -863,7 +863,7 @@ def test_7_a_second_run_ends_at_once_and_says_since_when(
     assert isinstance(second[0].error, StateError)
     assert second[0].counts == {}
     assert second[0].error.can_retry
-    assert f"is running since {since} UTC" in str(second[0].error)
+    assert f"has been running since {since} UTC" in str(second[0].error)
 
 
 @every_database
