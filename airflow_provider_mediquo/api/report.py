@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_mediquo.api.records import SourceLocation, ValidRecord
+from airflow_provider_mediquo.api.text import counted
 
 OUTCOMES = (
     *("read", "upserted", "new", "changed", "resent", "unchanged", "withheld", "skipped"),
@@ -219,11 +220,8 @@ class UploadReport:
 
     def counts(self) -> dict[str, int | float]:
         """Return the numbers alone."""
-        return {
-            name: value
-            for name, value in self.as_dict().items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
+        counts = self.as_dict().items()
+        return {name: value for name, value in counts if type(value) in (int, float)}
 
     def as_text(self) -> str:
         """Return lines to read: counts, and where the reports are."""
@@ -237,11 +235,12 @@ class UploadReport:
         """Return a sentence about the members that lost their plan; None if there are none."""
         if not self.unsubscribed:
             return None
-        members = "1 member" if self.unsubscribed == 1 else f"{self.unsubscribed:,} members"
+        members = counted(self.unsubscribed, "member")
         verb = "would lose" if self.is_dry_run else "lost"
+        without = self.unsubscribed - self.missing_had_plan
         return (
-            f"{members} {verb} their plan: {self.unsubscribed - self.missing_had_plan:,} by a record "
-            f"without one, {self.missing_had_plan:,} because they left the source."
+            f"{members} {verb} their plan: {without:,} by a record without one, "
+            f"{self.missing_had_plan:,} because they left the source."
         )
 
     def __str__(self) -> str:

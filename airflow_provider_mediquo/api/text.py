@@ -1,4 +1,4 @@
-"""Text from outside: which text is valid, and how it is displayed."""
+"""Text in messages: which text from outside is valid, how it is displayed, and counts of things."""
 
 from __future__ import annotations
 
@@ -45,3 +45,8 @@ def listed(names: Sequence[str]) -> str:
     first = ", ".join(shown(name) or "(no name)" for name in names[:MAX_NAMES])
     more = len(names) - MAX_NAMES
     return f"{first} and {more:,} more" if more > 0 else first
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count of things, such as `1 record` or `2,000 records`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

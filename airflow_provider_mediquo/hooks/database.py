@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseHook
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -19,7 +19,14 @@ def database_hook(conn_id: str) -> DbApiHook:
     """Return the hook of an SQL connection; raises AirflowFailException for another connection."""
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-    hook = BaseHook.get_hook(conn_id)
+    connection = BaseHook.get_connection(conn_id)
+    try:
+        hook = connection.get_hook()
+    except AirflowException as error:  # Unknown hook type "sqlite", for example
+        raise AirflowFailException(
+            f"Airflow cannot use the connection {conn_id}: {error}. Install the provider of its "
+            "database on the workers, such as `apache-airflow-providers-postgres`, or correct its type."
+        ) from None
     if isinstance(hook, DbApiHook):
         return hook
     raise AirflowFailException(

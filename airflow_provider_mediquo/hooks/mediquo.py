@@ -64,8 +64,8 @@ class MediquoHook(BaseHook):
     ) -> UploadReport:
         """Create or update patients, at most 100 per request, and return the ledger.
 
-        Raises ValueError for an invalid option, otherwise a MediquoError whose `report` is the
-        ledger.
+        Raises ValueError for an invalid option, otherwise a MediquoError. Its `report` is the ledger,
+        or None if the connection is invalid.
 
         :param patients: one mapping (field -> value) per patient; a generator is read as a stream.
         :param rejects_name: file name of the reject report in `rejects_path`; default: the current

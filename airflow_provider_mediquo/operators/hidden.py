@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, XComArg
 
+from airflow_provider_mediquo.api.text import counted
+
 T = TypeVar("T")
 
 
@@ -38,7 +40,7 @@ class HiddenPatients:
     def __repr__(self) -> str:
         if not isinstance(self.given, list | tuple):
             return f"<patients from a {type(self.given).__name__}>"
-        return f"<{self.__length_hint__():,} patients>"
+        return f"<{counted(self.__length_hint__(), 'patient')}>"
 
 
 class HiddenArgs(Sequence[Any]):
@@ -54,7 +56,7 @@ class HiddenArgs(Sequence[Any]):
         return len(self._args)
 
     def __repr__(self) -> str:
-        return f"<{len(self):,} arguments>"
+        return f"<{counted(len(self), 'argument')}>"
 
 
 class HiddenKwargs(Mapping[str, Any]):
@@ -73,7 +75,7 @@ class HiddenKwargs(Mapping[str, Any]):
         return len(self._kwargs)
 
     def __repr__(self) -> str:
-        return f"<{len(self):,} arguments>"
+        return f"<{counted(len(self), 'argument')}>"
 
 
 def hide(operator: BaseOperator, value: Any, how: Callable[[Any], T]) -> T:

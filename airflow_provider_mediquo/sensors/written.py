@@ -9,6 +9,8 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_mediquo.api.text import counted
+
 log = logging.getLogger(__name__)
 
 
@@ -50,7 +52,7 @@ def put_in_doubt(ledgers: Sequence[Any]) -> None:
                 "The records of run %s of %s could not be put in doubt (%s).", run, name, problem
             )
         else:
-            log.info("The next run sends %s records again.", count)
+            log.info("The next run sends %s again.", counted(count, "record"))
 
 
 def stable(value: Any) -> Any:

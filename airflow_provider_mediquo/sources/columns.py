@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS, REQUIRED
-from airflow_provider_mediquo.api.text import listed
+from airflow_provider_mediquo.api.text import counted, listed
 
 _MAX_NAME = 64  # characters; longer ones are prose, or lines whose ends are lost
 _MIN_DIGITS = 5  # of a number that is no year
@@ -36,18 +36,19 @@ class ColumnMapping:
         fields = [self.columns.get(name, name) for name in names]
         return ["birth_date" if field == "birthdate" else field for field in fields]
 
-    def check(self, names: Sequence[str], source: str) -> None:
+    def check(self, names: Sequence[str], source: str, *, is_text: bool = False) -> None:
         """Raise InvalidPatientsError if records with these columns cannot be patients.
 
         Names are only shown if `code` and `first_name` are among them and all look like names: in
         a file without a header, or with a damaged one, they are patient data.
 
         :param source: the file or statement, for the message.
+        :param is_text: whether `encoding` and `delimiter` decide what the names are.
         """
         if self.is_transformed:
             problem = self._twice(list(names), names) or self._differing(names)
         else:
-            problem = self._missing(names) or self._wrong(names)
+            problem = self._missing(names, is_text=is_text) or self._wrong(names)
         if problem:
             raise InvalidPatientsError(f"{source} has {problem}")
         self._had_plan = "plan" in self.fields(names)
@@ -89,7 +90,7 @@ class ColumnMapping:
             )
         return ""
 
-    def _missing(self, names: Sequence[str]) -> str:
+    def _missing(self, names: Sequence[str], *, is_text: bool) -> str:
         fields = self.fields(names)
         wanted = {name for name, field in self.columns.items() if field is not None}
         if missing := sorted(map(str, wanted - {*names})):
@@ -100,8 +101,9 @@ class ColumnMapping:
         if missing := sorted(REQUIRED.difference(filter(None, fields))):
             is_near = {name.strip().lower() for name in names} & {*missing}
             return (
-                f"no column named {' or '.join(missing)}, among its {len(names):,} columns. Map it: "
-                f"columns={{'its_name': '{missing[0]}'}}, or check `encoding` and `delimiter`."
+                f"no column named {' or '.join(missing)}, among its {counted(len(names), 'column')}. "
+                f"Map it: columns={{'its_name': '{missing[0]}'}}"
+                f"{', or check `encoding` and `delimiter`' if is_text else ''}."
                 f"{' Case and spaces of names count.' if is_near else ''}"
             )
         if self._had_plan is not None and self._had_plan != ("plan" in fields):

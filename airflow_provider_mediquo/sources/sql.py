@@ -10,7 +10,7 @@ from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoErr
 from airflow_provider_mediquo.sources.empty_rows import is_empty
 from airflow_provider_mediquo.sources.prefetch import Prefetch
 from airflow_provider_mediquo.sources.sql_drivers import closing_quietly, driver_of
-from airflow_provider_mediquo.sources.sql_errors import describe, missing_column
+from airflow_provider_mediquo.sources.sql_errors import describe, is_syntax_error, missing_column
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -38,7 +38,7 @@ class Rows:
         self._sql = sql
         self._parameters = parameters
         self._check_columns = check_columns
-        self._is_connected = False
+        self._is_connected = self._is_accepted = False
         self._read = 0
         self._cancel: Callable[[DbApiHook], None] = lambda hook: None
 
@@ -64,6 +64,7 @@ class Rows:
         self._cancel = driver.cancel
         with closing_quietly(connection, driver.close), driver.cursor() as cursor:
             cursor.execute(*([self._sql, self._parameters] if self._parameters else [self._sql]))
+            self._is_accepted = True
             yield from self._batches_of(cursor)
             if driver.has_more(cursor):
                 raise InvalidPatientsError(
@@ -98,6 +99,11 @@ class Rows:
             which = f"the column {column}" if column else "a column"
             return InvalidPatientsError(
                 f"`sql` uses {which}, which the database does not have: {text}. Correct its name."
+            )
+        if not self._is_accepted and is_syntax_error(error):  # later, it is one of a value
+            return InvalidPatientsError(
+                f"`sql` is not valid SQL for this database: {text}. Run it by hand to see "
+                "what is wrong."
             )
         where = f"after row {self._read:,}" if self._read else "before the first row"
         return SourceError(

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 _NO_COLUMN = "no such column"
+_SYNTAX = "a syntax error"
 _MEANINGS: Mapping[Any, str] = {
-    "42601": "a syntax error",
+    "42601": _SYNTAX,
     "42703": _NO_COLUMN,
     "42P01": "no such table",
     "42501": "this user may not read it",
@@ -17,7 +18,7 @@ _MEANINGS: Mapping[Any, str] = {
     "42S22": _NO_COLUMN,
     "SQLITE_ERROR": "a syntax error, or no such table or column",
     1054: _NO_COLUMN,
-    1064: "a syntax error",
+    1064: _SYNTAX,
     1142: "this user may not read it",
     1146: "no such table",
 }
@@ -36,6 +37,11 @@ def describe(error: Exception) -> str:
     return f"{text}, {_MEANINGS[code]}" if code in _MEANINGS else text
 
 
+def is_syntax_error(error: Exception) -> bool:
+    """Return whether the database cannot parse something: the statement, or a value."""
+    return _MEANINGS.get(_code_of(error)) == _SYNTAX
+
+
 def missing_column(error: Exception, sql: str) -> str | None:
     """Return the column that a statement names and the database lacks; empty if it may be a value.
 
@@ -51,6 +57,8 @@ def missing_column(error: Exception, sql: str) -> str | None:
 
 
 def _code_of(error: Exception) -> Any:
+    if (number := getattr(error, "errno", None)) in _MEANINGS:  # MySQL's SQLSTATE says less
+        return number
     for name in ("sqlstate", "pgcode", "sqlite_errorname"):
         if code := getattr(error, name, None):
             return code

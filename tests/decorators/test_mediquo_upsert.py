@@ -96,6 +96,7 @@ def test_a_function_that_gives_no_patients_fails_for_good_and_says_so(box, run_t
     assert run.state == "failed"
     assert "must be a list, a generator" in str(run.error)
     assert type(wrong).__name__ in str(run.error)
+    assert run.ledger["read"] == 0
     assert box.counters.total == 0
 
 
@@ -145,7 +146,7 @@ def test_its_arguments_are_shown_as_a_count(box, run_task):
     run = run_task(upsert(patient("m-1"), patient("m-2"), third=[patient("m-3")]).operator)
     assert set(box.patients) == {"m-1", "m-2", "m-3"}
     assert run.rendered["op_args"] == "<2 arguments>"
-    assert run.rendered["op_kwargs"] == "<1 arguments>"
+    assert run.rendered["op_kwargs"] == "<1 argument>"
 
 
 def test_it_gets_those_parts_of_the_context_that_it_names(box, run_task):
@@ -202,7 +203,7 @@ def test_it_gets_what_other_tasks_returned(box, run_task):
     assert run.state == "success"
     assert set(box.patients) == {"m-1", "m-2", "m-3"}
     assert {"one", "other"} <= task_.upstream_task_ids
-    assert run.rendered["op_args"] == "<1 arguments>"
+    assert run.rendered["op_args"] == "<1 argument>"
 
 
 def test_it_can_be_mapped(box, run_task, tmp_path):

@@ -131,4 +131,4 @@ INVARIANTS = (
 
 def is_refused_start(error: BaseException | None) -> bool:
     """Whether a run was refused because another one is under way."""
-    return isinstance(error, StateError) and "is running since" in str(error)
+    return isinstance(error, StateError) and "has been running since" in str(error)

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
@@ -53,6 +54,15 @@ def test_no_value_is_in_an_error_of_sqlite():
         opened.execute(text("SELECT :code FROM nowhere"), {"code": "canary"})
     assert "canary" not in str(raised.value)
     engine.dispose()
+
+
+def test_a_type_without_a_provider_says_what_to_install(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps({"conn_type": "nowhere", "host": "db"}))
+    with pytest.raises(
+        AirflowFailException, match="Install the provider of its database"
+    ) as raised:
+        engine_of("state")
+    assert 'Unknown hook type "nowhere"' in str(raised.value)
 
 
 @pytest.fixture

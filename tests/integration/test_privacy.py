@@ -522,7 +522,7 @@ def test_a_sensor_with_wrong_keys(box, connect, ledger, run_task, mode):
 @pytest.mark.parametrize(
     ("way", "shown"),
     [
-        (plain, "<1 patients>"),
+        (plain, "<1 patient>"),
         (from_another_task, "source"),
         (function, "<0 arguments>"),
         (function_with_arguments, "<2 arguments>"),

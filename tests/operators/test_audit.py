@@ -48,7 +48,7 @@ def test_it_fails_without_a_retry_if_too_many_are_wrong_and_they_are_sent_again(
 ):
     run = run_task(audit())
     assert run.state == "failed"
-    assert "1 of 40 members are wrong: 1 differ (first_name 1), 0 not found." in str(run.error)
+    assert "Wrong: 1 of 40 members. Differ: 1 (first_name 1). Not found: 0." in str(run.error)
     assert "more than `max_wrong` (0)" in str(run.error)
     assert run.audit["codes"] == ["m-7"]
     assert MediquoHook().upsert_patients(known, state_conn_id="state").resent == 1
@@ -66,7 +66,7 @@ def test_a_fraction_is_of_those_who_were_checked(box, known, run_task):
     box.reset()
     run = run_task(audit(sample_size=10, max_wrong=0.3))
     assert run.state == "failed"
-    assert "10 of 10 members are wrong" in str(run.error)
+    assert "Wrong: 10 of 10 members" in str(run.error)
 
 
 @pytest.mark.parametrize(

@@ -611,7 +611,7 @@ def test_after_a_timeout_the_next_run_sends_again_what_that_run_sent(box, write,
     assert (written["changed"], written["unchanged"]) == (1, 1)
     run = wait(written=written, timeout=0.3)
     assert run.state == "failed"
-    assert "The next run sends 1 records again." in run.log
+    assert "The next run sends 1 record again." in run.log
     again = write(patient("m-1"), patient("m-2", first_name="Eva"), **state)
     assert (again["resent"], again["unchanged"]) == (1, 1)
 

@@ -29,7 +29,7 @@ def test_columns_that_fit_a_patient(names, columns):
             None,
             "no column named code or first_name, among its 0 columns. Map it: columns={'its_name': 'code'}",
         ),
-        (["code"], None, "no column named first_name, among its 1 columns."),
+        (["code"], None, "no column named first_name, among its 1 column."),
         (["code", "name"], {"code": None, "name": "first_name"}, "no column named code,"),
         (["code", "first_name", "x", "y"], None, "unknown columns: x, y. Map each"),
         (["code", "first_name", ""], None, "unknown columns: (no name). Map each"),
@@ -53,7 +53,7 @@ def test_columns_that_cannot_be_those_of_patients(names, columns, says):
 def test_a_missing_column_may_be_a_wrong_encoding():
     """cp1252 that is read as UTF-8, say."""
     with pytest.raises(InvalidPatientsError, match="check `encoding`"):
-        ColumnMapping().check(["c\ufffddigo", "first_name"], "a.csv")
+        ColumnMapping().check(["c\ufffddigo", "first_name"], "a.csv", is_text=True)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,12 @@ def test_a_name_that_differs_in_case_or_spaces_alone_is_said_to(name):
     with pytest.raises(InvalidPatientsError, match=r"Case and spaces of names count\.$"):
         ColumnMapping().check([name, "first_name"], "file")
     with pytest.raises(InvalidPatientsError, match=r"check `encoding` and `delimiter`\.$"):
-        ColumnMapping().check(["id", "first_name"], "file")
+        ColumnMapping().check(["id", "first_name"], "file", is_text=True)
+
+
+def test_a_statement_has_no_encoding_to_check():
+    with pytest.raises(InvalidPatientsError, match=r"columns=\{'its_name': 'code'\}\.$"):
+        ColumnMapping().check(["id", "first_name"], "The statement")
 
 
 def test_a_column_twice_is_an_error_with_a_transform_too():

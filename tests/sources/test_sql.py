@@ -189,6 +189,14 @@ def test_a_text_in_double_quotes_that_is_taken_for_a_column_is_not_shown(members
     assert "Sekret" not in str(caught.value)
 
 
+def test_a_syntax_error_is_not_retried(members, request):
+    if "sqlite" in request.node.name:
+        pytest.skip("its code may also mean that there is no such table")
+    with pytest.raises(InvalidPatientsError, match="`sql` is not valid SQL") as caught:
+        members("SELECT code, FROM members")
+    assert not caught.value.can_retry
+
+
 def test_a_table_that_does_not_exist_is_retried(members):
     """It may be replaced each night."""
     with pytest.raises(SourceError, match="no such table") as caught:

@@ -14,6 +14,7 @@ from airflow_provider_mediquo.api.client.client import MediquoClient
 from airflow_provider_mediquo.api.patients.endpoints import get
 from airflow_provider_mediquo.api.sync import statements
 from airflow_provider_mediquo.api.sync.store import Store
+from airflow_provider_mediquo.api.text import counted
 from airflow_provider_mediquo.api.visibility.fingerprint import differences
 
 CONFIDENCE = 0.95
@@ -57,8 +58,8 @@ class AuditReport:
     def __str__(self) -> str:
         which = ", ".join(f"{name} {count:,}" for name, count in self.fields.items())
         return (
-            f"{self.wrong:,} of {self.checked:,} members are wrong: {self.differ:,} differ"
-            f"{f' ({which})' if which else ''}, {self.not_found:,} not found. With "
+            f"Wrong: {self.wrong:,} of {counted(self.checked, 'member')}. Differ: {self.differ:,}"
+            f"{f' ({which})' if which else ''}. Not found: {self.not_found:,}. With "
             f"{self.confidence:.0%} confidence at most {self.at_most:.2%} of all {self.known:,} are wrong."
         )
 

@@ -103,9 +103,9 @@ class Lease:
         now = connection.execute(select(clock(connection))).scalar_one()
         if row.holder and has_fresh_heartbeat(row, now):
             raise StateError(
-                f"The sync {self._name!r} is running since {row.since:%Y-%m-%d %H:%M:%S} UTC, by "
-                f"{row.held_by}. One run at a time: wait for that one; if it was killed, for a minute. "
-                "Another source needs a `sync_name` of its own."
+                f"The sync {self._name!r} has been running since {row.since:%Y-%m-%d %H:%M:%S} UTC, by "
+                f"{row.held_by}. One run at a time: wait until that one has ended. If it was killed, the "
+                "sync is free within a minute. Another source needs a `sync_name` of its own."
             )
         if has_fresh_heartbeat(row, now):
             raise StateError(

@@ -33,6 +33,7 @@ from airflow_provider_mediquo.api.sync.spelling import keep_other_spellings
 from airflow_provider_mediquo.api.sync.statements import Doubt, Sent
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.sync.writes import Act, GroupedWrites
+from airflow_provider_mediquo.api.text import counted
 from airflow_provider_mediquo.api.visibility.fingerprint import make_proofs
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,8 @@ class SyncRun:
             except StateError as problem:
                 raise StateError(f"Cannot write the receipt of this run: {problem}") from None
         if held and (moved := self.report.moved):
-            log.info("%s members were last sent by another sync, now by this one.", moved)
+            members = counted(moved, "member")
+            log.info("%s last sent by another sync, now by this one.", members)
 
     def heartbeat(self) -> None:
         """Keep the lease; a failure shows at the next write."""
@@ -219,8 +221,8 @@ class SyncRun:
     def _load(self, check: Callable[[], None]) -> None:
         members = read_members(self._store, self._own, check)
         self.comparison = Comparison(members, self._fingerprints, self._resend)
-        in_doubt = members.count(DOUBT)
-        log.info("The state has %s members, %s of them in doubt.", f"{len(members):,}", in_doubt)
+        known, in_doubt = counted(len(members), "member"), members.count(DOUBT)
+        log.info("The state has %s, %s of them in doubt.", known, f"{in_doubt:,}")
 
     def _write_respelled(self) -> None:
         respelled, self.comparison.respelled = self.comparison.respelled, []

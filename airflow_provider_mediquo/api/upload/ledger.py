@@ -106,7 +106,7 @@ class Ledger:
     def lose_answer(self, records: Iterable[ValidRecord]) -> None:
         """Do nothing: without a state nothing is known of what mediQuo has."""
 
-    def leave(self) -> None:
+    def count_unchanged(self) -> None:
         """Count a record that mediQuo has already. Only the reading thread calls this."""
         self.report.unchanged += 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -16,7 +17,7 @@ from airflow_provider_mediquo.api.errors import (
     ServerError,
     UnreachableError,
 )
-from airflow_provider_mediquo.api.patients.endpoints import encode_patient, get
+from airflow_provider_mediquo.api.patients.endpoints import get
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 from airflow_provider_mediquo.api.records import Change, ValidRecord
 from airflow_provider_mediquo.api.sync.members import Missing
@@ -226,4 +227,7 @@ def _without_plan(code: str, patient: dict[str, Any]) -> ValidRecord:
     kept = {**kept, "code": code}
     kept.pop("plan", None)
     change = Change("changed", 0, None, had_plan=True, was_known=True)
-    return ValidRecord(0, code, False, encode_patient(kept), change=change, fields=(*kept,))
+    # In ASCII: mediQuo may show what no record may have, such as half a surrogate pair. Encoded as UTF-8,
+    # that would end the run with an error that holds the patient.
+    encoded = json.dumps(kept).encode()
+    return ValidRecord(0, code, False, encoded, change=change, fields=(*kept,))

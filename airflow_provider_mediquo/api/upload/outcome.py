@@ -15,6 +15,7 @@ from airflow_provider_mediquo.api.errors import (
     UnsubscribeLimitError,
 )
 from airflow_provider_mediquo.api.report import UploadReport
+from airflow_provider_mediquo.api.text import counted
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import is_within
 
@@ -61,17 +62,17 @@ class RunOutcome:
             what, advice = _summary(self.stopped_by)
             return self._like(self.stopped_by, f"Stopped: {what}.", advice)
         if self.unanswered:
-            many = "s" if self.unanswered_count > 1 else ""
-            what = f"{self.unanswered_count:,} request{many} without a final answer."
+            what = f"{counted(self.unanswered_count, 'request')} without a final answer."
             return self._like(self.unanswered, what, AGAIN)
         report = self.ledger.report
         if report.unsettled:  # whatever it was: green means that nothing is left
-            what = f"{report.unsettled:,} records were not sent, or have no final answer."
+            what = f"{counted(report.unsettled, 'record')} not sent, or without a final answer."
             return MediquoError(self._text(what, AGAIN, "The upload was stopped."), report=report)
         if self.ledger.lost_plans:
             return self._lost_plans()
         if report.missing_unsettled:
-            what = f"{report.missing_unsettled:,} missing members without a final answer."
+            members = counted(report.missing_unsettled, "member")
+            what = f"{members} missing, without a final answer."
             details = "They keep their plan until the next run."
             return MediquoError(self._text(what, AGAIN, details), report=report)
         if self.withheld and not report.is_dry_run:
@@ -85,10 +86,10 @@ class RunOutcome:
 
     def _lost_plans(self) -> InvalidPatientsError:
         count = self.ledger.lost_plan_count
-        what = f"{count:,} plan{'s' * (count > 1)} lost to another record of the same code."
+        what = f"{counted(count, 'plan')} lost to another record of the same code."
         details = (
-            f"{count:,} codes have a plan in one record, but not in the first valid one. If that "
-            "one was accepted, the patient is unsubscribed now. Give each code once, then run again."
+            f"{counted(count, 'code')} with a plan in one record, but not in the first valid one. If "
+            "that one was accepted, the patient is unsubscribed now. Give each code once, then run again."
         )
         return InvalidPatientsError(
             self._text(what, "", details),
@@ -113,7 +114,7 @@ class RunOutcome:
             lines.append(f"Reject report: {report.rejects_path}")
         if report.unwritten:
             lines.append(
-                f"{report.unwritten:,} lines could not be written there; they are in the log above."
+                f"{counted(report.unwritten, 'line')} could not be written there; see the log above."
             )
         if report.rejected and self.ledger.is_logged:
             lines.append(

@@ -53,7 +53,7 @@ class PlanGuard:
         if not is_within(self._limit, without, of):
             limit = "half of them" if self._is_default else self._limit
             raise UnsubscribeLimitError(
-                f"{without:,} of the first {of:,} records have no plan, which would unsubscribe "
+                f"No plan in {without:,} of the first {of:,} records, which would unsubscribe "
                 "these patients. If the plan column has another name, map it: "
                 "columns={'its name': 'plan'}. If unsubscribing them is intended, raise "
                 f"`max_without_plan` (now {limit})."

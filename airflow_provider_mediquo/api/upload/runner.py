@@ -93,9 +93,8 @@ class Upload:
         `report` is the ledger. An error of the source is raised as it is, with the same `report`.
         """
         started = time.monotonic()
-        source = iterate_records(patients)
+        source = self._checked(patients)
         progress = Progress(self.report, self._ledger.stats, length_if_known(patients))
-        self._check_rejects()
         logs = run_periodically(self._interval, progress.log, self._rejects.flush)
         with self._rejects, logs, self._heartbeat():
             try:
@@ -114,9 +113,11 @@ class Upload:
         sync = self._sync
         return run_periodically(HEARTBEAT_SECONDS, sync.heartbeat) if sync else nullcontext()
 
-    def _check_rejects(self) -> None:
+    def _checked(self, patients: Iterable[Any]) -> Iterator[Any]:
+        """Return the records, if they can be read and the rejects can be written."""
         try:
             self._rejects.check()
+            return iterate_records(patients)
         except MediquoError as error:
             error.report = self.report
             raise
@@ -133,23 +134,21 @@ class Upload:
         self._reading.interrupt()
 
     def _send_all(self, source: Iterator[Any]) -> None:
-        pool = self._pool
         try:
-            self._submit_all(pool, source)
-        except BaseException as error:
-            # Not only what the source raises: also Airflow's timeout, wherever it strikes.
-            is_source = isinstance(error, Exception)
-            name = type(error).__name__
-            self._ended_by = f"the source failed: {name}" if is_source else name
-            if not is_source:
-                self._abort()
-            raise
-        finally:
             try:
+                self._submit_all(source)
+            finally:
                 if close := getattr(source, "close", None):
                     close()
-            finally:
-                self._join()
+        except Exception as error:
+            self._ended_by = f"the source failed: {type(error).__name__}"
+            raise
+        except BaseException as error:  # Airflow's timeout, wherever it strikes
+            self._ended_by = type(error).__name__
+            self._abort()
+            raise
+        finally:
+            self._join()
 
     def _join(self) -> None:
         try:
@@ -159,7 +158,7 @@ class Upload:
             self._pool.close()
             raise
 
-    def _submit_all(self, pool: SendingPool, source: Iterator[Any]) -> None:
+    def _submit_all(self, source: Iterator[Any]) -> None:
         problem = None
         try:
             if self._sync:
@@ -170,27 +169,28 @@ class Upload:
                 valid = self._unsubscriptions.hold(valid)
             chunks = chunked(self._plans.guard(valid), self._options.chunk_size)
             for number, chunk in enumerate(chunks):
-                self._send(pool, number, chunk)
-            self._unsubscribe_missing(pool)
+                self._send(number, chunk)
+            self._unsubscribe_missing()
         except Halted:
             pass
         except MediquoError as error:  # of the source, the state, or the plan guard
             problem = error
-        pool.wait()  # retries of what was sent may go on
+        self._pool.wait()  # retries of what was sent may go on
         if problem:
             self._halt(problem)
 
-    def _send(self, pool: SendingPool, number: int, chunk: list[ValidRecord]) -> None:
+    def _send(self, number: int, chunk: list[ValidRecord]) -> None:
         self._plans.check(chunk)
         if self._options.dry_run:
             self._ledger.begin(chunk)
             self._ledger.accept(chunk, None)
-        elif not pool.submit(self._check_halted, self._sender.send, number, chunk):
+        elif not self._pool.submit(self._check_halted, self._sender.send, number, chunk):
             raise Halted
 
-    def _unsubscribe_missing(self, pool: SendingPool) -> None:
+    def _unsubscribe_missing(self) -> None:
         if not self._unsubscriptions or not self._unsubscriptions.may_send_missing:
             return
+        pool = self._pool
         size, sync = self._options.chunk_size, self._unsubscriptions.sync
         missing = MissingMembers(self._client, sync, self._ledger, size, self._halt, pool.in_flight)
         for number, chunk in enumerate(missing.chunks()):

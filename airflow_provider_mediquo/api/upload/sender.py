@@ -17,6 +17,7 @@ from airflow_provider_mediquo.api.errors import (
 )
 from airflow_provider_mediquo.api.patients.endpoints import upsert
 from airflow_provider_mediquo.api.records import ValidRecord
+from airflow_provider_mediquo.api.text import counted
 from airflow_provider_mediquo.api.upload.circuit_breaker import (
     CHUNKS,
     RefusedChunks,
@@ -133,7 +134,7 @@ class Sender:
         attempts: int | None = None,
     ) -> bool:
         """Send groups until each record that fails was sent alone; return whether all were tried."""
-        log.info("A request of %d records failed: looking for the cause.", len(chunk))
+        log.info("A request of %s failed: looking for the cause.", counted(len(chunk), "record"))
         silent = 0
         with ExitStack() as searching:
             searching.enter_context(self._searches)

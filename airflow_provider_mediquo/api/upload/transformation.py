@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_mediquo.api.text import listed
+from airflow_provider_mediquo.api.text import counted, listed
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 
 
@@ -50,6 +50,6 @@ class Transformation:
         lacking = [name for name in self._columns if name not in self._first]
         without = f", and no {listed(lacking)}" if lacking else ""
         return (
-            f"{text} The first has {len(self._first):,} column{'s' * (len(self._first) != 1)}{without}. "
+            f"{text} The first has {counted(len(self._first), 'column')}{without}. "
             "Check its header, and for a file `delimiter` and `encoding`."
         )

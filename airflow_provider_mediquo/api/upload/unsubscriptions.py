@@ -10,6 +10,7 @@ from fractions import Fraction
 from airflow_provider_mediquo.api.errors import UnsubscribeLimitError
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.sync.run import SyncRun
+from airflow_provider_mediquo.api.text import counted
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 
@@ -96,11 +97,11 @@ class Unsubscriptions:
         report.missing = missing
         if missing and (unreadable := self.sync.comparison.unreadable):
             log.warning(
-                "%s members are missing from the source. They keep their plan until every record has "
-                "a readable code: %s had none, and each may be one of them. Correct those records, and "
-                "remove lines that are not members, such as a total.",
-                f"{missing:,}",
-                f"{unreadable:,}",
+                "%s missing from the source. They keep their plan because of %s without a readable "
+                "code: each may be one of them. Correct those records, and remove lines that are not "
+                "members, such as a total.",
+                counted(missing, "member"),
+                counted(unreadable, "record"),
             )
             report.missing_withheld, missing, with_plan = missing, 0, 0
         elif with_plan and self._losing + with_plan <= self._allowed:
@@ -113,8 +114,8 @@ class Unsubscriptions:
         self._withhold_kept()
         report.missing_withheld = report.missing
         self.problem = UnsubscribeLimitError(
-            f"{total:,} members would lose their plan: {self._losing:,} have a record without one, "
-            f"{with_plan:,} are missing from the source. That is more than `max_unsubscribed` "
+            f"{counted(total, 'member')} would lose their plan: {self._losing:,} by a record without "
+            f"one, {with_plan:,} because they left the source. That is more than `max_unsubscribed` "
             f"({self._shown_limit()}), so they keep it. If it is intended, run again with "
             f"max_unsubscribed={total}."
         )
@@ -125,11 +126,11 @@ class Unsubscriptions:
         """Let missing members keep their plan if the source spells their code differently."""
         if kept := self.sync.keep_other_spellings():
             log.warning(
-                "%s members are missing from the source, but it has their code in another spelling "
+                "%s missing from the source, but it has their code in another spelling "
                 "(case, accents, invisible characters). They keep their plan, because mediQuo may take "
                 "both for the same patient. Correct the source, or call `forget_patient` with the old "
                 "spelling.",
-                f"{kept:,}",
+                counted(kept, "member"),
             )
         return kept
 

@@ -21,6 +21,7 @@ from airflow_provider_mediquo.api.records import (
 )
 from airflow_provider_mediquo.api.report import Rejection
 from airflow_provider_mediquo.api.sync.run import SyncRun
+from airflow_provider_mediquo.api.text import counted
 from airflow_provider_mediquo.api.upload.circuit_breaker import InvalidStreak
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import UploadOptions, is_within
@@ -81,7 +82,7 @@ class RecordValidator:
             checked = self._check(record)
             if checked is _UNCHANGED:
                 self._streak.end()
-                self._ledger.leave()
+                self._ledger.count_unchanged()
                 continue
             if checked is _SKIPPED:
                 self._ledger.skip()
@@ -98,7 +99,7 @@ class RecordValidator:
             if omitted:
                 self._ledger.omit(row, patient, omitted, location)
             if change and change.kind == "unchanged":
-                self._ledger.leave()
+                self._ledger.count_unchanged()
                 continue
             names = tuple(patient)
             names = self._names.setdefault(names, names)  # one object for all that have the same
@@ -107,6 +108,8 @@ class RecordValidator:
             self._ledger.open(valid)
             yield valid
         self._check_count()
+        self._check_transform()
+        self._warn()
 
     def _check_count(self) -> None:
         """Raise SourceError if the source has too few records.
@@ -116,27 +119,32 @@ class RecordValidator:
         read, least = self._ledger.report.read, self._options.min_records
         if read < least:
             raise SourceError(
-                f"The source has {read:,} records, fewer than `min_records` ({least:,}). Check that "
-                "it is complete, or lower `min_records`."
+                f"The source has {counted(read, 'record')}, fewer than `min_records` ({least:,}). Check "
+                "that it is complete, or lower `min_records`."
             )
-        if self._garbled:
-            log.warning(
-                "%s records have text such as `Ã±` or U+FFFD, as text has that was read in another "
-                "encoding. Set `encoding`, or correct the source.",
-                f"{self._garbled:,}",
-            )
-        if self._transform.finds_nothing:
-            self._refuse_transform()
-        if not read:
-            log.warning("The source has no records.")
-        elif read == self._ledger.report.skipped:
-            log.warning("`transform` left out every record. Does it return the record?")
 
-    def _refuse_transform(self) -> None:
+    def _check_transform(self) -> None:
+        """Raise InvalidPatientsError if `transform` found no column, unless so many may be rejected."""
+        if not self._transform.finds_nothing:
+            return
         report, problem = self._ledger.report, self._transform.problem()
         if not is_within(self._options.max_rejects, report.rejected, report.read):
             raise InvalidPatientsError(problem)
         log.warning(problem)
+
+    def _warn(self) -> None:
+        """Log what is likely a mistake."""
+        report = self._ledger.report
+        if self._garbled:
+            log.warning(
+                "Text such as `Ã±` or U+FFFD in %s: it was read in the wrong encoding, here or before. "
+                "Set `encoding`, or correct the source.",
+                counted(self._garbled, "record"),
+            )
+        if not report.read:
+            log.warning("The source has no records.")
+        elif report.read == report.skipped:
+            log.warning("`transform` left out every record. Does it return the record?")
 
     def _count_invalid(self) -> None:
         if self._streak.add():

@@ -71,9 +71,9 @@ def read_layout(
         width = len(given)
     if width > len(given) and _are_numbered(rows, fields, header):
         raise InvalidPatientsError(
-            f"{name} seems to have row numbers that its header has no name for: each row has a cell "
-            "more.\nName that column, and drop it with None in `columns`; or, if the first column is "
-            "named, end the header with the delimiter, too."
+            f"{name} seems to have row numbers that the header does not name: each row has one cell "
+            "more than the header.\nName that column, and drop it with None in `columns`; or, if the "
+            "first column is named, end the header with the delimiter, too."
         )
     is_end_dropped = not header.is_transformed and width == len(fields) and fields[-1] is None
     has_lf = (first.text or "").endswith("\n")
@@ -184,7 +184,7 @@ def _check(
         )
     if header.is_transformed:
         _refuse_data(names, rows, name, header)
-    header.check(names, name)
+    header.check(names, name, is_text=True)
 
 
 def _refuse_data(

@@ -63,7 +63,7 @@ def find_files(path: str, conn_id: str | None = None) -> list[StoredFile]:
         what = type(error).__name__
         raise SourceError(f"Cannot list {escaped(path)}: {what}.") from error
     if not found:
-        raise SourceError(f"There is no file at {escaped(path)}, or not yet.")
+        raise SourceError(f"There is no file at {escaped(path)} yet.")
     return found
 
 
@@ -109,7 +109,7 @@ class _Search:
         shows = any(map(_is_hidden, pattern[known:].split("/")))
         for key, info in self._storage.glob(pattern, detail=True).items():
             if (reason := _reason_against(key)) and not _reason_against(pattern):
-                log.info("%s is passed over: it %s.", escaped(key), reason)
+                log.info("Skipped %s: it %s.", escaped(key), reason)
             elif shows or not any(map(_is_hidden, key[known:].split("/"))):
                 if not _UNFINISHED.search(pattern):
                     _refuse_unfinished(key)
@@ -135,7 +135,7 @@ class _Search:
             key = info["name"]
             refuse_log(key)
             if reason := _reason_against(key):
-                log.info("%s is passed over: it %s.", escaped(key), reason)
+                log.info("Skipped %s: it %s.", escaped(key), reason)
             elif not _is_hidden(key) and key.rstrip("/") != folder.rstrip("/"):
                 _refuse_unfinished(key)
                 yield from self._within(key, info)

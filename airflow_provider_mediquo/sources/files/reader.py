@@ -93,7 +93,7 @@ def _advice(file: StoredFile, files: Sequence[StoredFile], path: str) -> str:
         return ""
     before = re.split(r"[*?\[]", path)[0].rpartition("/")[0]
     folder = before if is_glob(path) else path.rstrip("/")
-    return f" If it is no data, leave it out with a glob: {escaped(folder)}/**/*{best}"
+    return f" If it holds no members, leave it out with a glob: {escaped(folder)}/**/*{best}"
 
 
 def read_file(file: StoredFile, reading: FileReadOptions) -> Iterator[LocatedRecord]:
@@ -198,5 +198,5 @@ def _head(stream: io.BufferedReader[Any]) -> bytes:
 
 def _no_records(name: str, what: str) -> InvalidPatientsError:
     return InvalidPatientsError(
-        f"{name} is {what}. What can be read: CSV and JSON lines, plain or gzip, and Parquet."
+        f"{name} is {what}. Supported: CSV and JSON Lines (plain or gzip), and Parquet."
     )

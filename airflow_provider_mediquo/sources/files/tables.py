@@ -99,6 +99,6 @@ class FolderColumns(ColumnMapping):
         self._header = header
         self._values = values
 
-    def check(self, names: Sequence[str], source: str) -> None:
+    def check(self, names: Sequence[str], source: str, *, is_text: bool = False) -> None:
         """Raise InvalidPatientsError if records with all these columns cannot be patients."""
-        self._header.check([*names, *self._values], source)
+        self._header.check([*names, *self._values], source, is_text=is_text)

@@ -36,13 +36,13 @@ def test_runs_are_numbered_one_after_the_other(every_state):
 def test_it_is_held_by_one(every_state):
     store = created(every_state)
     lease = Lease(store, "members")
-    with pytest.raises(StateError, match=r"is running since 20..-..-.. ..:..:.. UTC"):
+    with pytest.raises(StateError, match=r"has been running since 20..-..-.. ..:..:.. UTC"):
         Lease(every_state.store(), "members")
     lease.heartbeat()
     release(store, lease)
     second = Lease(store, "members")
     release(store, lease)  # late, and of no effect
-    with pytest.raises(StateError, match="is running since"):
+    with pytest.raises(StateError, match="has been running since"):
         Lease(store, "members")
     second.heartbeat()
 
@@ -85,7 +85,7 @@ def test_of_many_that_begin_at_once_one_gets_it(every_state):
     assert len(got) == 1, refused
     assert len(refused) == 5
     for problem in refused:
-        assert "is running since" in problem or "has just been started" in problem, problem
+        assert "has been running since" in problem or "has just been started" in problem, problem
     got[0].heartbeat()
     assert got[0].run == every_state.sync()["run"] == 1
 
@@ -238,7 +238,7 @@ def test_a_database_whose_clock_was_set_back_blocks_no_run(every_state):
     second = Lease(store, "members")
     every_state.pretend_dead(-86_400)
     second.heartbeat()
-    with pytest.raises(StateError, match="is running since"):
+    with pytest.raises(StateError, match="has been running since"):
         Lease(store, "members")
     with pytest.raises(StateError, match="has taken over"):
         first.heartbeat()

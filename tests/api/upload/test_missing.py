@@ -85,7 +85,7 @@ def test_one_that_cannot_be_read_stays_for_the_next_run(box, state, sync, people
     box.script("get", *["503"] * 5)
     run = sync(box, state, people(2), max_in_flight=1, **OPTIONS)
     assert isinstance(run.error, MediquoError)
-    assert "1 missing members without a final answer" in str(run.error)
+    assert "1 member missing, without a final answer" in str(run.error)
     assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (2, 1, 1)
     assert len(state.members()) == 3
     heal(box)
@@ -126,6 +126,20 @@ def test_one_that_is_refused_does_not_keep_the_others(box, state, sync, people):
     (line,) = [line for line in run.lines if line["code"] == "m-6"]
     assert (line["refused_by"], line["status"]) == ("mediquo", 422)
     assert run.refused == 0, "it is no record of the source"
+
+
+def test_what_mediquo_shows_and_nobody_can_write_back_keeps_no_other(box, state, sync, people):
+    """Half a surrogate pair, or a number that JSON does not have. No error holds the patient."""
+    known(box, state, sync, people(5))
+    odd = {"m-3": {"first_name": "canary \ud800"}, "m-4": {"meta": {"canary": float("nan")}}}
+    for code, values in odd.items():
+        shown = {"code": code, "first_name": "Ada", "plan": "gold"}
+        box._mediquo.store.accept([shown | values])
+    run = sync(box, state, people(2), **OPTIONS)
+    assert "2 members missing, without a final answer" in str(run.error)
+    assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (3, 1, 2)
+    assert {line["code"] for line in run.lines if line["refused_by"] == "mediquo"} == {*odd}
+    assert "canary" not in repr(run.error) + repr(vars(run.error))
 
 
 def test_a_kill_ends_the_waiting_for_what_is_not_shown(
@@ -224,7 +238,7 @@ def test_the_log_of_a_dry_run_says_how_many_too_many_would_be(box, state, sync, 
     known(box, state, sync, people(3))
     limit = {"on_missing": "unsubscribe", "max_unsubscribed": 1}
     sync(box, state, people(1), dry_run=True, **limit).ok()
-    assert "2 members would lose their plan: 0 have a record without one" in caplog.text
+    assert "2 members would lose their plan: 0 by a record without one" in caplog.text
 
 
 def test_who_has_been_unsubscribed_takes_no_memory(
@@ -264,7 +278,7 @@ def test_those_that_may_not_be_read_stay_and_the_others_go(box, every_state, syn
     box.script("get", "ok", "400", "ok", "422")
     run = sync(box, every_state, people(2), max_in_flight=1, **OPTIONS)
     assert type(run.error) is MediquoError
-    assert "2 missing members without a final answer" in str(run.error)
+    assert "2 members missing, without a final answer" in str(run.error)
     assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (4, 2, 2)
     statuses = [line["status"] for line in run.lines if line["refused_by"] == "mediquo"]
     assert statuses == [400, 422]
@@ -291,7 +305,7 @@ def test_a_member_that_a_firewall_hides_is_unsettled(box, state, sync, people):
     known(box, state, sync, people(4))
     box.script("get", "ok", *["409"] * 10)
     run = sync(box, state, people(2), max_in_flight=1, **OPTIONS)
-    assert "1 missing members without a final answer" in str(run.error)
+    assert "1 member missing, without a final answer" in str(run.error)
     assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (2, 1, 1)
     assert len(state.members()) == 3
 
@@ -316,7 +330,7 @@ def test_a_404_of_a_gateway_forgets_nobody(box, every_state, sync, people, serve
     wire = serve(answer(x_ratelimit_limit="600"), answer(404, body), answer(404, body))
     changed = people(1, first_name="Eva")
     run = sync(Gateway(wire.url), every_state, changed, max_in_flight=1, **OPTIONS)
-    assert "2 missing members without a final answer" in str(run.error)
+    assert "2 members missing, without a final answer" in str(run.error)
     assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (2, 0, 2)
     assert [(line["code"], line["status"]) for line in run.lines] == [("m-2", 404), ("m-3", 404)]
     assert {*every_state.members()} == {*before}

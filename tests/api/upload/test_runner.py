@@ -156,7 +156,7 @@ def test_a_source_without_any_plan_is_not_sent(box, client, upload, people):
     assert box.counters.total == 0
     assert run.source.pulled == 1000
     assert len(run.codes("unsettled")) == 1000
-    assert "1,000 of the first 1,000 records have no plan" in str(run.error)
+    assert "No plan in 1,000 of the first 1,000 records" in str(run.error)
 
 
 @pytest.mark.parametrize(("count", "is_sent"), [(99, True), (100, False)])
@@ -704,7 +704,7 @@ def test_a_client_that_somebody_else_stops_is_no_success(client, upload, people)
     client.stop()
     run = upload(client, people(10), max_rejects=10)
     assert type(run.error) is MediquoError
-    assert run.first_line.startswith("10 records were not sent, or have no final answer. ")
+    assert run.first_line.startswith("10 records not sent, or without a final answer. ")
     assert (run.report.upserted, run.report.unsettled) == (0, 10)
 
 
@@ -791,6 +791,58 @@ class SourceError(Exception):
 def failing(records: list[Any]) -> Iterator[Any]:
     yield from records
     raise SourceError("the database went away")
+
+
+class SlowToClose:
+    """A source that fails, and then waits until it is closed, as a driver may for its database."""
+
+    def __init__(self, records: list[Any]) -> None:
+        self._records = failing(records)
+        self.is_closing = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._records)
+
+    def close(self) -> None:
+        self.is_closing = True
+        time.sleep(SOON)
+
+
+def test_a_time_limit_while_the_source_is_closed_ends_the_requests_too(
+    box, connect, prepare, people, on_signal
+):
+    box.script("upsert", *["hang"] * 300)
+    client = connect(box, timeout=300)
+    run, source = prepare(client, ()), SlowToClose(people(1000))
+
+    def cut() -> None:
+        raise Cut
+
+    on_signal(cut, lambda: box.counters.in_flight == 10 and source.is_closing)
+    # Whatever happens, this test must not leave threads that hang for minutes.
+    helper = threading.Timer(2 * SOON, client.stop, kwargs={"abort": True})
+    helper.start()
+    try:
+        started = time.monotonic()
+        with pytest.raises(Cut):
+            run.upload.run(source)
+        assert time.monotonic() - started < SOON
+    finally:
+        helper.cancel()
+        client.stop(abort=True)
+    assert run.report.stopped_because == "Cut"
+    assert run.report.unsettled == run.report.read == 1000
+
+
+@pytest.mark.parametrize("wrong", ["m-1", {"code": "m-1"}, 7], ids=lambda w: type(w).__name__)
+def test_an_error_for_what_is_no_list_of_patients_has_the_ledger(client, wrong):
+    run = upload_module.Upload(client, UploadOptions(), RejectLog())
+    with pytest.raises(InvalidPatientsError, match="must be a list") as raised:
+        run.run(wrong)
+    assert raised.value.report is run.report
 
 
 @pytest.mark.parametrize(("count", "sent"), [(0, 0), (50, 0), (999, 0), (1000, 1000), (1550, 1550)])

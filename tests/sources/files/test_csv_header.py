@@ -105,7 +105,7 @@ def test_row_numbers_without_a_name_are_an_error(header, row, quote, start, tran
     names = ",".join(f"{quote}{name}{quote}" for name in header.split(","))
     rows = "".join(f"{quote}{n}{quote},{row.format(n, 7)}\n" for n in range(start, start + 12))
     mapping = ColumnMapping({"notes": None}, is_transformed=transform)
-    with pytest.raises(InvalidPatientsError, match="row numbers that its header has no name for"):
+    with pytest.raises(InvalidPatientsError, match="row numbers that the header does not name"):
         [*read_csv(io.StringIO(f"{names}\n{rows}", newline=""), "file", mapping, None)]
 
 

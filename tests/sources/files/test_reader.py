@@ -795,7 +795,7 @@ def zipped(text):
 def test_what_cannot_be_read_is_called_by_its_name(folder, content, what):
     said = folder.fails(content, InvalidPatientsError)
     assert said.startswith(f"file is {what}")
-    assert said.endswith("What can be read: CSV and JSON lines, plain or gzip, and Parquet.")
+    assert said.endswith("Supported: CSV and JSON Lines (plain or gzip), and Parquet.")
 
 
 @pytest.mark.parametrize(

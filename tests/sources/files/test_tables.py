@@ -145,8 +145,8 @@ def test_what_never_holds_data_is_passed_over_with_a_line_in_the_log(make, tmp_p
         make(name)
     for path in (tmp_path, f"{tmp_path}/*"):
         assert len(find_files(str(path))) == 1
-    assert f"{tmp_path}/~$m.xlsx is passed over: it holds no records." in caplog.messages
-    assert len([line for line in caplog.messages if "is passed over" in line]) == 2 * 7
+    assert f"Skipped {tmp_path}/~$m.xlsx: it holds no records." in caplog.messages
+    assert len([line for line in caplog.messages if line.startswith("Skipped ")]) == 2 * 7
 
 
 def test_nor_is_a_backup_read(make, tmp_path, caplog):
@@ -156,8 +156,8 @@ def test_nor_is_a_backup_read(make, tmp_path, caplog):
         make(name)
     for path in (tmp_path, f"{tmp_path}/*"):
         assert len(find_files(str(path))) == 2
-    reason = "is passed over: it is a backup."
-    assert {f"{tmp_path}/{name} {reason}" for name in names} <= {*caplog.messages}
+    skipped = {f"Skipped {tmp_path}/{name}: it is a backup." for name in names}
+    assert skipped <= {*caplog.messages}
     assert len(find_files(f"{tmp_path}/*.bak")) == len(find_files(f"{tmp_path}/m.csv~")) == 1
 
 
@@ -189,5 +189,7 @@ def test_of_others_the_error_names_the_file_and_a_glob_without_it(path):
     assert str(caught.value).startswith(f"{CASES}/neighbours/README.md has ")
     glob = f"{CASES}/neighbours/**/*.csv"
     if path != "/README*":
-        assert str(caught.value).endswith(f" If it is no data, leave it out with a glob: {glob}")
+        assert str(caught.value).endswith(
+            f" If it holds no members, leave it out with a glob: {glob}"
+        )
         assert len(read(glob)) == 1
