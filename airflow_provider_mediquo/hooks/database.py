@@ -19,7 +19,7 @@ def database_hook(conn_id: str) -> DbApiHook:
     """Return the hook of an SQL connection; raises AirflowFailException for another connection."""
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-    connection = BaseHook.get_connection(conn_id)
+    connection: Any = BaseHook.get_connection(conn_id)
     try:
         hook = connection.get_hook()
     except AirflowException as error:  # Unknown hook type "sqlite", for example
