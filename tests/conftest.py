@@ -81,6 +81,10 @@ SLOW_FILES = [
     "integration/test_privacy.py",
     "api/client/test_client.py",
     "triggers/test_patients.py",
+    "operators/test_patients.py",
+    "api/upload/test_missing.py",
+    "support/test_services.py",
+    "test_get_provider_info.py",
     # `make test-system`
     "system/test_privacy.py",
     "system/test_approval.py",
