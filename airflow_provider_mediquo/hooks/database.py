@@ -5,7 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseHook
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    BaseHook,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -19,9 +24,10 @@ def database_hook(conn_id: str) -> DbApiHook:
     """Return the hook of an SQL connection; raises AirflowFailException for another connection."""
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-    connection = BaseHook.get_connection(conn_id)
     try:
-        hook = connection.get_hook()
+        hook = BaseHook.get_hook(conn_id)
+    except AirflowNotFoundException:
+        raise
     except AirflowException as error:  # Unknown hook type "sqlite", for example
         raise AirflowFailException(
             f"Airflow cannot use the connection {conn_id}: {error}. Install the provider of its "

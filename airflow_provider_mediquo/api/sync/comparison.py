@@ -61,7 +61,6 @@ class Comparison:
         self.members = members
         self._fingerprints = fingerprints
         self._resend = resend
-        self._code_column: Any = "code"
         self.unreadable = 0
         """How many records had no readable code; each may be that of any member."""
         self.unknown = array("q")

@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from airflow_provider_mediquo.api.sync.lease import Lease
-from airflow_provider_mediquo.api.sync.store import Store
 
 Act = Callable[[Connection, int, Sequence[Any]], object]
 """Writes items in a transaction, for the sync with this ID. It may be called again, if that failed."""
@@ -36,8 +35,8 @@ class GroupedWrites:
     acts together, because each statement is a round trip to the database.
     """
 
-    def __init__(self, state: Store, lease: Lease) -> None:
-        self._store, self._lease = state, lease
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
         self._waiting: list[_Write] = []
         self._list_lock = threading.Lock()
         self._turn = threading.Lock()
