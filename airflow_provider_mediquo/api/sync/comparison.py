@@ -153,7 +153,7 @@ class Comparison:
             return "resent"
         if not flags & ACKNOWLEDGED or self.members.fingerprints[number] != fingerprint:
             return "changed"
-        # Sent, so that it belongs to this sync: the other one may have lost it from its source.
+        # Sent so that it belongs to this sync: the source of the other one may have lost it.
         is_foreign = not flags & OWN
         is_due = is_foreign or self._resend.is_due(self.members.sent_at[number], fingerprint)
         return "resent" if is_due else "unchanged"

@@ -1,4 +1,4 @@
-"""Reads and writes the state: each write is one transaction, and only for who holds the lease."""
+"""Reads and writes the state: each write is one transaction, which only the holder of the lease may make."""
 
 from __future__ import annotations
 

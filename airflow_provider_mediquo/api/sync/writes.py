@@ -44,7 +44,7 @@ class GroupedWrites:
     def write(self, act: Act, items: Sequence[Any] = ()) -> None:
         """Return when a write is committed; raises what its transaction raised.
 
-        :param items: what the act writes; those of others with an equal act may be among them then.
+        :param items: what the act writes. It may get the items of other threads too, if their act is equal.
         """
         own = _Write(act, items)
         with self._list_lock:
