@@ -5,12 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    AirflowNotFoundException,
-    BaseHook,
-)
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseHook
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -24,10 +19,9 @@ def database_hook(conn_id: str) -> DbApiHook:
     """Return the hook of an SQL connection; raises AirflowFailException for another connection."""
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
+    connection: Any = BaseHook.get_connection(conn_id)
     try:
-        hook = BaseHook.get_hook(conn_id)
-    except AirflowNotFoundException:
-        raise
+        hook = connection.get_hook()
     except AirflowException as error:  # Unknown hook type "sqlite", for example
         raise AirflowFailException(
             f"Airflow cannot use the connection {conn_id}: {error}. Install the provider of its "
