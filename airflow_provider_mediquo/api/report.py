@@ -56,7 +56,7 @@ class Receipt:
 
     :param recipient: origin and path of mediQuo's API.
     :param version: of this package.
-    :param key: ID of the secret key, which says nothing of the key.
+    :param key: ID of the secret key, which reveals nothing about it.
     :param fields: names of the fields that any record was sent with.
     """
 

@@ -25,7 +25,7 @@ def export(conn_id: str, path: str | os.PathLike[str]) -> int:
 
 
 def _write(store: Store, path: Any) -> int:
-    lines = [*read_receipts(store)]  # read first: if that breaks off, the last export is left
+    lines = [*read_receipts(store)]  # read first: if that fails, the last export stays
     if not isinstance(path, ObjectStoragePath):
         path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file, TextIOWrapper(file, "utf-8", newline="") as text:

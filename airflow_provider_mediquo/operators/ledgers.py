@@ -1,4 +1,4 @@
-"""What an upsert tells others of its ledger: an XCom, and the callbacks of `warn_rejects`."""
+"""How an upsert passes its ledger on: as an XCom, and to the callbacks of `warn_rejects`."""
 
 from __future__ import annotations
 

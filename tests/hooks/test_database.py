@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
@@ -63,6 +63,12 @@ def test_a_type_without_a_provider_says_what_to_install(monkeypatch):
     ) as raised:
         engine_of("state")
     assert 'Unknown hook type "nowhere"' in str(raised.value)
+
+
+def test_a_connection_that_does_not_exist_is_airflows_own_error(monkeypatch):
+    monkeypatch.delenv("AIRFLOW_CONN_STATE", raising=False)
+    with pytest.raises(AirflowNotFoundException):
+        engine_of("state")
 
 
 @pytest.fixture

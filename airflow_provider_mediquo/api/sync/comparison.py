@@ -63,7 +63,6 @@ class Comparison:
         self.members = members
         self._fingerprints = fingerprints
         self._resend = resend
-        self._code_column: Any = "code"
         self.unreadable = 0
         """How many records had no readable code; each may be that of any member."""
         self.unknown = array("q")
@@ -156,7 +155,7 @@ class Comparison:
             return "resent"
         if not flags & ACKNOWLEDGED or self.members.fingerprints[number] != fingerprint:
             return "changed"
-        # Sent, so that it belongs to this sync: the other one may have lost it from its source.
+        # Sent so that it belongs to this sync: the source of the other one may have lost it.
         is_foreign = not flags & OWN
         is_due = is_foreign or self._resend.is_due(self.members.sent_at[number], fingerprint)
         return "resent" if is_due else "unchanged"

@@ -132,8 +132,8 @@ def wait_for_late_requests(store: Store, name: str, check: Callable[[], None]) -
     """After a graceful kill, wait until the lease of the killed run would have ended.
 
     mediQuo may have got a request that was cut off, and apply it later than those of the next run:
-    older data would replace newer data that counts as certain. A request without an answer whose run
-    went on has had this time already: that run waited for the answer.
+    older data would replace newer data that counts as certain. If a run went on after a request without
+    an answer, this time has passed already: that run waited for the answer.
 
     :param check: raises what ends the wait.
     """

@@ -1,4 +1,4 @@
-"""The members that the state knows, in memory: 37 bytes each, as objects would be 300."""
+"""The members that the state knows, in memory: 37 bytes each. As objects they would take 300."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class SyncRun:
         lease.wait_for_late_requests(self._store, settings.name, check)
         held_by = settings.held_by.text
         self._lease = lease.Lease(self._store, settings.name, settings.as_of, held_by)
-        self._writes = GroupedWrites(self._store, self._lease)
+        self._writes = GroupedWrites(self._lease)
         self._own = self._lease.sync_id
         receipt = RunReceipt(settings, self._lease, self.report)
         self._lease.write(receipt.open)

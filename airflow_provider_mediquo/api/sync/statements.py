@@ -13,7 +13,7 @@ from airflow_provider_mediquo.api.sync.inserts import insert_members
 from airflow_provider_mediquo.api.sync.tables import MEMBER, SYNC, is_of
 
 _LIST = 500  # codes in one statement
-# What is in doubt already is sent again, and belongs to who sends it.
+# A member in doubt is sent again anyway, and belongs to the sync that sends it.
 _CERTAIN = MEMBER.c.sync_id.is_not(None), MEMBER.c.in_doubt_by.is_(None)
 
 

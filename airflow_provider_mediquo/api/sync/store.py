@@ -1,4 +1,4 @@
-"""Reads and writes the state: each write is one transaction, and only for who holds the lease."""
+"""Reads and writes the state: each write is one transaction, which only the holder of the lease may make."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from airflow_provider_mediquo.api.sync.tables import MEMBER, STATE, VERSION, is_
 
 T = TypeVar("T")
 
+MEMBERS = ("code", "fingerprint", "source", "sent_at", "has_plan", "sync_id", "in_doubt_by")
+OF_SYNC = ("code", "has_plan", "sent_at", "in_doubt_by", "in_doubt_since", "proof")
 _PAGE = 10_000  # rows that one SELECT reads
-_LIST = 500  # codes in one statement
 _PAUSE = 0.01, 0.2  # seconds between two of them: other threads of other syncs go on meanwhile
 _TRIES = 5  # of what meets the write of another sync
 _CONFLICTS = frozenset({"40001", "40P01", 1213, 1020})  # deadlocks, and rows that have just changed
@@ -103,31 +104,12 @@ class Store:
         )
 
     def members(self) -> Iterator[Sequence[Any]]:
-        """Yield pages of rows: code, fingerprint, source, sent_at, has_plan, sync_id, in_doubt_by."""
-        member = MEMBER.c
-        columns = (
-            member.code,
-            member.fingerprint,
-            member.source,
-            member.sent_at,
-            member.has_plan,
-            member.sync_id,
-            member.in_doubt_by,
-        )
-        return self.pages(*columns)
+        """Yield pages of rows of all members: the columns MEMBERS."""
+        return self.pages(*(MEMBER.c[name] for name in MEMBERS))
 
     def codes_of(self, sync_id: int) -> Iterator[Sequence[Any]]:
-        """Yield pages of rows of a sync: code, has_plan, sent_at, in_doubt_by, in_doubt_since, proof."""
-        member = MEMBER.c
-        columns = (
-            member.code,
-            member.has_plan,
-            member.sent_at,
-            member.in_doubt_by,
-            member.in_doubt_since,
-            member.proof,
-        )
-        return self.pages(*columns, where=is_of(sync_id))
+        """Yield pages of rows of the members of a sync: the columns OF_SYNC."""
+        return self.pages(*(MEMBER.c[name] for name in OF_SYNC), where=is_of(sync_id))
 
     def certain_codes(self) -> Iterator[Sequence[Any]]:
         """Yield pages of rows (code,) of the members that no request has in doubt."""

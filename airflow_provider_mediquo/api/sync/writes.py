@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from airflow_provider_mediquo.api.sync.lease import Lease
-from airflow_provider_mediquo.api.sync.store import Store
 
 Act = Callable[[Connection, int, Sequence[Any]], object]
 """Writes items in a transaction, for the sync with this ID. It may be called again, if that failed."""
@@ -36,8 +35,8 @@ class GroupedWrites:
     acts together, because each statement is a round trip to the database.
     """
 
-    def __init__(self, state: Store, lease: Lease) -> None:
-        self._store, self._lease = state, lease
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
         self._waiting: list[_Write] = []
         self._list_lock = threading.Lock()
         self._turn = threading.Lock()
@@ -45,7 +44,7 @@ class GroupedWrites:
     def write(self, act: Act, items: Sequence[Any] = ()) -> None:
         """Return when a write is committed; raises what its transaction raised.
 
-        :param items: what the act writes; those of others with an equal act may be among them then.
+        :param items: what the act writes. It may get the items of other threads too, if their act is equal.
         """
         own = _Write(act, items)
         with self._list_lock:

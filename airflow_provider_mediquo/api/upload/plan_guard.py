@@ -61,7 +61,7 @@ class PlanGuard:
 
 
 def _without(records: list[ValidRecord]) -> int:
-    """Count the records that may unsubscribe someone; of known members `Unsubscriptions` decides."""
+    """Count records that may unsubscribe someone. `Unsubscriptions` decides about known members."""
     return sum(
         not record.has_plan and not (record.change and record.change.was_known)
         for record in records

@@ -10,7 +10,7 @@ from airflow_provider_mediquo.api.upload.options import UploadOptions
 
 
 class Transformation:
-    """Counts how `transform` fails; nothing of its errors is shown but their class."""
+    """Counts how `transform` fails; only the class of its errors is shown."""
 
     def __init__(self, options: UploadOptions) -> None:
         self._function: Any = options.transform  # not called without one

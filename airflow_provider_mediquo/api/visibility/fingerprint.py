@@ -94,7 +94,7 @@ def differences(
 
 
 def key_id(secret_key: str) -> str:
-    """Return the ID of a secret key, which each proof has too; it says nothing of the key."""
+    """Return the ID of a secret key, which is in each proof too; it reveals nothing about the key."""
     return _key_id(_derive(secret_key)).hex()
 
 

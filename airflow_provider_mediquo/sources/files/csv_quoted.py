@@ -47,7 +47,7 @@ class QuotedRows:
         self._alone_until = 0
 
     def read(self, first: Line) -> tuple[list[str] | Unreadable, list[Line]]:
-        """Return the cells if the row is certain, else why not, and the lines that this is true of."""
+        """Return the cells if the row is certain, else the reason, and the lines that it applies to."""
         attempt = _Attempt(first, self._lines, self.is_like_a_row)
         if first.number > self._alone_until:  # so that each line is tried once
             row = self._parser.first_row(attempt) or []

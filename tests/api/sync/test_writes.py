@@ -75,7 +75,7 @@ class Crowd:
 
 
 def test_all_that_wait_for_another_write_are_one_transaction(store, lease):
-    written = Crowd(GroupedWrites(store, lease)).write(*(add(f"m-{n}") for n in range(5)))
+    written = Crowd(GroupedWrites(lease)).write(*(add(f"m-{n}") for n in range(5)))
     assert [each.result() for each in written] == [None] * 6
     assert codes(store) == {f"m-{n}" for n in range(5)}
     assert transactions(store) == 2
@@ -89,7 +89,7 @@ def test_the_items_of_equal_acts_are_written_together(store, lease):
 
     others: list[Act] = [act, act, lambda connection, own, items: called.append(sorted(items)), act]
     items = [["a", "b"], ["c"], ["d"], ["e"]]
-    Crowd(GroupedWrites(store, lease)).write(*others, items=items)
+    Crowd(GroupedWrites(lease)).write(*others, items=items)
     assert sorted(called, key=len) == [["d"], (lease.sync_id, ["a", "b", "c", "e"])]
 
 
@@ -97,7 +97,7 @@ def test_where_one_fails_nobody_takes_anything_for_written(store, lease):
     def fail(connection: Connection, own: int, items: object) -> None:
         raise StateError("full")
 
-    first, *others = Crowd(GroupedWrites(store, lease)).write(add("m-1"), fail, add("m-2"))
+    first, *others = Crowd(GroupedWrites(lease)).write(add("m-1"), fail, add("m-2"))
     assert first.result() is None
     for each in others:
         with pytest.raises(StateError, match="full"):
@@ -106,7 +106,7 @@ def test_where_one_fails_nobody_takes_anything_for_written(store, lease):
 
 
 def test_the_next_write_is_none_of_those_that_failed(store, lease):
-    writes = GroupedWrites(store, lease)
+    writes = GroupedWrites(lease)
     with pytest.raises(ZeroDivisionError):
         writes.write(lambda connection, own, _: 1 / 0)
     writes.write(add("m-1"))
@@ -116,5 +116,5 @@ def test_the_next_write_is_none_of_those_that_failed(store, lease):
 def test_who_lost_the_lease_writes_nothing(store, lease):
     store.write(lease.free)
     with pytest.raises(StateError, match="taken over"):
-        GroupedWrites(store, lease).write(add("m-1"))
+        GroupedWrites(lease).write(add("m-1"))
     assert codes(store) == set()
