@@ -387,7 +387,7 @@ def test_one_with_a_state_that_warns(box, upsert, state, tmp_path):
     assert run.state == "success", run.error
     assert "More rejects than `warn_rejects`" in run.log
     assert_nothing_leaked(run)
-    assert "m-2" not in state("mediquo_member")
+    assert "'m-2'" not in state("mediquo_member")  # without quotes a proof may hold it by chance
     assert found_in(state(*TABLES)) == []
     assert "birth_date, code, email" in (receipts := state("mediquo_receipt"))
     assert "m-1" not in receipts

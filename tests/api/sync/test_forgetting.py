@@ -27,7 +27,7 @@ def test_a_person_is_forgotten_for_all_syncs(box, every_state, sync, people):
     forgotten = hook.forget_patient("m-1", state_conn_id="state")
     assert forgotten.syncs == ("family", "members")
     assert set(every_state.members()) == {"m-2", "m-3"}
-    assert "m-1" not in every_state.dump()
+    assert '"m-1"' not in every_state.dump()  # without quotes a proof may hold it by chance
     assert "m-1" not in str(forgotten)
     assert str(forgotten).startswith("Deleted from the state (family, members). The code may also")
     again = hook.forget_patient("m-1", state_conn_id="state")

@@ -50,7 +50,7 @@ def read(tmp_path):
 @pytest.mark.no_cover
 def test_a_row_of_cells_without_end_does_not_fill_the_memory(tmp_path):
     """Each of its cells is short and has a line end in it, so that each line is short too."""
-    count = MAX_LINE // 2
+    count = MAX_LINE // 3
     (tmp_path / "file").write_text(f"{HEADER}\n{ROW}\n" + '"\n",' * count + f"\n{ROW}\n{ROW}\n")
     rows = stream(tmp_path / "file")
     assert next(rows).record == Unreadable("lines"), "the quotes may be the end of a cell of it"
