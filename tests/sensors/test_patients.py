@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk import task
@@ -198,13 +198,14 @@ def test_where_nobody_was_written_there_is_nothing_to_wait_for(box, write, wait)
     assert "get" not in box.counters.requests
 
 
-def test_its_backoff_is_the_triggers_too(box, run_task):
-    options = {"exponential_backoff": True, "max_wait": 60, "poke_interval": 7}
+@pytest.mark.parametrize(("most", "seconds"), [(60, 60), (timedelta(days=2), 172_800)])
+def test_its_backoff_is_the_triggers_too(box, run_task, most, seconds):
+    options = {"exponential_backoff": True, "max_wait": most, "poke_interval": 7}
     run = run_task(MediquoPatientSensor(task_id="wait", codes="m-1", deferrable=True, **options))
     assert run.state == "deferred"
     kwargs = run.trigger_kwargs
     assert (kwargs["poke_interval"], kwargs["exponential_backoff"]) == (7, True)
-    assert kwargs["max_wait"] == 60
+    assert kwargs["max_wait"] == seconds
 
 
 def test_without_backoff_the_trigger_has_none(box, run_task):

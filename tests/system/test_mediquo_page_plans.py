@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
@@ -298,6 +298,25 @@ def test_the_list_of_tasks_has_runs_without_a_ledger(visit, troubled, told):
     expect(known).to_have_count(1 if troubled["dag_id"] == "e" else 0)
     if troubled["dag_id"] == "e":
         expect(known).to_have_text(re.compile("failed: no ledger0$"))
+
+
+def test_a_list_is_read_to_its_end_where_airflow_gives_less_at_once(visit):
+    """Whoever runs it may have lowered `maximum_page_limit`."""
+    entry = {"dag_id": "d", "run_id": "r", "map_index": -1, "run_after": NIGHT}
+    entries = [{**entry, "task_id": f"t{number}"} for number in range(5)]
+
+    def answer(route: Route) -> None:
+        asked = parse_qs(urlsplit(route.request.url).query)
+        if asked["xcom_key"] != ["mediquo_ledger"]:
+            return route.fallback()
+        start = int(asked["offset"][0])
+        answered = {"xcom_entries": entries[start : start + 2], "total_entries": len(entries)}
+        return route.fulfill(json=answered)
+
+    page = visit(QUIET)
+    page.route(f"{SITE}/api/v2/dags/~/dagRuns/~/taskInstances/~/xcomEntries?*", answer)
+    page.reload()
+    expect(page.get_by_role("row").filter(has_text="d: t")).to_have_count(len(entries))
 
 
 def test_the_rows_of_the_unsubscribed_add_up(visit):
