@@ -624,6 +624,13 @@ def test_so_it_does_where_a_timeout_is_a_skip(box, write, wait, state):
     assert write(patient(), **state)["resent"] == 1
 
 
+def test_so_it_does_for_each_ledger_that_has_a_state(box, write, wait, state):
+    lag(box, FOREVER)
+    written = [write(patient("m-1")), write(patient("m-2"), **state)]
+    assert wait(written=written, timeout=0.3).state == "failed"
+    assert write(patient("m-2"), **state)["resent"] == 1
+
+
 def test_a_state_that_is_gone_does_not_hide_the_timeout(box, write, wait, state, monkeypatch):
     lag(box, FOREVER)
     written = write(patient(), **state)
