@@ -99,6 +99,17 @@ def test_a_task_that_succeeds_or_dry_runs(box, run_dag, people):
     )
 
 
+def test_each_mapped_task_that_succeeds_tells_of_itself(box, run_dag, people):
+    with DAG("mapped", schedule=None) as dag:
+        partial = MediquoUpsertPatientsOperator.partial(
+            task_id="upsert", on_success_callback=MediquoNotifier(note)
+        )
+        partial.expand(patients=[people(1), people(2)])
+    assert {state for state, _ in run_dag(dag).values()} == {"success"}
+    told = [text.splitlines()[-1] for text in sorted(TOLD)]
+    assert told == ["1 read, 1 upserted", "2 read, 2 upserted"]
+
+
 @pytest.mark.usefixtures("dag")
 def test_a_task_without_a_ledger(box, run_task, people):
     run = run_task(upsert(people(1), chunk_size=1000))

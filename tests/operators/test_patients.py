@@ -332,6 +332,17 @@ def test_nor_is_what_a_mapped_task_makes_of_none(refused, people, option, how):
     assert message == f"`{option}` {MISSING} {WITHOUT_LIMIT}"
 
 
+def test_nor_is_it_where_the_group_has_a_limit_and_only_its_dag_has_none(refused, dag, people):
+    """The defaults of a group go before those of its DAG."""
+    values = source()
+    dag.default_args = {"max_unsubscribed": None}
+    with TaskGroup("group", default_args={"max_unsubscribed": 0.1}):
+        mapped = MediquoUpsertPatientsOperator.partial(task_id="upsert", patients=people(1))
+        task = mapped.expand(max_unsubscribed=values)
+    message = refused(task, map_index=0, xcoms={("source", -1): [None]})
+    assert message == f"`max_unsubscribed` {MISSING} {WITHOUT_LIMIT}"
+
+
 @pytest.mark.parametrize("is_mapped", [False, True])
 @pytest.mark.parametrize("where", ["task", "group", "dag"])
 def test_none_in_the_dag_is_no_limit(box, dag, run_task, people, where, is_mapped):

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
 
@@ -57,3 +58,14 @@ def test_through_the_hook_there_is_no_dag(box, people, receipts):
     ((held_by, *names, outcome, _),) = receipts()
     assert held_by.startswith("process ")
     assert (names, outcome) == ([None] * 3, "succeeded")
+
+
+@pytest.mark.parametrize(("days", "kept"), [(400, 2), (300, 1)])
+def test_they_are_kept_for_as_long_as_the_option_says(box, people, receipts, tmp_path, days, kept):
+    MediquoHook().upsert_patients(people(1), **STATE)
+    with closing(sqlite3.connect(tmp_path / "state.db")) as database, database:
+        database.execute(
+            "UPDATE mediquo_receipt SET started_at = datetime(started_at, '-350 days')"
+        )
+    MediquoHook().upsert_patients(people(1), **STATE, receipts_for=timedelta(days=days))
+    assert len(receipts()) == kept

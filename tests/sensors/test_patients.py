@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk import task
@@ -198,13 +198,14 @@ def test_where_nobody_was_written_there_is_nothing_to_wait_for(box, write, wait)
     assert "get" not in box.counters.requests
 
 
-def test_its_backoff_is_the_triggers_too(box, run_task):
-    options = {"exponential_backoff": True, "max_wait": 60, "poke_interval": 7}
+@pytest.mark.parametrize(("most", "seconds"), [(60, 60), (timedelta(days=2), 172_800)])
+def test_its_backoff_is_the_triggers_too(box, run_task, most, seconds):
+    options = {"exponential_backoff": True, "max_wait": most, "poke_interval": 7}
     run = run_task(MediquoPatientSensor(task_id="wait", codes="m-1", deferrable=True, **options))
     assert run.state == "deferred"
     kwargs = run.trigger_kwargs
     assert (kwargs["poke_interval"], kwargs["exponential_backoff"]) == (7, True)
-    assert kwargs["max_wait"] == 60
+    assert kwargs["max_wait"] == seconds
 
 
 def test_without_backoff_the_trigger_has_none(box, run_task):
@@ -621,6 +622,13 @@ def test_so_it_does_where_a_timeout_is_a_skip(box, write, wait, state):
     run = wait(written=[write(patient(), **state)], timeout=0.3, soft_fail=True)
     assert run.state == "skipped"
     assert write(patient(), **state)["resent"] == 1
+
+
+def test_so_it_does_for_each_ledger_that_has_a_state(box, write, wait, state):
+    lag(box, FOREVER)
+    written = [write(patient("m-1")), write(patient("m-2"), **state)]
+    assert wait(written=written, timeout=0.3).state == "failed"
+    assert write(patient("m-2"), **state)["resent"] == 1
 
 
 def test_a_state_that_is_gone_does_not_hide_the_timeout(box, write, wait, state, monkeypatch):

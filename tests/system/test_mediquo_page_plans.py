@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
@@ -231,12 +231,13 @@ def test_where_airflow_does_not_say_when_a_run_was_it_is_when_its_ledger_was_pus
     expect(page.get_by_role("row").nth(1)).to_contain_text("28 Nov 2026")  # of the task instance
 
 
+@pytest.mark.parametrize("state", ["failed", "up_for_retry"])
 @pytest.mark.parametrize("map_index", [-1, 3])
-def test_the_list_of_tasks_says_which_failed(visit, map_index):
+def test_the_list_of_tasks_says_which_failed(visit, map_index, state):
     ledger = {**WITHOUT_STATE, "read": 2, "upserted": 1, "without_plan": 0}
-    page = visit(ledger, state="failed", map=map_index)
+    page = visit(ledger, state=state, map=map_index)
     row = page.get_by_role("row").filter(has_text="d: t")
-    expect(row).to_contain_text("failed: 1 sent, 1 rejected")
+    expect(row).to_contain_text(f"{state}: 1 sent, 1 rejected")
 
 
 def test_it_follows_the_theme_that_another_page_of_airflow_sets(visit):
@@ -298,6 +299,33 @@ def test_the_list_of_tasks_has_runs_without_a_ledger(visit, troubled, told):
     expect(known).to_have_count(1 if troubled["dag_id"] == "e" else 0)
     if troubled["dag_id"] == "e":
         expect(known).to_have_text(re.compile("failed: no ledger0$"))
+
+
+def test_a_list_is_read_to_its_end_where_airflow_gives_less_at_once(visit):
+    """Whoever runs it may have lowered `maximum_page_limit`."""
+    entry = {"dag_id": "d", "run_id": "r", "map_index": -1, "run_after": NIGHT}
+    entries = [{**entry, "task_id": f"t{number}"} for number in range(5)]
+
+    def answer(route: Route) -> None:
+        asked = parse_qs(urlsplit(route.request.url).query)
+        if asked["xcom_key"] != ["mediquo_ledger"]:
+            return route.fallback()
+        start = int(asked["offset"][0])
+        answered = {"xcom_entries": entries[start : start + 2], "total_entries": len(entries)}
+        return route.fulfill(json=answered)
+
+    page = visit(QUIET)
+    page.route(f"{SITE}/api/v2/dags/~/dagRuns/~/taskInstances/~/xcomEntries?*", answer)
+    page.reload()
+    expect(page.get_by_role("row").filter(has_text="d: t")).to_have_count(len(entries))
+
+
+def test_of_many_kinds_of_rejects_the_most_frequent_are_shown(visit):
+    rare = {f"field {number}": {"text": 1} for number in range(60)}
+    page = visit({**QUIET, "rejects_by_rule": {**rare, "phone": {"prefix": 2}}}, RUN)
+    rows = page.get_by_role("table", name="Rejected records by field and rule").get_by_role("row")
+    expect(rows).to_have_count(51)
+    expect(rows.nth(1)).to_have_text("phoneprefix2")
 
 
 def test_the_rows_of_the_unsubscribed_add_up(visit):

@@ -148,7 +148,9 @@ def test_parameters_are_the_drivers_own(warehouse, box, transfer, run_task):
     run = run_task(transfer(sql, parameters=[3]))
     assert run.result["upserted"] == 2
     percent = "SELECT card AS code, name AS first_name FROM members WHERE name LIKE '%d%'"
-    assert run_task(transfer(percent)).result["upserted"] == 1
+    nothing: tuple[Any, ...] = (None, [], {})
+    for none in nothing:  # then a `%` is a `%`
+        assert run_task(transfer(percent, parameters=none)).result["upserted"] == 1
 
 
 @pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
