@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -16,6 +17,8 @@ from airflow_provider_mediquo.api.sync.lease import Lease, clock
 from airflow_provider_mediquo.api.sync.settings import SyncSettings
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.sync.tables import RECEIPT
+
+log = logging.getLogger(__name__)
 
 RUNNING, SUCCEEDED, FAILED, STOPPED, LOST = "running", "succeeded", "failed", "stopped", "lost"
 COLUMNS = tuple(column.name for column in RECEIPT.columns if column.name not in ("id", "sync_id"))
@@ -44,6 +47,7 @@ class RunReceipt:
         """Insert it. Earlier runs of the sync without an end were killed."""
         of_others = RECEIPT.c.sync_id == self._sync_id, RECEIPT.c.outcome == RUNNING
         connection.execute(update(RECEIPT).where(*of_others).values(outcome=LOST))
+        self._compare_recipients(connection)
         holder = self._settings.held_by
         row = {
             "id": self._id,
@@ -74,6 +78,19 @@ class RunReceipt:
         kept_since = now - min(self._settings.receipts_for, now - _EPOCH)
         is_old = RECEIPT.c.sync_id == self._sync_id, RECEIPT.c.started_at <= kept_since
         connection.execute(delete(RECEIPT).where(*is_old, RECEIPT.c.outcome != RUNNING, ~is_own))
+
+    def _compare_recipients(self, connection: Connection) -> None:
+        """Warn if the last run of the sync sent to another mediQuo."""
+        is_known = RECEIPT.c.sync_id == self._sync_id, RECEIPT.c.recipient.is_not(None)
+        last = select(RECEIPT.c.recipient).where(*is_known).order_by(RECEIPT.c.run.desc()).limit(1)
+        before, now = connection.execute(last).scalar(), self._known()["recipient"]
+        if before and now and before != now:
+            log.warning(
+                "The last run of this sync sent to %s, and this one sends to %s. A state belongs to one "
+                "mediQuo account: if this is another account, use another state.",
+                before,
+                now,
+            )
 
     def _known(self) -> dict[str, Any]:
         report = self._report

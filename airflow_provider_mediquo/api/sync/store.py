@@ -34,6 +34,7 @@ _CHECK = (
     "Check that it runs, and that its user may read and write the tables mediquo_*. Its message is "
     "hidden, because it may contain codes."
 )
+_USE_UTF8 = "It cannot store the characters of a code. Use a database whose encoding is UTF-8 (utf8mb4 in MySQL)."
 
 
 class _ConflictError(Exception):
@@ -49,8 +50,8 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._write_lock = threading.Lock()  # SQLite has one writer at a time
-        # The driver's own too, because rows are fetched without SQLAlchemy.
-        self._errors = SQLAlchemyError, engine.dialect.loaded_dbapi.Error
+        # The driver's own too: rows are fetched, and text is encoded, without SQLAlchemy.
+        self._errors = SQLAlchemyError, engine.dialect.loaded_dbapi.Error, UnicodeError
 
     def close(self) -> None:
         """Close all connections."""
@@ -58,6 +59,7 @@ class Store:
 
     def create(self) -> None:
         """Create the tables that are missing."""
+        self.check_version()  # and whether there is a database at all
         for attempt in reversed(range(_TRIES)):
             try:
                 metadata.create_all(self._engine)
@@ -131,17 +133,27 @@ class Store:
             page = self.read(partial(_all, after, last))
 
     def _run(self, act: Callable[[Connection], T], *, repeat: bool = False) -> T:
+        is_connected = False
         try:
             with self._write_lock, self._engine.begin() as connection:
+                is_connected = True
                 return act(connection)
-        except self._errors as error:
+        except Exception as error:
+            if is_connected and not isinstance(error, self._errors):
+                raise
             if repeat and (
                 isinstance(error, IntegrityError) or _CONFLICTS.intersection(_codes(error))
             ):
                 raise _ConflictError from None
             problem = describe(error)
-            advice = _UNLOCK if _is_locked(error) else _CHECK
+            advice = _advice(error)
+            message = next(iter(str(_origin(error)).splitlines()), "").rstrip(".")
         # Out here, because the error holds the statement's parameters.
+        if not is_connected:  # so there are none
+            raise StateError(
+                f"Cannot connect to the state's database: {problem}: {message}. Check that it runs, and "
+                "the connection's host, login, and database."
+            )
         raise StateError(f"The state's database failed: {problem}. {advice}")
 
 
@@ -151,9 +163,12 @@ def describe(error: Exception) -> str:
     return type(_origin(error)).__name__ + (f" {codes[0]}" if codes else "")
 
 
-def _is_locked(error: Exception) -> bool:
-    """Whether another connection has an SQLite file; the low byte of its code says so."""
-    return getattr(_origin(error), "sqlite_errorcode", 0) & 0xFF in _LOCKED
+def _advice(error: Exception) -> str:
+    if isinstance(_origin(error), UnicodeError):
+        return _USE_UTF8
+    # The low byte says that another connection has the file.
+    is_locked = getattr(_origin(error), "sqlite_errorcode", 0) & 0xFF in _LOCKED
+    return _UNLOCK if is_locked else _CHECK
 
 
 def _origin(error: Exception) -> BaseException:

@@ -27,6 +27,7 @@ from airflow_provider_mediquo.api.sync.settings import Holder, SyncSettings
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.visibility.fingerprint import key_id
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
+from airflow_provider_mediquo.sandbox import Sandbox
 from tests.support.states import every_database, heal, one_of_each
 
 KEY = "sandbox-secret-key"
@@ -121,6 +122,22 @@ def test_a_run_whose_task_is_killed_has_one(box, state, prepare_sync, people, er
     (receipt,) = state.receipts()
     assert (receipt["outcome"], receipt["error"]) == ("stopped", error.__name__)
     assert receipt["unsettled"] == receipt["read"] == run.read == 2
+
+
+def test_another_mediquo_than_that_of_the_last_run_is_logged(box, state, sync, people, caplog):
+    for _ in range(2):
+        sync(box, state, people(1)).ok()
+    sync(box, state, people(1), name="family").ok()
+    assert "this one sends to" not in caplog.text
+    with Sandbox() as other:
+        sync(other, state, people(1)).ok()
+        sync(other, state, people(1)).ok()
+    (told,) = [record for record in caplog.records if "this one sends to" in record.message]
+    assert told.levelname == "WARNING"
+    assert told.message == (
+        f"The last run of this sync sent to {box.url}, and this one sends to {other.url}. A state belongs "
+        "to one mediQuo account: if this is another account, use another state."
+    )
 
 
 def test_a_run_that_could_not_begin_has_none(box, state, sync, people):

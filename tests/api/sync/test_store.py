@@ -2,6 +2,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -458,6 +459,50 @@ def test_an_error_has_a_class_and_a_code_and_no_parameter(every_state):
     )
     assert failure.value.__context__ is None
     assert failure.value.__cause__ is None
+
+
+def test_a_database_that_cannot_be_reached_is_not_one_without_rights(tmp_path):
+    store = Store(create_engine(f"sqlite:///{tmp_path}/nowhere/state.db"))
+    for act in (store.create, store.check_version, store.count):
+        with pytest.raises(StateError) as failure:
+            act()
+        assert str(failure.value) == (
+            "Cannot connect to the state's database: OperationalError: unable to open database file. "
+            "Check that it runs, and the connection's host, login, and database."
+        )
+
+
+def test_a_database_of_another_kind_cannot_be_reached(tmp_path):
+    """The hook's cursors may give rows as dictionaries, where SQLAlchemy asks for the version."""
+
+    def connect():
+        raise KeyError("version")
+
+    with pytest.raises(StateError, match=r"^Cannot connect to the state's database: KeyError: "):
+        Store(create_engine("sqlite://", creator=connect)).create()
+
+
+def test_a_database_that_cannot_store_a_code_says_so(postgres_database):
+    owner, name = postgres_database, f"{postgres_database.dbname}_latin1"
+    owner.run(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    engine = create_engine(
+        f"postgresql+psycopg2://{quote(owner.user)}:{quote(owner.password, safe='')}"
+        f"@{owner.host}:{owner.port}/{name}"
+    )
+    try:
+        store = Store(engine)
+        store.create()
+        send(store, "Ñ-1")
+        with pytest.raises(StateError) as failure:
+            send(store, "東-1")
+        assert str(failure.value).endswith(
+            "It cannot store the characters of a code. Use a database whose encoding is UTF-8 (utf8mb4 "
+            "in MySQL)."
+        )
+        assert "東" not in repr(failure.value)
+    finally:
+        engine.dispose()
+        owner.drop(name)
 
 
 @pytest.mark.parametrize("reader", ["BEGIN; SELECT * FROM mediquo_state", "BEGIN EXCLUSIVE"])
