@@ -74,6 +74,17 @@ def test_a_transform_makes_patients_of_rows_with_any_columns(box, run_task, tmp_
     assert box.patients["7"]["first_name"] == "Ada"
 
 
+def test_a_file_without_a_record_is_no_record_of_the_folder(box, run_task, members):
+    def patient(row):
+        return {"code": row["member_id"], "first_name": row["first_name"], "plan": row["product"]}
+
+    (members / "a0.csv").touch()
+    run = run_task(upsert(members, columns=None, transform=patient, max_rejects=2))
+    assert run.state == "success", run.error
+    assert (run.result["read"], run.result["upserted"]) == (252, 250)
+    assert f"{members}/a0.csv is empty." in run.log
+
+
 def one_below(folder):
     (path,) = (path for path in folder.rglob("*") if path.is_file())
     return path
