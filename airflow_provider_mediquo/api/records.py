@@ -34,6 +34,15 @@ class Unreadable(NamedTuple):
     rule: str
 
 
+class EmptyPart(NamedTuple):
+    """Stands, in place of a record, for a part of the source without one: its export may have failed.
+
+    :param name: of the file.
+    """
+
+    name: str
+
+
 class Change(NamedTuple):
     """How a valid record differs from what mediQuo is known to have.
 

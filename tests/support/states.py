@@ -21,6 +21,7 @@ from airflow_provider_mediquo.api.client.client import MediquoClient
 from airflow_provider_mediquo.api.client.rate_limit import RateLimiters
 from airflow_provider_mediquo.api.client.retry import RetryPolicy
 from airflow_provider_mediquo.api.client.settings import Settings
+from airflow_provider_mediquo.api.records import EmptyPart
 from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.sync.run import SyncRun
 from airflow_provider_mediquo.api.sync.settings import SyncSettings
@@ -187,7 +188,7 @@ class Taken:
 
     def __next__(self) -> Any:
         record = next(self._records)
-        self.pulled += 1
+        self.pulled += not isinstance(record, EmptyPart)
         return record
 
     def close(self) -> None:

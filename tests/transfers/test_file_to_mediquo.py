@@ -74,6 +74,17 @@ def test_a_transform_makes_patients_of_rows_with_any_columns(box, run_task, tmp_
     assert box.patients["7"]["first_name"] == "Ada"
 
 
+def test_a_file_without_a_record_is_no_record_of_the_folder(box, run_task, members):
+    def patient(row):
+        return {"code": row["member_id"], "first_name": row["first_name"], "plan": row["product"]}
+
+    (members / "a0.csv").touch()
+    run = run_task(upsert(members, columns=None, transform=patient, max_rejects=2))
+    assert run.state == "success", run.error
+    assert (run.result["read"], run.result["upserted"]) == (252, 250)
+    assert f"{members}/a0.csv is empty." in run.log
+
+
 def one_below(folder):
     (path,) = (path for path in folder.rglob("*") if path.is_file())
     return path
@@ -255,3 +266,61 @@ def test_nothing_is_sent_of_what_follows_a_second_header(box, run_task, tmp_path
     assert run.error.report.upserted == len(box.patients) == 1500
     assert "m-x" not in box.patients
     assert "Canary" not in run.everything
+
+
+# --- with a state ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def upsert_folder(box, tmp_path, monkeypatch, run_task):
+    """Write files into a folder, and run a sync of it in which whoever left loses the plan."""
+    state = json.dumps({"conn_type": "sqlite", "host": str(tmp_path / "state.db")})
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", state)
+    folder = tmp_path / "members"
+    folder.mkdir()
+    options = {
+        "state_conn_id": "state",
+        "sync_name": "members",
+        "on_missing": "unsubscribe",
+        "max_unsubscribed": 5,
+    }
+
+    def run(number, **files):
+        for name, content in files.items():
+            content = content if isinstance(content, bytes) else content.encode()
+            (folder / name).write_bytes(content)
+        task = FileToMediquoOperator(
+            task_id=f"upsert_{number}", path=str(folder), columns=COLUMNS, **options
+        )
+        return run_task(task)
+
+    return run
+
+
+@pytest.mark.parametrize("failed", [b"", HEADER, gzip.compress(b"")], ids=range(3))
+def test_whoever_was_in_a_file_whose_export_failed_keeps_the_plan(box, upsert_folder, failed):
+    files = {"a.csv": HEADER + rows(0, 3), "b.csv": HEADER + rows(3, 5), "c": HEADER + rows(5, 8)}
+    assert upsert_folder(1, **files).state == "success"
+    run = upsert_folder(2, **{"b.csv": failed})
+    assert run.state == "success", run.error
+    counts = ("read", "unchanged", "missing", "missing_withheld", "unsubscribed")
+    assert [run.result[name] for name in counts] == [6, 6, 2, 2, 0]
+    assert "2 members missing from the source." in run.log
+    assert "because of 1 file without a record" in run.log
+    assert all(shown["plan"] for shown in box.patients.values())
+    run = upsert_folder(3, **{"b.csv": HEADER + rows(3, 4)})
+    assert run.result["missing_unsubscribed"] == 1
+    assert [code for code, shown in box.patients.items() if not shown["plan"]] == ["m-4"]
+
+
+def test_but_not_whoever_left_where_a_part_of_parquet_has_no_rows(box, upsert_folder):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    part = io.BytesIO()
+    names = ["member_id", "first_name", "product"]
+    pq.write_table(pa.table({name: pa.array([], "string") for name in names}), part)
+    assert upsert_folder(1, a=HEADER + rows(0, 3)).state == "success"
+    run = upsert_folder(2, a=HEADER + rows(0, 2), b=part.getvalue())
+    assert run.state == "success", run.error
+    assert run.result["missing_unsubscribed"] == 1
+    assert not box.patients["m-2"]["plan"]

@@ -10,7 +10,7 @@ from fractions import Fraction
 from airflow_provider_mediquo.api.errors import UnsubscribeLimitError
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.sync.run import SyncRun
-from airflow_provider_mediquo.api.text import counted
+from airflow_provider_mediquo.api.text import counted, listed
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 
@@ -95,14 +95,7 @@ class Unsubscriptions:
         if self._is_mirror and report.read > report.skipped:
             missing, with_plan = self.sync.count_missing()
         report.missing = missing
-        if missing and (unreadable := self.sync.comparison.unreadable):
-            log.warning(
-                "%s missing from the source. They keep their plan because of %s without a readable "
-                "code: each may be one of them. Correct those records, and remove lines that are not "
-                "members, such as a total.",
-                counted(missing, "member"),
-                counted(unreadable, "record"),
-            )
+        if missing and self._may_be_in_source(missing):
             report.missing_withheld, missing, with_plan = missing, 0, 0
         elif with_plan and self._losing + with_plan <= self._allowed:
             report.missing_withheld = kept = self._keep_other_spellings()
@@ -121,6 +114,28 @@ class Unsubscriptions:
         )
         if report.is_dry_run:  # which does not fail for it
             log.info("%s", self.problem)
+
+    def _may_be_in_source(self, missing: int) -> bool:
+        """Whether the missing members may be in the source, where it could not be read."""
+        comparison = self.sync.comparison
+        if comparison.unreadable:
+            log.warning(
+                "%s missing from the source. They keep their plan because of %s without a readable "
+                "code: each may be one of them. Correct those records, and remove lines that are not "
+                "members, such as a total.",
+                counted(missing, "member"),
+                counted(comparison.unreadable, "record"),
+            )
+        if comparison.empty_parts:
+            log.warning(
+                "%s missing from the source. They keep their plan because of %s without a record, "
+                "because an export may have failed: %s. Export them again, or leave them out with a glob "
+                "in `path`, so that members who left are unsubscribed.",
+                counted(missing, "member"),
+                counted(len(comparison.empty_parts), "file"),
+                listed(comparison.empty_parts),
+            )
+        return bool(comparison.unreadable or comparison.empty_parts)
 
     def _keep_other_spellings(self) -> int:
         """Let missing members keep their plan if the source spells their code differently."""

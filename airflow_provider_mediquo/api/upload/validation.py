@@ -14,6 +14,7 @@ from airflow_provider_mediquo.api.patients.phone_region import to_e164
 from airflow_provider_mediquo.api.patients.schema import check_patient, is_optional
 from airflow_provider_mediquo.api.records import (
     Change,
+    EmptyPart,
     LocatedRecord,
     SourceLocation,
     Unreadable,
@@ -77,8 +78,12 @@ class RecordValidator:
         Raises InvalidPatientsError after so many invalid records in a row that the source is broken.
         """
         for given in records:
-            row = self._ledger.next_row()
             record, location = given if isinstance(given, LocatedRecord) else (given, None)
+            if isinstance(record, EmptyPart):
+                if self._sync:
+                    self._sync.comparison.empty_parts.append(record.name)
+                continue
+            row = self._ledger.next_row()
             checked = self._check(record)
             if checked is _UNCHANGED:
                 self._streak.end()

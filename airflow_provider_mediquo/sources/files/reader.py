@@ -15,7 +15,12 @@ from typing import Any
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
 from airflow_provider_mediquo.api.patients.schema import REQUIRED
-from airflow_provider_mediquo.api.records import LocatedRecord, Unreadable
+from airflow_provider_mediquo.api.records import (
+    EmptyPart,
+    LocatedRecord,
+    SourceLocation,
+    Unreadable,
+)
 from airflow_provider_mediquo.api.text import escaped
 from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.files.bounded_gzip import Unpacked
@@ -71,7 +76,11 @@ class FileReadOptions:
 
 
 def read_files(path: str, conn_id: str | None, reading: FileReadOptions) -> Iterator[LocatedRecord]:
-    """Yield the records of the files of a path, one file after the other."""
+    """Yield the records of the files of a path, one file after the other.
+
+    An EmptyPart stands for a file of text without a record. Parquet without rows yields nothing: it
+    has its footer, so its export did not fail.
+    """
     files = find_files(path, conn_id)
     for file in files:
         log.info("Reading %s", file.name)
@@ -144,12 +153,13 @@ def _plain_records(
     head = _head(stream)
     if what := unreadable_format(head):
         raise _no_records(name, what)
-    if not head:
-        log.warning("%s is empty.", name)
-    elif head.startswith(PARQUET):
+    if head.startswith(PARQUET):
         yield from read_parquet(raw, name, reading.header)
-    else:
-        yield from _text_records(stream, head, name, reading)
+        return
+    records = _text_records(stream, head, name, reading)
+    # Only the first is looked at: the others cost nothing more.
+    yield next(records, LocatedRecord(EmptyPart(name), SourceLocation(name, 1)))
+    yield from records
 
 
 def _text_records(

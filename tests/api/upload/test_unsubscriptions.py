@@ -1,6 +1,7 @@
 import pytest
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, UnsubscribeLimitError
+from airflow_provider_mediquo.api.records import EmptyPart, Unreadable
 from airflow_provider_mediquo.api.upload import unsubscriptions
 from tests.support.states import heal
 
@@ -170,3 +171,63 @@ def test_a_run_that_stops_early_unsubscribes_nobody(box, state, sync, people):
     assert run.error
     assert run.unsubscribed == 0
     assert all(shown["plan"] for shown in box.patients.values())
+
+
+MIRROR = {"on_missing": "unsubscribe", "max_unsubscribed": None}
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_where_a_part_of_the_source_is_empty_nobody_is_missing(
+    box, state, sync, people, caplog, dry_run
+):
+    sync(box, state, people(5)).ok()
+    records = [EmptyPart("b.csv"), *people(3), EmptyPart("d.csv")]
+    caplog.clear()
+    run = sync(box, state, records, dry_run=dry_run, **MIRROR).ok()
+    assert run.counts == {"read": 3, "unchanged": 3, "missing": 2, "missing_withheld": 2}
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warnings == [
+        "2 members missing from the source. They keep their plan because of 2 files without a record, "
+        "because an export may have failed: b.csv, d.csv. Export them again, or leave them out with a "
+        "glob in `path`, so that members who left are unsubscribed."
+    ]
+    assert all(shown["plan"] for shown in box.patients.values())
+    run = sync(box, state, people(3), **MIRROR).ok()
+    assert run.missing_unsubscribed == 2, "the state still has them"
+
+
+def test_who_has_no_plan_in_the_source_loses_it_all_the_same(box, state, sync, people):
+    sync(box, state, people(3)).ok()
+    records = [EmptyPart("b.csv"), *without_plan(people(1)), *people(1, start=2)]
+    run = sync(box, state, records, **MIRROR).ok()
+    assert (run.unsubscribed, run.missing, run.missing_withheld) == (1, 1, 1)
+    assert [code for code, shown in box.patients.items() if not shown["plan"]] == ["m-1"]
+
+
+def test_what_is_empty_and_what_cannot_be_read_are_both_told(box, state, sync, people, caplog):
+    sync(box, state, people(3)).ok()
+    records = [*people(2), EmptyPart("b.csv"), Unreadable("cells")]
+    run = sync(box, state, records, max_rejects=1, **MIRROR).ok()
+    assert (run.missing, run.missing_withheld) == (1, 1)
+    for cause in ("1 record without a readable code", "1 file without a record"):
+        assert f"They keep their plan because of {cause}" in caplog.text
+
+
+@pytest.mark.parametrize("given", [1, 3])
+def test_an_empty_part_says_nothing_where_nobody_would_lose_a_plan_for_it(
+    box, state, sync, people, caplog, given
+):
+    """The members are there, or are not to be unsubscribed."""
+    sync(box, state, people(3)).ok()
+    options = MIRROR if given == 3 else {}
+    run = sync(box, state, [EmptyPart("b.csv"), *people(given)], **options).ok()
+    assert run.counts == {"read": given, "unchanged": given}
+    assert "without a record" not in caplog.text
+
+
+def test_a_source_of_empty_parts_has_no_records(box, state, sync, people, caplog):
+    sync(box, state, people(3)).ok()
+    run = sync(box, state, [EmptyPart("a.csv"), EmptyPart("b.csv")], **MIRROR).ok()
+    assert run.counts == {}
+    assert "The source has no records." in caplog.text
+    assert "without a record" not in caplog.text

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
 from airflow_provider_mediquo.api.patients.fields import is_blank
 from airflow_provider_mediquo.api.patients.schema import check_patient
-from airflow_provider_mediquo.api.records import Unreadable
+from airflow_provider_mediquo.api.records import EmptyPart, Unreadable
 from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.files import bounded_gzip as unpacked
 from airflow_provider_mediquo.sources.files import json_lines
@@ -51,7 +51,7 @@ class Folder:
         """Return each record, and each line where one was found."""
         content = content if isinstance(content, bytes) else content.encode()
         (self.path / "file").write_bytes(content)
-        located = list(self.stream("file", **options))
+        located = [each for each in self.stream("file", **options) if not is_empty_part(each)]
         assert {location.file for _, location in located} <= {str(self.path / "file")}
         return [record for record, _ in located], [location.line for _, location in located]
 
@@ -66,6 +66,10 @@ class Folder:
         assert error.__cause__ is error.__context__ is None
         assert SECRET.lower() not in "".join(traceback.format_exception(error)).lower()
         return str(error).replace(f"{self.path}/", "")
+
+
+def is_empty_part(located):
+    return isinstance(located.record, EmptyPart)
 
 
 @pytest.fixture(scope="module")
@@ -806,6 +810,50 @@ def test_what_cannot_be_read_is_called_by_its_name(folder, content, what):
 def test_an_empty_file_has_no_records_and_is_logged(folder, caplog, content):
     assert folder.read(content) == ([], [])
     assert f"{folder.path}/file is empty." in caplog.messages
+
+
+@pytest.mark.parametrize("place", ["", "plan=basic"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        gzip.compress(b""),
+        b"\xef\xbb\xbf",
+        b"\n \n",
+        b"code,first_name",
+        gzip.compress(b"code,first_name\n"),
+        b"code,first_name\n,\n ,\n",
+        b"{}\n",
+        b'{"code": null}',
+    ],
+    ids=range(9),
+)
+def test_a_file_of_text_without_a_record_is_told_among_the_others(files, place, content):
+    (files.path / place).mkdir(exist_ok=True)
+    for name, text in {"a": b"code,first_name\n1,Ada", "b": content, "c": b'{"code": 2}'}.items():
+        (files.path / place / name).write_bytes(text)
+    found = list(files.stream())
+    assert [type(record) for record, _ in found] == [dict, EmptyPart, dict]
+    name = str(files.path / place / "b")
+    assert found[1] == (EmptyPart(name), (name, 1))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        parquet({"code": pa.array([], "string"), "first_name": []}),
+        parquet({"code": pa.array([None], "string"), "first_name": pa.array([None], "string")}),
+        f"{HEADER}\nm-1\n",
+        "{no object}\n",
+        "{" + " " * 5000,
+    ],
+    ids=range(5),
+)
+def test_other_files_are_not_told_to_be_without_one(files, content):
+    """Parquet without rows is complete: it has a footer. What cannot be read is rejected."""
+    content = content if isinstance(content, bytes) else content.encode()
+    (files.path / "file").write_bytes(content)
+    assert not any(map(is_empty_part, files.stream()))
 
 
 @pytest.mark.parametrize(
