@@ -236,8 +236,8 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         limits = {name: rendered_number(getattr(self, name)) for name in _LIMITS}
         with failing_on_value_errors():
             check_rendered(texts | limits, nones_of(self, self._nones))
-            if texts["state_conn_id"] and not texts["sync_name"]:
-                texts["sync_name"] = sync_name_of(context)
+            if texts["state_conn_id"]:
+                texts["sync_name"] = sync_name_of(self, context, texts["sync_name"])
             given = {name: getattr(self, name) for name in _AS_GIVEN}
             options: Any = {**texts, **limits, **given, "dry_run": self.is_dry_run}
             return UploadOptions(**options)
