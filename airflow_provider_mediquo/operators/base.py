@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import Asset, BaseOperator
@@ -65,6 +65,12 @@ class MediquoOperator(BaseOperator):
         super().__init__(**kwargs)
         self.mediquo_conn_id = mediquo_conn_id
         self._killed = StopFlag()
+
+    def prepare_for_execution(self) -> Self:
+        """Return a copy for one try. Where all tries share a process, a kill ends only its own."""
+        other = super().prepare_for_execution()
+        other._killed = StopFlag(self._killed)
+        return other
 
     def on_kill(self) -> None:
         """Stop all requests; the ledger in the log says what was sent.

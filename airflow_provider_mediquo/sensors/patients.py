@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -116,6 +116,12 @@ class MediquoPatientSensor(BaseSensorOperator):
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> None:
         """Return if the triggerer saw the patients, else raise."""
         read_event(event)
+
+    def prepare_for_execution(self) -> Self:
+        """Return a copy for one try. Where all tries share a process, a kill ends only its own."""
+        other = super().prepare_for_execution()
+        other._killed = StopFlag(self._killed)
+        return other
 
     def on_kill(self) -> None:
         """Stop the request in progress, or the sleep until the next one.

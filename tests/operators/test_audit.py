@@ -1,6 +1,7 @@
 """The audit operator, run through Airflow's own task runner against a mediQuo on a socket."""
 
 import json
+from datetime import timedelta
 
 import pytest
 import requests
@@ -41,6 +42,13 @@ def test_it_returns_what_it_found(known, run_task):
     assert found["at_most"] == pytest.approx(1 - 0.05 ** (1 / 40))
     assert found["confidence"] == 0.95
     assert run.audit == found
+
+
+def test_a_try_that_takes_too_long_leaves_the_next_one_alone(box, known, run_task):
+    box.script("get", "hang")
+    task = audit(execution_timeout=timedelta(seconds=1))
+    assert type(run_task(task).error).__name__ == "AirflowTaskTimeout"
+    assert run_task(task, try_number=2).state == "success"
 
 
 def test_it_fails_without_a_retry_if_too_many_are_wrong_and_they_are_sent_again(

@@ -270,6 +270,17 @@ def test_a_killed_one_ends_with_the_request_under_way(box, run_task, kill, how):
     assert type(run.error).__name__ == "StoppedError"
 
 
+def test_a_try_that_takes_too_long_leaves_the_next_one_alone(box, write, run_task):
+    """Under `dag.test()`, all tries are of one process and one task."""
+    write(patient())
+    box.script("get", "hang")
+    sensor = MediquoPatientSensor(
+        task_id="wait", codes="m-1", execution_timeout=timedelta(seconds=1), poke_interval=0.1
+    )
+    assert type(run_task(sensor).error).__name__ == "AirflowTaskTimeout"
+    assert run_task(sensor, try_number=2).state == "success"
+
+
 def test_time_that_is_over_ends_a_look(box, run_task):
     box.settings.latency = 0.3
     codes = [f"m-{number}" for number in range(1000)]
