@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     conf,
 )
@@ -157,6 +158,9 @@ class MediquoPatientSensor(BaseSensorOperator):
             super().execute(context)
         except (AirflowSensorTimeout, AirflowSkipException) as error:
             detailed = type(error)(f"{error}\n{self._poller}")
+        except AirflowTaskTimeout:
+            put_in_doubt(ledgers_of(self.written))
+            raise
         finally:
             self._is_asleep = False
         if detailed:

@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import task
 
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
+from airflow_provider_mediquo.operators.patients import MediquoUpsertPatientsOperator
 from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
 
 pytestmark = pytest.mark.usefixtures("dag")
@@ -598,6 +599,25 @@ def state(tmp_path, monkeypatch):
     return {"state_conn_id": "state", "sync_name": "members"}
 
 
+def test_an_upsert_that_left_no_result_is_named(box, wait, mode):
+    """It failed, and the sensor's `trigger_rule` is `all_done`."""
+    run = wait(written=source())
+    assert run.state == "failed"
+    assert str(run.error).startswith("The upsert left no result: it failed, was skipped, or has")
+    assert box.counters.total == 0
+
+
+def test_the_ledger_of_a_failed_upsert_is_an_xcom(box, write, run_task, wait):
+    upsert = MediquoUpsertPatientsOperator(
+        task_id="upsert", patients=[patient(), {"code": "bad"}], retries=0
+    )
+    failed = run_task(upsert)
+    assert (failed.state, failed.result) == ("failed", None)
+    lag(box, 0)
+    xcoms = {("upsert", -1): failed.ledger}
+    assert wait(written=upsert.output["mediquo_ledger"], xcoms=xcoms).state == "success"
+
+
 def test_it_is_done_at_once_and_without_a_warning_if_nothing_was_sent(box, write, wait, state):
     write(patient(), **state)
     lag(box, FOREVER)
@@ -632,6 +652,25 @@ def test_so_it_does_where_a_timeout_is_a_skip(box, write, wait, state):
     lag(box, FOREVER)
     run = wait(written=[write(patient(), **state)], timeout=0.3, soft_fail=True)
     assert run.state == "skipped"
+    assert write(patient(), **state)["resent"] == 1
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+@pytest.mark.parametrize("is_asleep", [False, True])
+def test_so_it_does_after_an_execution_timeout(box, write, run_task, state, soft_fail, is_asleep):
+    lag(box, FOREVER)
+    written = write(patient(), **state)
+    if not is_asleep:
+        box.script("get", "hang")
+    sensor = MediquoPatientSensor(
+        task_id="wait",
+        written=written,
+        execution_timeout=timedelta(seconds=1),
+        poke_interval=60,
+        soft_fail=soft_fail,
+    )
+    run = run_task(sensor)
+    assert run.state == ("skipped" if soft_fail and not is_asleep else "up_for_retry")
     assert write(patient(), **state)["resent"] == 1
 
 
