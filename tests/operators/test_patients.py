@@ -942,6 +942,14 @@ def test_fields_that_are_no_list_of_names_are_told_before_anything_is_read(box, 
     assert box.counters.total == 0
 
 
+@pytest.mark.parametrize("missing_ok", ["False", 0])
+def test_missing_ok_is_true_or_false(box, run_task, missing_ok):
+    run = run_task(read(code="m-1", missing_ok=missing_ok))
+    assert run.state == "failed"
+    assert str(run.error) == "`missing_ok` must be True or False."
+    assert box.counters.total == 0
+
+
 @pytest.mark.parametrize("fields", [["code", "paln"]])
 def test_fields_that_no_patient_has_are_named(box, run_task, connect, fields):
     box.settings.lag = 0
