@@ -70,6 +70,21 @@ def test_so_many_may_be_wrong(changed, run_task, dag, max_wrong):
     assert run.result["fields"] == {"first_name": 1}
 
 
+def test_a_state_without_a_member_is_a_warning(box, tmp_path, monkeypatch, run_task):
+    """As it is before the first sync, and if `state_conn_id` is wrong."""
+    state = {"conn_type": "sqlite", "host": str(tmp_path / "state.db")}
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps(state))
+    run = run_task(audit())
+    assert run.state == "success"
+    logged = [json.loads(line) for line in run.log.splitlines()]
+    (warning,) = [each["event"] for each in logged if each["level"] == "warning"]
+    assert warning.startswith("The state has no member that can be checked.")
+
+
+def test_a_state_with_members_is_none(known, run_task):
+    assert "no member that can be checked" not in run_task(audit()).log
+
+
 def test_a_fraction_is_of_those_who_were_checked(box, known, run_task):
     box.reset()
     run = run_task(audit(sample_size=10, max_wrong=0.3))
