@@ -26,7 +26,7 @@ def expected_of(ledgers: Sequence[Any]) -> dict[str, str | None]:
     for ledger in ledgers:
         if ledger is None:
             raise AirflowFailException(
-                "The upsert left no result: it failed, was skipped, or has do_xcom_push=False.\n"
+                "`written` is None: the upsert failed, was skipped, or has do_xcom_push=False.\n"
                 "To wait for what a failed upsert sent, take its ledger from the XCom `mediquo_ledger`: "
                 "written=upsert.output['mediquo_ledger']."
             )

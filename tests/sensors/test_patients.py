@@ -603,7 +603,9 @@ def test_an_upsert_that_left_no_result_is_named(box, wait, mode):
     """It failed, and the sensor's `trigger_rule` is `all_done`."""
     run = wait(written=source())
     assert run.state == "failed"
-    assert str(run.error).startswith("The upsert left no result: it failed, was skipped, or has")
+    assert str(run.error).startswith(
+        "`written` is None: the upsert failed, was skipped, or has do_xcom_push"
+    )
     assert box.counters.total == 0
 
 
