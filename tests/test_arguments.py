@@ -8,6 +8,7 @@ import re
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import pytest
@@ -113,7 +114,8 @@ def test_each_option_of_an_operator_reaches_the_upload() -> None:
     given = UploadOptions(**NO_DEFAULTS)
     assert not [name for name in OPTIONS if getattr(given, name) == getattr(UploadOptions(), name)]
     operator = MediquoUpsertPatientsOperator(task_id="a", patients=[], **NO_DEFAULTS)
-    assert operator._options({}) == given
+    context: Any = {"ti": SimpleNamespace(dag_id="clinic", task_id="a", map_index=-1)}
+    assert operator._options(context) == given
 
 
 @pytest.mark.parametrize("option", fields(UploadOptions), ids=lambda option: option.name)

@@ -75,8 +75,9 @@ class MediquoHook(BaseHook):
         https://sdk.mediquo.com/docs/patients#create-or-update-patients
         """
         from airflow_provider_mediquo.api.upload.options import UploadOptions
+        from airflow_provider_mediquo.hooks.reports import file_name
 
-        return self.upload(patients, UploadOptions(**options), rejects_name=rejects_name)
+        return self.upload(patients, UploadOptions(**options), rejects_name=file_name(rejects_name))
 
     def upload(
         self,

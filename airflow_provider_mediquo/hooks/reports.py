@@ -27,6 +27,13 @@ def report_files(options: UploadOptions, name: str | None) -> list[RejectFile]:
     ]
 
 
+def file_name(name: str | None) -> str | None:
+    """Return a name that stays in its folder; raises ValueError for any other."""
+    if name and ("/" in name or "\\" in name):
+        raise ValueError("`rejects_name` must be a file name: put the folder into `rejects_path`")
+    return name
+
+
 def _file(folder: str, name: str) -> RejectFile:
     path = storage_path(folder) / name
     # Not the other way round: in Airflow 3.1 an ObjectStoragePath is a Path, too.

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import Asset, BaseOperator
@@ -65,6 +65,12 @@ class MediquoOperator(BaseOperator):
         super().__init__(**kwargs)
         self.mediquo_conn_id = mediquo_conn_id
         self._killed = StopFlag()
+
+    def prepare_for_execution(self) -> Self:
+        """Return a copy for one try. Where all tries share a process, a kill ends only its own."""
+        other = super().prepare_for_execution()
+        other._killed = StopFlag(self._killed)
+        return other
 
     def on_kill(self) -> None:
         """Stop all requests; the ledger in the log says what was sent.
@@ -236,8 +242,8 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         limits = {name: rendered_number(getattr(self, name)) for name in _LIMITS}
         with failing_on_value_errors():
             check_rendered(texts | limits, nones_of(self, self._nones))
-            if texts["state_conn_id"] and not texts["sync_name"]:
-                texts["sync_name"] = sync_name_of(context)
+            if texts["state_conn_id"]:
+                texts["sync_name"] = sync_name_of(self, context, texts["sync_name"])
             given = {name: getattr(self, name) for name in _AS_GIVEN}
             options: Any = {**texts, **limits, **given, "dry_run": self.is_dry_run}
             return UploadOptions(**options)

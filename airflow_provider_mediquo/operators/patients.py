@@ -100,6 +100,8 @@ class MediquoGetPatientOperator(MediquoOperator):
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Return the patient; times are ISO 8601 in UTC."""
+        if not isinstance(self.missing_ok, bool):
+            raise AirflowFailException("`missing_ok` must be True or False.")
         self._check_names()
         with fail_without_retry(), closing(self._hook.get_conn()):
             patient = self._hook.get_patient(self.code)

@@ -70,22 +70,48 @@ def nones_of(task: BaseOperator, nones: Collection[str]) -> Collection[str]:
 
     :param nones: the options that the operator was made with as None.
     """
-    dag = task.get_dag()
-    mapped: Any = dag and dag.task_dict.get(task.task_id)
-    if not hasattr(mapped, "partial_kwargs"):
+    in_dag = _given_to_all(task)
+    if in_dag is None:
         return nones
-    # Airflow adds the default arguments only when it makes the task.
-    defaults = {**mapped.dag.default_args, **mapped.task_group.default_args}
-    in_dag = {**defaults, **mapped.partial_kwargs}
     return {name for name in nones if name not in NO_LIMIT or in_dag.get(name, 0) is None}
 
 
-def sync_name_of(context: Context) -> str:
-    """Return the default of `sync_name`; a mapped task has none."""
+def sync_name_of(task: BaseOperator, context: Context, name: str | None) -> str:
+    """Return the name of a task's sync, by default the task's own.
+
+    The tasks of a mapped one must not share a name: each would take the members of the others for
+    missing.
+
+    :param name: what `sync_name` was rendered to.
+    """
     ti = context["ti"]
-    if ti.map_index is not None and ti.map_index >= 0:
+    is_mapped = ti.map_index is not None and ti.map_index >= 0
+    if is_mapped and (not name or name == _constant(task, "sync_name")):
         raise AirflowFailException(
-            "A mapped task with a state needs a `sync_name` for each of its tasks.\n"
-            "Each is a sync of its own: set sync_name='members-{{ ti.map_index }}', for example."
+            "A mapped task with a state needs a `sync_name` for each of its tasks: each is a sync of "
+            "its own.\nGive each part of the members a name that it keeps, for example with "
+            "expand_kwargs([{'path': 'north.csv', 'sync_name': 'members-north'}, ...]). The map index "
+            "is such a name only if each index always reads the same members."
         )
-    return f"{ti.dag_id}.{ti.task_id}"
+    return name or f"{ti.dag_id}.{ti.task_id}"
+
+
+def _constant(task: BaseOperator, option: str) -> str | None:
+    """Return an option that is the same text for each task of a mapped one, else None."""
+    in_dag = _given_to_all(task)
+    if in_dag is None:  # in a mapped group
+        dag = task.get_dag()
+        in_dag = vars(dag.task_dict[task.task_id]) if dag else {}
+    text = in_dag.get(option)
+    return text if isinstance(text, str) and "{{" not in text and "{%" not in text else None
+
+
+def _given_to_all(task: BaseOperator) -> Mapping[str, Any] | None:
+    """Return the arguments that all tasks of a mapped one have; None if it is not mapped itself."""
+    dag = task.get_dag()
+    mapped: Any = dag and dag.task_dict.get(task.task_id)
+    if not hasattr(mapped, "partial_kwargs"):
+        return None
+    # Airflow adds the default arguments only when it makes the task.
+    defaults = {**mapped.dag.default_args, **mapped.task_group.default_args}
+    return {**defaults, **mapped.partial_kwargs}

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     BaseSensorOperator,
     conf,
 )
@@ -117,6 +118,12 @@ class MediquoPatientSensor(BaseSensorOperator):
         """Return if the triggerer saw the patients, else raise."""
         read_event(event)
 
+    def prepare_for_execution(self) -> Self:
+        """Return a copy for one try. Where all tries share a process, a kill ends only its own."""
+        other = super().prepare_for_execution()
+        other._killed = StopFlag(self._killed)
+        return other
+
     def on_kill(self) -> None:
         """Stop the request in progress, or the sleep until the next one.
 
@@ -151,6 +158,9 @@ class MediquoPatientSensor(BaseSensorOperator):
             super().execute(context)
         except (AirflowSensorTimeout, AirflowSkipException) as error:
             detailed = type(error)(f"{error}\n{self._poller}")
+        except AirflowTaskTimeout:
+            put_in_doubt(ledgers_of(self.written))
+            raise
         finally:
             self._is_asleep = False
         if detailed:

@@ -24,6 +24,12 @@ def expected_of(ledgers: Sequence[Any]) -> dict[str, str | None]:
     """Return code -> proof of what was written."""
     expected: dict[str, str | None] = {}
     for ledger in ledgers:
+        if ledger is None:
+            raise AirflowFailException(
+                "`written` is None: the upsert failed, was skipped, or has do_xcom_push=False.\n"
+                "To wait for what a failed upsert sent, take its ledger from the XCom `mediquo_ledger`: "
+                "written=upsert.output['mediquo_ledger']."
+            )
         if not isinstance(ledger, Mapping) or not isinstance(ledger.get("sample"), Mapping):
             raise AirflowFailException(
                 "`written` must be the ledger of an upsert or a list of ledgers: "

@@ -234,6 +234,16 @@ def test_rejects_have_a_file_of_their_own_each_time(box, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.parametrize("name", ["../../a", "/a", "folder/a.jsonl", "..\\a"])
+def test_the_name_of_a_reject_report_does_not_leave_its_folder(box, tmp_path, name):
+    folder = tmp_path / "x" / "y"
+    with pytest.raises(ValueError, match="`rejects_name` must be a file name"):
+        MediquoHook().upsert_patients(
+            [{"code": "bad"}], max_rejects=1, rejects_path=str(folder), rejects_name=name
+        )
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("option", [{"chunk_size": 0}, {"max_rejects": 1.0}, {"unheard_of": 1}])
 def test_an_option_that_makes_no_sense_is_refused(box, option):
     with pytest.raises((ValueError, TypeError), match=next(iter(option))):

@@ -19,6 +19,8 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
+from airflow.sdk import TaskGroup, task, task_group
+from airflow.sdk.definitions._internal.contextmanager import DagContext
 from sqlalchemy import create_engine
 
 from airflow_provider_mediquo.api.errors import (
@@ -1555,18 +1557,91 @@ def test_the_operator_is_its_own_sync_unless_it_is_named(
     assert run.result["sync"]["name"] == "clinic.upsert"
 
 
+def without_a_name(patients):
+    return MediquoUpsertPatientsOperator.partial(task_id="upsert", state_conn_id="state").expand(
+        patients=patients
+    )
+
+
+def with_one_name_for_all(patients):
+    return MediquoUpsertPatientsOperator.partial(
+        task_id="upsert", state_conn_id="state", sync_name="members"
+    ).expand(patients=patients)
+
+
+def with_one_name_by_default(patients):
+    with TaskGroup("group", default_args={"state_conn_id": "state", "sync_name": "members"}):
+        return MediquoUpsertPatientsOperator.partial(task_id="upsert").expand(patients=patients)
+
+
+def decorated_with_one_name(patients):
+    @task.mediquo_upsert(state_conn_id="state", sync_name="members")
+    def upsert(part):
+        yield from part
+
+    return upsert.expand(part=patients).operator
+
+
+def in_a_mapped_group(patients):
+    @task_group
+    def part(path):
+        MediquoUpsertPatientsOperator(
+            task_id="upsert", patients=patients[0], state_conn_id="state", sync_name="members"
+        )
+
+    part.expand(path=["a", "b"])
+    return DagContext.get_current().task_dict["part.upsert"]
+
+
+def each_with_a_name(patients):
+    return MediquoUpsertPatientsOperator.partial(task_id="upsert", state_conn_id="state").expand(
+        patients=patients, sync_name=["members", "families"]
+    )
+
+
+def each_with_the_index(patients):
+    return MediquoUpsertPatientsOperator.partial(
+        task_id="upsert", state_conn_id="state", sync_name="members-{{ ti.map_index }}"
+    ).expand(patients=patients)
+
+
+def each_with_arguments(patients):
+    return MediquoUpsertPatientsOperator.partial(
+        task_id="upsert", state_conn_id="state"
+    ).expand_kwargs(
+        [{"patients": patients[0], "sync_name": "members"}, {"patients": [], "sync_name": "f"}]
+    )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(without_a_name, with_one_name_for_all, with_one_name_by_default),
+        *(decorated_with_one_name, in_a_mapped_group),
+    ],
+)
 def test_a_mapped_task_with_a_state_has_to_name_its_syncs(
-    box, tmp_path, people, dag, run_task, monkeypatch
+    box, tmp_path, people, dag, run_task, monkeypatch, make
 ):
-    """Else all of them would be one sync, and only one of them would run."""
+    """Else all of them would be one sync: each would take the members of the others for missing."""
     file = tmp_path / "state.db"
     monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps({"conn_type": "sqlite", "host": str(file)}))
-    task = MediquoUpsertPatientsOperator.partial(task_id="upsert", state_conn_id="state")
-    run = run_task(task.expand(patients=[people(2), people(1, start=3)]), map_index=0)
+    run = run_task(make([people(2), people(1, start=3)]), map_index=0)
     assert run.state == "failed", "not up for a retry"
     assert "A mapped task with a state needs a `sync_name` for each of its tasks" in str(run.error)
     assert not file.exists()
     assert not box.journal
+
+
+@pytest.mark.parametrize("make", [each_with_a_name, each_with_the_index, each_with_arguments])
+def test_a_mapped_task_may_name_them_in_any_way(
+    box, tmp_path, people, dag, run_task, monkeypatch, make
+):
+    file = tmp_path / "state.db"
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps({"conn_type": "sqlite", "host": str(file)}))
+    run = run_task(make([people(2), people(1, start=3)]), map_index=0)
+    assert run.state == "success", run.error
+    assert run.result["sync"]["name"] in ("members", "members-0")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The audit operator, run through Airflow's own task runner against a mediQuo on a socket."""
 
 import json
+from datetime import timedelta
 
 import pytest
 import requests
@@ -43,6 +44,13 @@ def test_it_returns_what_it_found(known, run_task):
     assert run.audit == found
 
 
+def test_a_try_that_takes_too_long_leaves_the_next_one_alone(box, known, run_task):
+    box.script("get", "hang")
+    task = audit(execution_timeout=timedelta(seconds=1))
+    assert type(run_task(task).error).__name__ == "AirflowTaskTimeout"
+    assert run_task(task, try_number=2).state == "success"
+
+
 def test_it_fails_without_a_retry_if_too_many_are_wrong_and_they_are_sent_again(
     changed, known, run_task
 ):
@@ -60,6 +68,21 @@ def test_so_many_may_be_wrong(changed, run_task, dag, max_wrong):
     run = run_task(audit(max_wrong=max_wrong))
     assert run.state == "success"
     assert run.result["fields"] == {"first_name": 1}
+
+
+def test_a_state_without_a_member_is_a_warning(box, tmp_path, monkeypatch, run_task):
+    """As it is before the first sync, and if `state_conn_id` is wrong."""
+    state = {"conn_type": "sqlite", "host": str(tmp_path / "state.db")}
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", json.dumps(state))
+    run = run_task(audit())
+    assert run.state == "success"
+    logged = [json.loads(line) for line in run.log.splitlines()]
+    (warning,) = [each["event"] for each in logged if each["level"] == "warning"]
+    assert warning.startswith("The state has no member that can be checked.")
+
+
+def test_a_state_with_members_is_none(known, run_task):
+    assert "no member that can be checked" not in run_task(audit()).log
 
 
 def test_a_fraction_is_of_those_who_were_checked(box, known, run_task):

@@ -747,6 +747,30 @@ def test_a_task_that_takes_too_long_ends_its_requests(box, run_task, people):
     assert run.state == "up_for_retry"
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "make"),
+    [
+        ("upsert", lambda people, **options: upsert(people(1), **options)),
+        ("get", lambda _, **options: read(code="m-1", **options)),
+        (
+            "authenticate",
+            lambda _, **options: MediquoAuthenticatePatientOperator(
+                task_id="prove", code="m-1", **options
+            ),
+        ),
+    ],
+)
+def test_a_try_that_takes_too_long_leaves_the_next_one_alone(box, run_task, people, endpoint, make):
+    """Under `dag.test()`, all tries are of one process and one task."""
+    box.settings.lag = 0
+    MediquoHook().upsert_patients(people(1))
+    box.script(endpoint, "hang")
+    task = make(people, execution_timeout=timedelta(seconds=1))
+    first = run_task(task)
+    assert type(first.error).__name__ == "AirflowTaskTimeout"
+    assert run_task(task, try_number=2).state == "success"
+
+
 def test_a_task_that_is_killed_before_it_has_begun_sends_nothing(box, run_task, people):
     task = upsert(people(1))
     task.on_kill()
@@ -915,6 +939,14 @@ def test_fields_that_are_no_list_of_names_are_told_before_anything_is_read(box, 
     run = run_task(read(code="m-1", fields=fields, missing_ok=True))
     assert run.state == "failed"
     assert "`fields` must be a list" in str(run.error)
+    assert box.counters.total == 0
+
+
+@pytest.mark.parametrize("missing_ok", ["False", 0])
+def test_missing_ok_is_true_or_false(box, run_task, missing_ok):
+    run = run_task(read(code="m-1", missing_ok=missing_ok))
+    assert run.state == "failed"
+    assert str(run.error) == "`missing_ok` must be True or False."
     assert box.counters.total == 0
 
 

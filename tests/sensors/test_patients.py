@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import task
 
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
+from airflow_provider_mediquo.operators.patients import MediquoUpsertPatientsOperator
 from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
 
 pytestmark = pytest.mark.usefixtures("dag")
@@ -268,6 +269,17 @@ def test_a_killed_one_ends_with_the_request_under_way(box, run_task, kill, how):
     assert time.monotonic() - started < 10
     assert run.state == "up_for_retry"
     assert type(run.error).__name__ == "StoppedError"
+
+
+def test_a_try_that_takes_too_long_leaves_the_next_one_alone(box, write, run_task):
+    """Under `dag.test()`, all tries are of one process and one task."""
+    write(patient())
+    box.script("get", "hang")
+    sensor = MediquoPatientSensor(
+        task_id="wait", codes="m-1", execution_timeout=timedelta(seconds=1), poke_interval=0.1
+    )
+    assert type(run_task(sensor).error).__name__ == "AirflowTaskTimeout"
+    assert run_task(sensor, try_number=2).state == "success"
 
 
 def test_time_that_is_over_ends_a_look(box, run_task):
@@ -587,6 +599,27 @@ def state(tmp_path, monkeypatch):
     return {"state_conn_id": "state", "sync_name": "members"}
 
 
+def test_an_upsert_that_left_no_result_is_named(box, wait, mode):
+    """It failed, and the sensor's `trigger_rule` is `all_done`."""
+    run = wait(written=source())
+    assert run.state == "failed"
+    assert str(run.error).startswith(
+        "`written` is None: the upsert failed, was skipped, or has do_xcom_push"
+    )
+    assert box.counters.total == 0
+
+
+def test_the_ledger_of_a_failed_upsert_is_an_xcom(box, write, run_task, wait):
+    upsert = MediquoUpsertPatientsOperator(
+        task_id="upsert", patients=[patient(), {"code": "bad"}], retries=0
+    )
+    failed = run_task(upsert)
+    assert (failed.state, failed.result) == ("failed", None)
+    lag(box, 0)
+    xcoms = {("upsert", -1): failed.ledger}
+    assert wait(written=upsert.output["mediquo_ledger"], xcoms=xcoms).state == "success"
+
+
 def test_it_is_done_at_once_and_without_a_warning_if_nothing_was_sent(box, write, wait, state):
     write(patient(), **state)
     lag(box, FOREVER)
@@ -621,6 +654,25 @@ def test_so_it_does_where_a_timeout_is_a_skip(box, write, wait, state):
     lag(box, FOREVER)
     run = wait(written=[write(patient(), **state)], timeout=0.3, soft_fail=True)
     assert run.state == "skipped"
+    assert write(patient(), **state)["resent"] == 1
+
+
+@pytest.mark.parametrize("soft_fail", [False, True])
+@pytest.mark.parametrize("is_asleep", [False, True])
+def test_so_it_does_after_an_execution_timeout(box, write, run_task, state, soft_fail, is_asleep):
+    lag(box, FOREVER)
+    written = write(patient(), **state)
+    if not is_asleep:
+        box.script("get", "hang")
+    sensor = MediquoPatientSensor(
+        task_id="wait",
+        written=written,
+        execution_timeout=timedelta(seconds=1),
+        poke_interval=60,
+        soft_fail=soft_fail,
+    )
+    run = run_task(sensor)
+    assert run.state == ("skipped" if soft_fail and not is_asleep else "up_for_retry")
     assert write(patient(), **state)["resent"] == 1
 
 

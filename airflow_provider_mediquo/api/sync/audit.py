@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections import Counter
@@ -16,6 +17,8 @@ from airflow_provider_mediquo.api.sync import statements
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.text import counted
 from airflow_provider_mediquo.api.visibility.fingerprint import differences
+
+log = logging.getLogger(__name__)
 
 CONFIDENCE = 0.95
 MAX_SAMPLE = 1_000_000
@@ -70,6 +73,11 @@ def audit(state: Store, client: MediquoClient, sample_size: int) -> AuditReport:
     Codes with `/` are only read if there are no others: many servers never find them.
     """
     known, chosen = choose(state, sample_size)
+    if not known:
+        log.warning(
+            "The state has no member that can be checked. That is so before the first sync; else check "
+            "`state_conn_id`."
+        )
     wrong: dict[str, list[str]] = {}
     fields: Counter[str] = Counter()
     not_found = 0

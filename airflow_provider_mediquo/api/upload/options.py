@@ -108,6 +108,9 @@ class UploadOptions:
     warn_rejects: int | float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("omit_invalid", "dry_run", "unsubscribed_report"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"`{name}` must be True or False")  # noqa: TRY004
         check_limit("max_rejects", self.max_rejects)
         if self.max_without_plan not in (None, HALF):
             check_limit("max_without_plan", self.max_without_plan)
@@ -165,8 +168,6 @@ class UploadOptions:
             value = getattr(self, name)
             if not isinstance(value, timedelta) or value < timedelta(0):
                 raise ValueError(f"`{name}` must be a timedelta of 0 or more")
-        if not isinstance(self.dry_run, bool):
-            raise ValueError("`dry_run` must be True or False")  # noqa: TRY004
         as_of_microseconds(self.as_of)
         if not self.state_conn_id:
             for name in ("sync_name", "as_of"):

@@ -69,6 +69,13 @@ def test_two_columns_that_become_one_are_a_problem():
     assert options.rename({"code": 2, "member_id": 1})[1] == {"code": "twice"}
 
 
+@pytest.mark.parametrize("name", ["omit_invalid", "dry_run", "unsubscribed_report"])
+@pytest.mark.parametrize("value", ["False", "{{ params.x }}", 0, None])
+def test_what_is_true_or_false_is_no_text(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be True or False"):
+        UploadOptions(rejects_path="folder", **{name: value})
+
+
 def test_what_is_no_mapping_is_left_to_the_schema():
     assert UploadOptions(columns={"a": "code"}).rename([1]) == ([1], {})
 
@@ -88,7 +95,6 @@ def test_what_is_no_mapping_is_left_to_the_schema():
         ({"state_conn_id": "s", "max_unsubscribed": -1}, "`max_unsubscribed` must be a count"),
         ({"state_conn_id": "s", "resend_after": 30}, "must be a timedelta of 0 or more"),
         ({"resend_after": timedelta(days=-1)}, "must be a timedelta of 0 or more"),
-        ({"dry_run": "yes"}, "`dry_run` must be True or False"),
         ({"state_conn_id": "s", "as_of": "yesterday"}, "`as_of` must be a time in ISO 8601"),
         ({"state_conn_id": "s", "as_of": 1_790_000_000}, "`as_of` must be a time in ISO 8601"),
         ({"sync_name": "members"}, "`sync_name` needs a state: set `state_conn_id`"),
