@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,28 @@ def state(postgres_database, monkeypatch):
     store.create()
     yield store
     store.close()
+
+
+def test_a_write_that_fails_leaves_nothing_where_the_connection_commits_by_itself(
+    postgres_database, monkeypatch
+):
+    """As with `autocommit` in its extra: each write of the state is one transaction."""
+    from airflow.providers.postgres.hooks import postgres
+
+    if not getattr(postgres, "USE_PSYCOPG3", False):
+        pytest.skip("psycopg 2 takes no such extra")
+    connection = postgres_database.json(extra={"autocommit": True})
+    monkeypatch.setenv("AIRFLOW_CONN_STATE", connection)
+
+    def break_off(connection):
+        doubt(connection, 1, [Doubt("m-1", False, True)])
+        raise LookupError
+
+    with closing(Store(engine_of("state"))) as store:
+        store.create()
+        with pytest.raises(LookupError):
+            store.write(break_off)
+        assert store.count() == 0
 
 
 def test_no_plan_of_an_empty_table_is_kept(state):

@@ -55,7 +55,9 @@ def test_it_can_be_recreated_from_primitives():
     path, kwargs = made.serialize()
     assert path == "airflow_provider_mediquo.triggers.patients.MediquoPatientTrigger"
     assert json.loads(json.dumps(kwargs)) == kwargs
-    assert MediquoPatientTrigger(**kwargs).serialize() == (path, kwargs)
+    again = MediquoPatientTrigger(**kwargs)
+    assert again.serialize() == (path, kwargs)
+    assert (again.exponential_backoff, again.max_wait) == (True, 60.0)
 
 
 def test_its_deadline_is_a_moment_which_a_restart_does_not_move():

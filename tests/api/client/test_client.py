@@ -19,6 +19,7 @@ from airflow_provider_mediquo.api.errors import (
     RateLimitedError,
     RejectedRequestError,
     ServerError,
+    StateError,
     StoppedError,
     UnreachableError,
 )
@@ -504,6 +505,20 @@ def test_failures_count_towards_the_limit_too(box, connect, attempt):
     for _ in range(3):
         raised_by(lambda: attempt(client, ADA))
     assert client.limiter(ADA).try_acquire(3) > WINDOW - SOON
+
+
+def test_a_request_that_a_check_keeps_back_holds_no_slot(box, connect, attempt):
+    """Such as that of a lease that was lost: later runs of this process share the limiter."""
+    limiters = RateLimiters(lambda: RateLimiter(window=0.0))  # a slot is free after its answer
+    client = connect(box, requests_per_minute=1, limiters=limiters)
+
+    def refuse() -> None:
+        raise StateError("Another run has taken over.")
+
+    raised_by(lambda: client.send(ADA, check=refuse), StateError)
+    assert box.counters.total == 0
+    attempt(client, ADA)
+    assert box.counters.total == 1
 
 
 def test_a_server_that_counts_strictly_never_refuses(connect):

@@ -271,6 +271,26 @@ def test_members_that_a_search_has_not_settled_are_given_up(box, state, sync, pe
     assert sync(box, state, people(2), **OPTIONS).ok().missing_unsubscribed == 10
 
 
+def test_one_whose_last_request_has_no_answer_is_not_taken_for_shown(
+    box, state, sync, people, monkeypatch
+):
+    """mediQuo still shows what was sent before, and applies the request while the run waits."""
+    known(box, state, sync, people(3))
+    newer = [*people(2), people(3)[2] | {"first_name": "Eva"}]
+    box.script("upsert", *["lost_before"] * 5)
+    assert sync(box, state, newer).unsettled == 1
+
+    def waits():
+        yield 0
+        box._mediquo.store.accept(newer[2:])
+        yield 0
+
+    monkeypatch.setattr(missing_module, "_WAITS", waits())
+    assert sync(box, state, people(2), **OPTIONS).ok().missing_unsubscribed == 1
+    shown = box.patients["m-3"]
+    assert (shown["first_name"], shown["plan"]) == ("Eva", None)
+
+
 @one_of_each
 def test_those_that_may_not_be_read_stay_and_the_others_go(box, every_state, sync, people):
     """A firewall that refuses some paths."""

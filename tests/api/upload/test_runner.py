@@ -725,6 +725,15 @@ def test_killed_when_wrong_keys_have_ended_it_they_are_the_reason(
     assert isinstance(run.go().error, AuthenticationError)
 
 
+def test_a_run_that_ends_itself_cuts_nothing_off(box, state, sync, people):
+    """One request waits for its next attempt when another finds that the keys are refused."""
+    box.script("upsert", "503:30", "401")
+    run = sync(box, state, people(10), chunk_size=5, max_in_flight=2)
+    assert isinstance(run.error, AuthenticationError)
+    assert run.unsettled == 10
+    assert state.sync()["heartbeat"] is None, "the next run does not wait"
+
+
 def test_killed_twice(box, connect, prepare, people, on_signal):
     box.script("upsert", *["hang"] * 100)
     run = prepare(connect(box, timeout=300), people(2000), chunk_size=10, max_in_flight=2)
