@@ -383,7 +383,8 @@ def test_one_with_a_state_that_warns(box, upsert, state, tmp_path):
 
     wrong = {"code": "m-2", **dict.fromkeys(VALUES, "canary")}
     options = {"max_rejects": 9, "warn_rejects": 0, "on_warn_callback": tell}
-    run = upsert([PATIENT, wrong], state_conn_id="state", sync_name="members", **options)
+    state_of_each = {"state_conn_id": "state", "sync_name": "members-{{ ti.map_index }}"}
+    run = upsert([PATIENT, wrong], **state_of_each, **options)
     assert run.state == "success", run.error
     assert "More rejects than `warn_rejects`" in run.log
     assert_nothing_leaked(run)

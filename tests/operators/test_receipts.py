@@ -43,7 +43,7 @@ def test_a_run_that_airflow_times_out_has_one(box, dag, run_task, receipts):
 
     from airflow.sdk import task
 
-    @task.mediquo_upsert(execution_timeout=timedelta(seconds=2), **STATE)
+    @task.mediquo_upsert(execution_timeout=timedelta(seconds=4), **STATE)
     def upsert():
         yield {"code": "m-1", "first_name": "Ada"}
         sleep(60)

@@ -279,6 +279,7 @@ def test_a_try_that_takes_too_long_leaves_the_next_one_alone(box, write, run_tas
         task_id="wait", codes="m-1", execution_timeout=timedelta(seconds=1), poke_interval=0.1
     )
     assert type(run_task(sensor).error).__name__ == "AirflowTaskTimeout"
+    sensor.execution_timeout = None
     assert run_task(sensor, try_number=2).state == "success"
 
 
@@ -667,7 +668,7 @@ def test_so_it_does_after_an_execution_timeout(box, write, run_task, state, soft
     sensor = MediquoPatientSensor(
         task_id="wait",
         written=written,
-        execution_timeout=timedelta(seconds=1),
+        execution_timeout=timedelta(seconds=2),
         poke_interval=60,
         soft_fail=soft_fail,
     )
