@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 from airflow_provider_mediquo.api.client.client import MediquoClient
@@ -18,6 +18,7 @@ from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.sync.run import HEARTBEAT_SECONDS, SyncRun
 from airflow_provider_mediquo.api.upload.accounting import close_sync, receipt_of
+from airflow_provider_mediquo.api.upload.garbage import existing_objects_frozen
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.missing import MissingMembers, by_plan
 from airflow_provider_mediquo.api.upload.options import UploadOptions
@@ -96,7 +97,9 @@ class Upload:
         source = self._checked(patients)
         progress = Progress(self.report, self._ledger.stats, length_if_known(patients))
         logs = run_periodically(self._interval, progress.log, self._rejects.flush)
-        with self._rejects, logs, self._heartbeat():
+        sync = self._sync
+        beat = run_periodically(HEARTBEAT_SECONDS, sync.heartbeat) if sync else nullcontext()
+        with existing_objects_frozen(), self._rejects, logs, beat:
             try:
                 self._send_all(source)
                 self._close_sync(None)
@@ -108,10 +111,6 @@ class Upload:
             self._close_ledger(started)
         self._raise_problem()
         return self.report
-
-    def _heartbeat(self) -> AbstractContextManager[None]:
-        sync = self._sync
-        return run_periodically(HEARTBEAT_SECONDS, sync.heartbeat) if sync else nullcontext()
 
     def _checked(self, patients: Iterable[Any]) -> Iterator[Any]:
         """Return the records, if they can be read and the rejects can be written."""
