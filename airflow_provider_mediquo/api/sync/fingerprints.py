@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import marshal
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -19,6 +19,7 @@ _SIZE = 8  # bytes: a BIGINT
 _PLAIN_FORMAT = 0  # of marshal: the later ones depend on how often an object is used
 _encode_sorted = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _SCALARS = frozenset({str, int, float, bool, type(None)})
+_MAX_ROW_TYPES = 10_000  # that are remembered
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,12 @@ class Fingerprints:
         self, secret_key: str, reading: object, dropped: Collection[str] = frozenset()
     ) -> None:
         self._dropped = frozenset(dropped)
-        self._values: Callable[[dict[str, Any]], tuple[Any, ...]] = _all_values
+        self._values: Callable[[dict[str, Any]], Iterable[Any]] = dict.values
         self._of_patient = _keyed(secret_key, "what was sent")
         self._of_source = _keyed(secret_key, f"as it came {__version__} {reading!r}")
         self._names: tuple[Any, ...] | None = None
         self._of_named = self._of_source
+        self._not_scalar: dict[tuple[type, ...], list[int]] = {}  # by the types of a row
 
     def of_patient(self, patient: Mapping[str, Any], encoded: bytes) -> int:
         """Return that of a patient as it is sent.
@@ -74,32 +76,40 @@ class Fingerprints:
         names = tuple(record)
         if names != self._names and not self._set_names(names):
             return None
-        values: Any = self._values(record)
+        values = [*self._values(record)]
+        types = tuple(map(type, values))
+        # Remembered by type, because this is most of what an unchanged record costs.
+        positions = self._not_scalar.get(types)
+        if positions is None:
+            positions = self._find_not_scalar(types)
         try:
-            if not _SCALARS.issuperset(map(type, values)):
-                # Without a call for each: this is most of what an unchanged record costs.
-                values = [v if type(v) in _SCALARS else _as_plain(v) for v in values]
+            for at in positions:
+                values[at] = _as_plain(values[at])
             return self._of_named.of(marshal.dumps(values, _PLAIN_FORMAT))
         except (ValueError, RecursionError):
             return None
+
+    def _find_not_scalar(self, types: tuple[type, ...]) -> list[int]:
+        if len(self._not_scalar) >= _MAX_ROW_TYPES:
+            self._not_scalar.clear()
+        found = [at for at, each in enumerate(types) if each not in _SCALARS]
+        return self._not_scalar.setdefault(types, found)
 
     def _set_names(self, names: tuple[Any, ...]) -> bool:
         read = tuple(name for name in names if name not in self._dropped)
         if len(read) < 2 or not all(type(name) is str for name in names):
             return False
         self._names = names
-        self._values = itemgetter(*read) if len(read) < len(names) else _all_values
+        self._values = itemgetter(*read) if len(read) < len(names) else dict.values
         self._of_named = self._of_source.with_prefix(marshal.dumps(read, _PLAIN_FORMAT))
         return True
-
-
-def _all_values(record: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(record.values())
 
 
 def _as_plain(value: Any) -> Any:
     """Return a value that marshal writes in a way of its own; it takes those of numpy for bytes."""
     kind = type(value)
+    if kind is date:
+        return ("date", value.toordinal())
     if kind in _SCALARS:
         return value
     if kind is dict:
@@ -108,8 +118,6 @@ def _as_plain(value: Any) -> Any:
         return {_as_plain(key): _as_plain(inner) for key, inner in value.items()}
     if kind is list:
         return [_as_plain(inner) for inner in value]
-    if kind is date:
-        return ("date", value.toordinal())
     if kind is datetime:
         return ("datetime", value.isoformat())  # with its offset
     if kind is Decimal:

@@ -19,7 +19,6 @@ from airflow_provider_mediquo.api.sync.tables import MEMBER, STATE, VERSION, is_
 
 T = TypeVar("T")
 
-MEMBERS = ("code", "fingerprint", "source", "sent_at", "has_plan", "sync_id", "in_doubt_by")
 OF_SYNC = ("code", "has_plan", "sent_at", "in_doubt_by", "in_doubt_since", "proof")
 _PAGE = 10_000  # rows that one SELECT reads
 _PAUSE = 0.01, 0.2  # seconds between two of them: other threads of other syncs go on meanwhile
@@ -104,10 +103,6 @@ class Store:
         return int(
             self.read(lambda c: c.execute(select(func.count()).select_from(MEMBER)).scalar()) or 0
         )
-
-    def members(self) -> Iterator[Sequence[Any]]:
-        """Yield pages of rows of all members: the columns MEMBERS."""
-        return self.pages(*(MEMBER.c[name] for name in MEMBERS))
 
     def codes_of(self, sync_id: int) -> Iterator[Sequence[Any]]:
         """Yield pages of rows of the members of a sync: the columns OF_SYNC."""

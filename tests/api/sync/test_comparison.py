@@ -84,7 +84,8 @@ def make(*known, resend=timedelta(days=30), reading=None, key=KEY):
     for record, flags in known:
         patient, _ = check_patient(record)
         of_patient = fingerprints.of_patient(patient, encode_patient(patient))
-        members.add([(patient["code"], of_patient, fingerprints.of_source(record), NOW)], [flags])
+        source = fingerprints.of_source(record) or 0
+        members.add([(patient["code"], of_patient, source, NOW, flags)])
     return Comparison(members, Fingerprints(key, reading), ResendPolicy(resend, now=NOW))
 
 
@@ -162,7 +163,7 @@ def test_a_code_that_is_no_text_is_not_skipped_for_that_of_another():
 def test_the_code_is_in_the_column_that_becomes_it():
     record = {"member": "7", "first_name": "Ada", "plan": "premium"}
     members, fingerprints = Members(1), Fingerprints(KEY, None)
-    members.add([("7", 1, fingerprints.of_source(record), NOW)], [KNOWN])
+    members.add([("7", 1, fingerprints.of_source(record), NOW, KNOWN)])
     comparison = Comparison(members, fingerprints, ResendPolicy(timedelta(days=30), now=NOW))
     assert not comparison.is_unchanged(record, "code")
     assert comparison.is_unchanged(record, "member")

@@ -8,7 +8,7 @@ from airflow_provider_mediquo.api.errors import StateError, StateMismatchError
 from airflow_provider_mediquo.api.sync.lease import Lease
 from airflow_provider_mediquo.api.sync.statements import Doubt, Sent, acknowledge, doubt
 from airflow_provider_mediquo.api.sync.store import Store
-from airflow_provider_mediquo.api.sync.tables import VERSION
+from airflow_provider_mediquo.api.sync.tables import MEMBER, VERSION
 from tests.support.states import TABLES, every_database
 
 # Pairs that a database may take for one: case, accents, Unicode forms, width, what is ignored.
@@ -59,7 +59,8 @@ def test_codes_are_compared_exactly_and_fit(every_state):
     assert set(every_state.members()) == set(ALIKE)
     members = [Sent(code, n, n, "proof", True, 1) for n, code in enumerate(ALIKE)]
     store.write(lambda connection: acknowledge(connection, 1, 1, members))
-    read = {row[0]: row[1] for page in store.members() for row in page}
+    pages = store.pages(MEMBER.c.code, MEMBER.c.fingerprint)
+    read = {code: fingerprint for page in pages for code, fingerprint in page}
     assert read == {code: n for n, code in enumerate(ALIKE)}
 
 
