@@ -235,6 +235,8 @@ def install(cell: Cell, python: str, tree: Path, dist: Path, log: IO[str]) -> No
     before = AIRFLOWS[cell.airflow]
     # MySQL's drivers are compiled, with packages that `make services` installs.
     groups = ["test", *(["mysql"] if shutil.which("mariadb_config") else [])]
+    # Airflow 3.1 takes both, and its constraint files have this one.
+    oldest = ["sqlalchemy==1.4.*"] if cell == OLDEST else []
     for command in (
         ["venv", "--clear", "--python", python, cell.home],
         [
@@ -243,7 +245,12 @@ def install(cell: Cell, python: str, tree: Path, dist: Path, log: IO[str]) -> No
             *(["--exclude-newer", before] if before else []),
             *(["--exclude-newer-package", "setuptools=false"] if before else []),
             *(part for group in groups for part in ("--group", f"{tree}/pyproject.toml:{group}")),
-            *(wheel, f"apache-airflow=={cell.airflow}.*", f"marshmallow=={cell.marshmallow}.*"),
+            *(
+                wheel,
+                f"apache-airflow=={cell.airflow}.*",
+                f"marshmallow=={cell.marshmallow}.*",
+                *oldest,
+            ),
         ],
     ):
         subprocess.run([UV, *command], stdout=log, stderr=log, check=True)

@@ -50,7 +50,8 @@ class Store:
         self._engine = engine
         self._write_lock = threading.Lock()  # SQLite has one writer at a time
         # The driver's own too: rows are fetched, and text is encoded, without SQLAlchemy.
-        self._errors = SQLAlchemyError, engine.dialect.loaded_dbapi.Error, UnicodeError
+        driver: Any = engine.dialect.dbapi  # `loaded_dbapi` is new in SQLAlchemy 2
+        self._errors = SQLAlchemyError, driver.Error, UnicodeError
 
     def close(self) -> None:
         """Close all connections."""
@@ -142,12 +143,15 @@ class Store:
                 raise _ConflictError from None
             problem = describe(error)
             advice = _advice(error)
-            message = next(iter(str(_origin(error)).splitlines()), "").rstrip(".")
+            origin = _origin(error)
+            # MySQL's drivers: a number, which `problem` has, and a text.
+            text = str(origin.args[-1] if origin.args else origin)
+            message = next(iter(text.splitlines()), "").rstrip(".")
         # Out here, because the error holds the statement's parameters.
         if not is_connected:  # so there are none
             raise StateError(
-                f"Cannot connect to the state's database: {problem}: {message}. Check that it runs, and "
-                "the connection's host, login, and database."
+                f"Cannot connect to the state's database: {problem}: {message}.\nCheck that it "
+                "runs, and the connection's host, login, and database."
             )
         raise StateError(f"The state's database failed: {problem}. {advice}")
 

@@ -1,3 +1,4 @@
+import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from airflow_provider_mediquo.api.errors import StateError
 from airflow_provider_mediquo.api.sync import store as store_module
@@ -469,9 +470,20 @@ def test_a_database_that_cannot_be_reached_is_not_one_without_rights(tmp_path):
         with pytest.raises(StateError) as failure:
             act()
         assert str(failure.value) == (
-            "Cannot connect to the state's database: OperationalError: unable to open database file. "
+            "Cannot connect to the state's database: OperationalError: unable to open database file.\n"
             "Check that it runs, and the connection's host, login, and database."
         )
+
+
+def test_the_number_that_mysqls_drivers_give_is_there_once():
+    def connect():
+        raise OperationalError("", {}, sqlite3.OperationalError(2002, "Can't connect to server"))
+
+    with pytest.raises(StateError) as failure:
+        Store(create_engine("sqlite://", creator=connect)).create()
+    assert str(failure.value).startswith(
+        "Cannot connect to the state's database: OperationalError 2002: Can't connect to server.\n"
+    )
 
 
 def test_a_database_of_another_kind_cannot_be_reached(tmp_path):
