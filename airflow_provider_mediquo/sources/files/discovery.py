@@ -17,12 +17,16 @@ log = logging.getLogger(__name__)
 _BLOCK = 1 << 20  # bytes that are read ahead; s3fs alone would take 50 MiB
 _NEIGHBOUR = re.compile(
     r"^~\$|^(md5|sha(1|256|512))sums?(\.txt)?$|^thumbs\.db$|^desktop\.ini$"
-    r"|\.(md5|sha1|sha256|sha512|crc|crc32|sfv|metadata|asc|sig|manifest)$",
+    r"|_\$folder\$$|\.(md5|sha1|sha256|sha512|crc|crc32|sfv|metadata|asc|sig|manifest)$",
     re.IGNORECASE,
 )
 _BACKUP = re.compile(r"\.(bak|swp)$|~$", re.IGNORECASE)
 _UNFINISHED = re.compile(
-    r"\.(tmp|part|partial|filepart|crdownload|inprogress|_copying_)$", re.IGNORECASE
+    r"\.(tmp|part|partial|filepart|crdownload|inprogress|_copying_)$"
+    r"|^\..+\.\w+\.(?!backup)[a-z0-9]{6}$|^\.~tmp~$"  # rsync: .members.csv.Xk3aQz
+    r"|^\.in\..+\.$"  # ProFTPD
+    r"|^_temporary$",  # Spark, until its job is committed
+    re.IGNORECASE,
 )
 
 
@@ -107,12 +111,13 @@ class _Search:
         # Characters before those of a glob.
         known = len(re.split(r"[*?\[]", pattern)[0].rpartition("/")[0])
         shows = any(map(_is_hidden, pattern[known:].split("/")))
+        asked_for = any(map(_is_unfinished, pattern.split("/")))
         for key, info in self._storage.glob(pattern, detail=True).items():
+            if not asked_for:
+                _refuse_unfinished(key, since=known)
             if (reason := _reason_against(key)) and not _reason_against(pattern):
                 log.info("Skipped %s: it %s.", escaped(key), reason)
             elif shows or not any(map(_is_hidden, key[known:].split("/"))):
-                if not _UNFINISHED.search(pattern):
-                    _refuse_unfinished(key)
                 yield from self._within(key, info)
 
     def _within(self, key: str, info: dict[str, Any]) -> Iterator[str]:
@@ -134,10 +139,10 @@ class _Search:
         for info in self._storage.ls(folder, detail=True):
             key = info["name"]
             refuse_log(key)
+            _refuse_unfinished(key, since=len(folder))
             if reason := _reason_against(key):
                 log.info("Skipped %s: it %s.", escaped(key), reason)
             elif not _is_hidden(key) and key.rstrip("/") != folder.rstrip("/"):
-                _refuse_unfinished(key)
                 yield from self._within(key, info)
 
 
@@ -155,9 +160,16 @@ def _reason_against(path: str) -> str:
     return "is a backup" if _BACKUP.search(name) else ""
 
 
-def _refuse_unfinished(key: str) -> None:
-    """Raise SourceError for a file that is not complete: without it, its members would be missing."""
-    if _UNFINISHED.search(key.rstrip("/")):
+def _is_unfinished(name: str) -> bool:
+    return bool(_UNFINISHED.search(name))
+
+
+def _refuse_unfinished(key: str, since: int) -> None:
+    """Raise SourceError for a file that is not complete: without it, its members would be missing.
+
+    :param since: where the folders begin whose names count, too.
+    """
+    if any(map(_is_unfinished, key[since:].split("/"))):
         raise SourceError(
             f"{escaped(key)} seems to be an upload in progress. Run again when it is complete; or "
             "delete it, or give a glob that leaves it out."

@@ -36,13 +36,13 @@ def test_a_folder_is_all_that_is_below_it_by_name(make, tmp_path):
 
 
 def test_but_what_spark_and_others_leave_beside_the_data(make, tmp_path):
-    make("a.csv", "_SUCCESS", ".a.csv.crc", "_temporary/0/part.csv", ".hidden/b.csv")
+    make("a.csv", "_SUCCESS", ".a.csv.crc", "_logs/0/part.csv", ".hidden/b.csv", ".a.csv.backup")
     assert found(tmp_path, tmp_path) == ["a.csv"]
 
 
 def test_a_folder_whose_name_has_a_value_is_data_whatever_it_begins_with(make, tmp_path):
     """As for Spark, whose columns may begin with `_`; members in them were left out."""
-    make("_day=1/a.csv", "_day=1/_SUCCESS", "_day=2/_temporary/b.csv", ".day=3/c.csv")
+    make("_day=1/a.csv", "_day=1/_SUCCESS", "_day=2/_logs/b.csv", ".day=3/c.csv")
     for path in (tmp_path, f"{tmp_path}/*", f"{tmp_path}/**/*.csv"):
         assert found(path, tmp_path) == ["_day=1/a.csv"]
 
@@ -73,10 +73,10 @@ def test_a_glob_is_what_it_matches_each_once(make, tmp_path, pattern, names):
 
 @pytest.mark.parametrize("pattern", ["**/*.csv", "**", "*/*.csv"])
 def test_a_glob_leaves_out_what_a_folder_leaves_out(make, tmp_path, pattern):
-    make("day/a.csv", "day/_temporary/0/b.csv", ".snap/c.csv")
+    make("day/a.csv", "day/_logs/0/b.csv", ".snap/c.csv")
     assert found(f"{tmp_path}/{pattern}", tmp_path) == ["day/a.csv"]
     assert found(f"{tmp_path}/.snap/*.csv", tmp_path) == [".snap/c.csv"]
-    assert found(f"{tmp_path}/*/_temporary/*/*", tmp_path) == ["day/_temporary/0/b.csv"]
+    assert found(f"{tmp_path}/*/_logs/*/*", tmp_path) == ["day/_logs/0/b.csv"]
 
 
 def test_links_to_folders_are_read(make, tmp_path):

@@ -140,13 +140,21 @@ def test_a_plan_in_some_folders_names_alone_is_an_error(make, tmp_path):
 
 def test_what_never_holds_data_is_passed_over_with_a_line_in_the_log(make, tmp_path, caplog):
     caplog.set_level("INFO")
-    names = ["m.csv.md5", "m.csv.metadata", "m.csv.SHA256", "SHA256SUMS", "m.csv.asc", "Thumbs.db"]
+    names = [
+        "m.csv.md5",
+        "m.csv.metadata",
+        "m.csv.SHA256",
+        "SHA256SUMS",
+        "m.csv.asc",
+        "Thumbs.db",
+        "m_$folder$",
+    ]
     for name in ["m.csv", "~$m.xlsx", *names]:
         make(name)
     for path in (tmp_path, f"{tmp_path}/*"):
         assert len(find_files(str(path))) == 1
     assert f"Skipped {tmp_path}/~$m.xlsx: it holds no records." in caplog.messages
-    assert len([line for line in caplog.messages if line.startswith("Skipped ")]) == 2 * 7
+    assert len([line for line in caplog.messages if line.startswith("Skipped ")]) == 2 * 8
 
 
 def test_nor_is_a_backup_read(make, tmp_path, caplog):
@@ -159,6 +167,30 @@ def test_nor_is_a_backup_read(make, tmp_path, caplog):
     skipped = {f"Skipped {tmp_path}/{name}: it is a backup." for name in names}
     assert skipped <= {*caplog.messages}
     assert len(find_files(f"{tmp_path}/*.bak")) == len(find_files(f"{tmp_path}/m.csv~")) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".m.csv.part",
+        "_m.csv.tmp",
+        ".m.csv._COPYING_",
+        ".m.csv.Xk3aQz",
+        ".~tmp~/m.csv",
+        ".in.m.csv.",
+        "_temporary/0/_temporary/attempt_0/m.csv",
+        "day=1/_temporary/m.csv",
+    ],
+)
+def test_also_under_a_hidden_name(make, tmp_path, name):
+    """As rsync, ProFTPD and Spark write."""
+    make("a.csv")
+    make(name)
+    for path in (tmp_path, f"{tmp_path}/*", f"{tmp_path}/**/*"):
+        if path != f"{tmp_path}/*" or "=" not in name:
+            with pytest.raises(SourceError, match="seems to be an upload in progress"):
+                find_files(str(path))
+    assert len(find_files(f"{tmp_path}/a*")) == 1
 
 
 @pytest.mark.parametrize(
