@@ -138,6 +138,8 @@ def pytest_sessionfinish() -> None:
     """Save what was measured: xdist kills a process that takes more than 10 seconds to end."""
     if measured := coverage.Coverage.current():
         measured.save()
+    gc.collect()
+    gc.freeze()  # pytest searches for garbage five more times, half a second each
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

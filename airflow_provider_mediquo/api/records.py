@@ -35,7 +35,7 @@ class Unreadable(NamedTuple):
 
 
 class EmptyPart(NamedTuple):
-    """Stands, in place of a record, for a part of the source without one: its export may have failed.
+    """Stands for a file without a record, whose export may have failed, in place of a record.
 
     :param name: of the file.
     """

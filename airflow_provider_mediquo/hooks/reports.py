@@ -12,7 +12,12 @@ from typing import Any
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_mediquo.api.upload.options import UploadOptions
-from airflow_provider_mediquo.api.upload.reject_files import LocalFile, RejectFile, StoredParts
+from airflow_provider_mediquo.api.upload.reject_files import (
+    NO_NAME,
+    LocalFile,
+    RejectFile,
+    StoredParts,
+)
 
 
 def report_files(options: UploadOptions, name: str | None) -> list[RejectFile]:
@@ -29,7 +34,7 @@ def report_files(options: UploadOptions, name: str | None) -> list[RejectFile]:
 
 def file_name(name: str | None) -> str | None:
     """Return a name that stays in its folder; raises ValueError for any other."""
-    if name and ("/" in name or "\\" in name):
+    if name and (not isinstance(name, str) or NO_NAME.search(name)):
         raise ValueError("`rejects_name` must be a file name: put the folder into `rejects_path`")
     return name
 

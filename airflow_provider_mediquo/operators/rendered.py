@@ -85,15 +85,16 @@ def sync_name_of(task: BaseOperator, context: Context, name: str | None) -> str:
     :param name: what `sync_name` was rendered to.
     """
     ti = context["ti"]
+    default = f"{ti.dag_id}.{ti.task_id}"
     is_mapped = ti.map_index is not None and ti.map_index >= 0
-    if is_mapped and (not name or name == _constant(task, "sync_name")):
+    if is_mapped and name in (None, "", default, _constant(task, "sync_name")):
         raise AirflowFailException(
             "A mapped task with a state needs a `sync_name` for each of its tasks: each is a sync of "
             "its own.\nGive each part of the members a name that it keeps, for example with "
             "expand_kwargs([{'path': 'north.csv', 'sync_name': 'members-north'}, ...]). The map index "
             "is such a name only if each index always reads the same members."
         )
-    return name or f"{ti.dag_id}.{ti.task_id}"
+    return name or default
 
 
 def _constant(task: BaseOperator, option: str) -> str | None:

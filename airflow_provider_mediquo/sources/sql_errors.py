@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,9 @@ def describe(error: Exception) -> str:
 
 def is_syntax_error(error: Exception) -> bool:
     """Return whether the database cannot parse something: the statement, or a value."""
-    return _MEANINGS.get(_code_of(error)) == _SYNTAX
+    # Python's own, for a second statement or a wrong number of parameters: it has no code.
+    is_of_sqlite = isinstance(error, sqlite3.ProgrammingError | sqlite3.Warning)
+    return is_of_sqlite or _MEANINGS.get(_code_of(error)) == _SYNTAX
 
 
 def missing_column(error: Exception, sql: str) -> str | None:

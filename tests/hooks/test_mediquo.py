@@ -234,7 +234,7 @@ def test_rejects_have_a_file_of_their_own_each_time(box, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("name", ["../../a", "/a", "folder/a.jsonl", "..\\a"])
+@pytest.mark.parametrize("name", ["../../a", "/a", "folder/a.jsonl", "..\\a", ".", "..", "a\n", 5])
 def test_the_name_of_a_reject_report_does_not_leave_its_folder(box, tmp_path, name):
     folder = tmp_path / "x" / "y"
     with pytest.raises(ValueError, match="`rejects_name` must be a file name"):

@@ -385,8 +385,8 @@ def test_4_where_a_code_cannot_be_read_nobody_is_missing(
     assert (run.missing, run.missing_withheld, run.unsubscribed) == (1, 1, 0)
     assert box.patients["m-3"]["plan"] == "premium"
     assert (
-        "1 member missing from the source. They keep their plan because of 2 records without a "
-        "readable code: each may be one of them."
+        "1 member missing from the source. Nobody is unsubscribed for being missing, because of 2 records "
+        "without a readable code: each may be one of them."
     ) in caplog.text
 
 
@@ -1593,6 +1593,14 @@ def in_a_mapped_group(patients):
     return DagContext.get_current().task_dict["part.upsert"]
 
 
+def with_the_default_written_out(patients):
+    return MediquoUpsertPatientsOperator.partial(
+        task_id="upsert",
+        state_conn_id="state",
+        sync_name="{{ dag.dag_id }}.{{ task.task_id }}",
+    ).expand(patients=patients)
+
+
 def each_with_a_name(patients):
     return MediquoUpsertPatientsOperator.partial(task_id="upsert", state_conn_id="state").expand(
         patients=patients, sync_name=["members", "families"]
@@ -1617,7 +1625,7 @@ def each_with_arguments(patients):
     "make",
     [
         *(without_a_name, with_one_name_for_all, with_one_name_by_default),
-        *(decorated_with_one_name, in_a_mapped_group),
+        *(decorated_with_one_name, in_a_mapped_group, with_the_default_written_out),
     ],
 )
 def test_a_mapped_task_with_a_state_has_to_name_its_syncs(

@@ -197,6 +197,13 @@ def test_a_syntax_error_is_not_retried(members, request):
     assert not caught.value.can_retry
 
 
+def test_a_second_statement_is_not_retried_either(members, request):
+    if "sqlite" not in request.node.name:
+        pytest.skip("the others have a test of their own")
+    with pytest.raises(InvalidPatientsError, match="`sql` is not valid SQL"):
+        members("SELECT code FROM members; SELECT code FROM members")
+
+
 def test_a_table_that_does_not_exist_is_retried(members):
     """It may be replaced each night."""
     with pytest.raises(SourceError, match="no such table") as caught:

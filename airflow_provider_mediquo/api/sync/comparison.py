@@ -66,7 +66,7 @@ class Comparison:
         self.unreadable = 0
         """How many records had no readable code; each may be that of any member."""
         self.empty_parts: list[str] = []
-        """The files without a record; each may be that of any members."""
+        """The files without a record: any missing member may belong in one of them."""
         self.unknown = array("q")
         """Keys of the codes that are in the source and not in the state; none if the state was empty."""
         self.respelled: list[tuple[str, int, int]] = []

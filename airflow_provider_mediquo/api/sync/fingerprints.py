@@ -19,7 +19,7 @@ _SIZE = 8  # bytes: a BIGINT
 _PLAIN_FORMAT = 0  # of marshal: the later ones depend on how often an object is used
 _encode_sorted = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _SCALARS = frozenset({str, int, float, bool, type(None)})
-_MAX_ROW_TYPES = 10_000  # that are remembered
+_MAX_ROW_TYPES = 10_000  # combinations of types in a row that are remembered
 
 
 @dataclass(frozen=True)

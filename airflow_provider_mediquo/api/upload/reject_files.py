@@ -21,7 +21,7 @@ _STORE_TIMEOUT = 60.0  # seconds, to write a part
 _SHUTDOWN_GRACE = 3.0  # seconds, once the task is being killed
 _POLL_SECONDS = 0.1
 MAX_NAME_BYTES = 200  # of a file name; file systems take 255
-_NO_NAME = re.compile(r"[\x00-\x1f\x7f/\\]|^\.{1,2}$")
+NO_NAME = re.compile(r"[\x00-\x1f\x7f/\\]|^\.{1,2}$")
 
 
 class RejectFile(ABC):
@@ -132,7 +132,7 @@ class StoredParts(RejectFile):
 
 def as_name(text: str) -> str:
     """Return a safe name of a file or folder for a text."""
-    name = _NO_NAME.sub(lambda found: "".join(f"%{ord(each):02X}" for each in found[0]), text)
+    name = NO_NAME.sub(lambda found: "".join(f"%{ord(each):02X}" for each in found[0]), text)
     content = name.encode(errors="replace")
     if len(content) <= MAX_NAME_BYTES:
         return content.decode()

@@ -120,17 +120,17 @@ class Unsubscriptions:
         comparison = self.sync.comparison
         if comparison.unreadable:
             log.warning(
-                "%s missing from the source. They keep their plan because of %s without a readable "
-                "code: each may be one of them. Correct those records, and remove lines that are not "
-                "members, such as a total.",
+                "%s missing from the source. Nobody is unsubscribed for being missing, because of %s "
+                "without a readable code: each may be one of them. Correct those records, and remove "
+                "lines that are not members, such as a total.",
                 counted(missing, "member"),
                 counted(comparison.unreadable, "record"),
             )
         if comparison.empty_parts:
             log.warning(
-                "%s missing from the source. They keep their plan because of %s without a record, "
-                "because an export may have failed: %s. Export them again, or leave them out with a glob "
-                "in `path`, so that members who left are unsubscribed.",
+                "%s missing from the source. Nobody is unsubscribed for being missing, because of %s "
+                "without a record, whose export may have failed: %s. Export again, or leave such files "
+                "out with a glob in `path`, so that members who left are unsubscribed.",
                 counted(missing, "member"),
                 counted(len(comparison.empty_parts), "file"),
                 listed(comparison.empty_parts),

@@ -187,9 +187,9 @@ def test_where_a_part_of_the_source_is_empty_nobody_is_missing(
     assert run.counts == {"read": 3, "unchanged": 3, "missing": 2, "missing_withheld": 2}
     warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert warnings == [
-        "2 members missing from the source. They keep their plan because of 2 files without a record, "
-        "because an export may have failed: b.csv, d.csv. Export them again, or leave them out with a "
-        "glob in `path`, so that members who left are unsubscribed."
+        "2 members missing from the source. Nobody is unsubscribed for being missing, because of 2 files "
+        "without a record, whose export may have failed: b.csv, d.csv. Export again, or leave such "
+        "files out with a glob in `path`, so that members who left are unsubscribed."
     ]
     assert all(shown["plan"] for shown in box.patients.values())
     run = sync(box, state, people(3), **MIRROR).ok()
@@ -210,7 +210,7 @@ def test_what_is_empty_and_what_cannot_be_read_are_both_told(box, state, sync, p
     run = sync(box, state, records, max_rejects=1, **MIRROR).ok()
     assert (run.missing, run.missing_withheld) == (1, 1)
     for cause in ("1 record without a readable code", "1 file without a record"):
-        assert f"They keep their plan because of {cause}" in caplog.text
+        assert f"Nobody is unsubscribed for being missing, because of {cause}" in caplog.text
 
 
 @pytest.mark.parametrize("given", [1, 3])
