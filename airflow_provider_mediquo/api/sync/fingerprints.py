@@ -109,7 +109,7 @@ def _as_plain(value: Any) -> Any:
     """Return a value that marshal writes in a way of its own; it takes those of numpy for bytes."""
     kind = type(value)
     if kind is date:
-        return ("date", value.toordinal())
+        return (value.toordinal(),)  # a tuple of the source's own has no fingerprint
     if kind in _SCALARS:
         return value
     if kind is dict:
@@ -119,7 +119,7 @@ def _as_plain(value: Any) -> Any:
     if kind is list:
         return [_as_plain(inner) for inner in value]
     if kind is datetime:
-        return ("datetime", value.isoformat())  # with its offset
+        return (value.isoformat(),)  # with its offset
     if kind is Decimal:
         return ("decimal", repr(value))
     raise ValueError
