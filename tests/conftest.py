@@ -65,17 +65,17 @@ os.environ |= {
 
 
 # The files that take longest, which begin first: else one of them runs alone at the end. In the order
-# in which a run of four processes gives them out: the first two have one test each, so that the fifth
-# and the sixth wait behind them.
+# in which a run of six processes gives them out: the first two have one test each, so that the seventh
+# and the eighth wait behind them.
 SLOW_FILES = [
     "faults/test_machine.py",
     "faults/test_sync_machine.py",
     "integration/test_sync.py",
     "sensors/test_patients.py",
-    "project/test_layers.py",
-    "hooks/test_connection_sources.py",
     "integration/test_examples.py",
     "api/upload/test_runner.py",
+    "project/test_layers.py",
+    "hooks/test_connection_sources.py",
     "sources/files/test_hostile.py",
     "sources/files/test_reader.py",
     "api/upload/test_isolation.py",
