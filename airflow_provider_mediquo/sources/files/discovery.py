@@ -23,7 +23,7 @@ _NEIGHBOUR = re.compile(
 _BACKUP = re.compile(r"\.(bak|swp)$|~$", re.IGNORECASE)
 _UNFINISHED = re.compile(
     r"\.(tmp|part|partial|filepart|crdownload|inprogress|_copying_)$"
-    r"|^\..+\.\w+\.(?!backup)[a-z0-9]{6}$|^\.~tmp~$"  # rsync: .members.csv.Xk3aQz
+    r"|^\..+\.\w+\.(?!backup|sha)[a-z0-9]{6}$|^\.~tmp~$"  # rsync: .members.csv.Xk3aQz
     r"|^\.in\..+\.$"  # ProFTPD
     r"|^_temporary$",  # Spark, until its job is committed
     re.IGNORECASE,

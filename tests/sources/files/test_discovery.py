@@ -36,7 +36,15 @@ def test_a_folder_is_all_that_is_below_it_by_name(make, tmp_path):
 
 
 def test_but_what_spark_and_others_leave_beside_the_data(make, tmp_path):
-    make("a.csv", "_SUCCESS", ".a.csv.crc", "_logs/0/part.csv", ".hidden/b.csv", ".a.csv.backup")
+    make(
+        "a.csv",
+        "_SUCCESS",
+        ".a.csv.crc",
+        "_logs/0/part.csv",
+        ".hidden/b.csv",
+        ".a.csv.backup",
+        ".a.csv.sha256",
+    )
     assert found(tmp_path, tmp_path) == ["a.csv"]
 
 
