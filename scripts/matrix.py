@@ -235,7 +235,7 @@ def install(cell: Cell, python: str, tree: Path, dist: Path, log: IO[str]) -> No
     before = AIRFLOWS[cell.airflow]
     # MySQL's drivers are compiled, with packages that `make services` installs.
     groups = ["test", *(["mysql"] if shutil.which("mariadb_config") else [])]
-    # Airflow 3.1 takes both, and its constraint files have this one.
+    # Airflow 3.1 takes 1.4 and 2.
     oldest = ["sqlalchemy==1.4.*"] if cell == OLDEST else []
     for command in (
         ["venv", "--clear", "--python", python, cell.home],

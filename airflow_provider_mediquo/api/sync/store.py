@@ -145,7 +145,7 @@ class Store:
             advice = _advice(error)
             origin = _origin(error)
             # MySQL's drivers: a number, which `problem` has, and a text.
-            text = str(origin.args[-1] if origin.args else origin)
+            text = next((each for each in origin.args if isinstance(each, str)), str(origin))
             message = next(iter(text.splitlines()), "").rstrip(".")
         # Out here, because the error holds the statement's parameters.
         if not is_connected:  # so there are none
