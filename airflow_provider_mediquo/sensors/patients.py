@@ -88,7 +88,6 @@ class MediquoPatientSensor(BaseSensorOperator):
         self.mediquo_conn_id = mediquo_conn_id
         self.deferrable = deferrable
         self._until = math.inf
-        self._is_asleep = False  # between two checks
         self._killed = StopFlag()
 
     def execute(self, context: Context) -> None:
@@ -105,12 +104,8 @@ class MediquoPatientSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool:
         """Check once."""
-        self._is_asleep = False
         if self._poller.look(self._until):
             return True
-        self._is_asleep = True  # before the check, so that no kill is missed
-        if self._killed.is_set():
-            raise _stopped()
         self.log.info("%s", self._poller)
         return False
 
@@ -125,14 +120,11 @@ class MediquoPatientSensor(BaseSensorOperator):
         return other
 
     def on_kill(self) -> None:
-        """Stop the request in progress, or the sleep until the next one.
+        """Stop the request in progress, or the wait for the next one.
 
-        A signal handler calls it, so what it raises ends the sleep.
+        A signal handler calls it, so it raises nothing: a logger that it interrupts would catch that.
         """
         self._killed.set()
-        if self._is_asleep:
-            self._is_asleep = False
-            raise _stopped()
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
@@ -161,11 +153,19 @@ class MediquoPatientSensor(BaseSensorOperator):
         except AirflowTaskTimeout:
             put_in_doubt(ledgers_of(self.written))
             raise
-        finally:
-            self._is_asleep = False
         if detailed:
             put_in_doubt(ledgers_of(self.written))
             raise detailed
+
+    def _get_next_poke_interval(self, *args: Any) -> float:
+        """Wait here if Airflow would sleep now: its sleep cannot be ended."""
+        seconds = super()._get_next_poke_interval(*args)
+        if self.reschedule:
+            return seconds
+        self._killed.wait(seconds)
+        if self._killed.is_set():
+            raise _stopped()
+        return 0.0
 
     def _defer(self) -> None:
         wait = timedelta(seconds=self.timeout)

@@ -3,11 +3,14 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from airflow.sdk import task
 
+from airflow_provider_mediquo.api.visibility.poller import VisibilityPoller
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from airflow_provider_mediquo.operators.patients import MediquoUpsertPatientsOperator
 from airflow_provider_mediquo.sensors.patients import MediquoPatientSensor
@@ -268,6 +271,36 @@ def test_a_killed_one_ends_with_the_request_under_way(box, run_task, kill, how):
     run = run_task(MediquoPatientSensor(task_id="wait", codes="m-1", **how))
     assert time.monotonic() - started < 10
     assert run.state == "up_for_retry"
+    assert type(run.error).__name__ == "StoppedError"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("how", [{}, {"silent_fail": True}, {"exponential_backoff": True}])
+def test_a_kill_in_the_middle_of_a_line_of_the_log_ends_it_too(box, run_task, monkeypatch, how):
+    """A logger catches what a signal handler raises, so nothing may depend on that."""
+    shown = VisibilityPoller.__str__
+
+    def killed(poller):
+        with suppress(Exception):
+            on_kill[0]()
+        return shown(poller)
+
+    on_kill: list[Any] = []
+    prepare = MediquoPatientSensor.prepare_for_execution
+
+    def prepared(sensor):
+        other = prepare(sensor)
+        on_kill.append(other.on_kill)
+        return other
+
+    monkeypatch.setattr(VisibilityPoller, "__str__", killed)
+    monkeypatch.setattr(MediquoPatientSensor, "prepare_for_execution", prepared)
+    lag(box, FOREVER)
+    sensor = MediquoPatientSensor(
+        task_id="wait", codes="m-1", poke_interval=300, timeout=900, **how
+    )
+    run = run_task(sensor)
+    assert on_kill
     assert type(run.error).__name__ == "StoppedError"
 
 
