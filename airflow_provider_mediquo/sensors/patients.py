@@ -100,6 +100,7 @@ class MediquoPatientSensor(BaseSensorOperator):
             # The triggerer can check the rest: free the worker soon.
             self._limit_look(min(self.timeout, self.poke_interval))
             if not self.poke(context):
+                self._check_killed()
                 self._defer()
 
     def poke(self, context: Context) -> bool:
@@ -160,12 +161,15 @@ class MediquoPatientSensor(BaseSensorOperator):
     def _get_next_poke_interval(self, *args: Any) -> float:
         """Wait here if Airflow would sleep now: its sleep cannot be ended."""
         seconds = super()._get_next_poke_interval(*args)
-        if self.reschedule:
-            return seconds
-        self._killed.wait(seconds)
+        if not self.reschedule:
+            self._killed.wait(seconds)
+            seconds = 0.0
+        self._check_killed()
+        return seconds
+
+    def _check_killed(self) -> None:
         if self._killed.is_set():
             raise _stopped()
-        return 0.0
 
     def _defer(self) -> None:
         wait = timedelta(seconds=self.timeout)

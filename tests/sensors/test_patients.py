@@ -275,7 +275,13 @@ def test_a_killed_one_ends_with_the_request_under_way(box, run_task, kill, how):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("how", [{}, {"silent_fail": True}, {"exponential_backoff": True}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        *({}, {"silent_fail": True}, {"exponential_backoff": True}),
+        *({"mode": "reschedule"}, {"deferrable": True}),
+    ],
+)
 def test_a_kill_in_the_middle_of_a_line_of_the_log_ends_it_too(box, run_task, monkeypatch, how):
     """A logger catches what a signal handler raises, so nothing may depend on that."""
     shown = VisibilityPoller.__str__

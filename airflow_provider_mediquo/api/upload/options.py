@@ -110,7 +110,7 @@ class UploadOptions:
     def __post_init__(self) -> None:
         for name in ("omit_invalid", "dry_run", "unsubscribed_report"):
             if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"`{name}` must be True or False")  # noqa: TRY004  # as below
+                raise ValueError(f"`{name}` must be True or False")  # noqa: TRY004  # as for any
         check_limit("max_rejects", self.max_rejects)
         if self.max_without_plan not in (None, HALF):
             check_limit("max_without_plan", self.max_without_plan)
