@@ -125,7 +125,7 @@ class MediquoHook(BaseHook):
         """
         from airflow_provider_mediquo.hooks.state import audit_of
 
-        return audit_of(self.get_conn(), state_conn_id, sample_size)
+        return audit_of(self.settings, self.killed, state_conn_id, sample_size)
 
     def export_receipts(self, path: str | PathLike[str], *, state_conn_id: str) -> int:
         """Write the receipts of all runs of a state as CSV, the oldest first; return how many.

@@ -7,6 +7,7 @@ import socket
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mediquo.api.client.client import MediquoClient
 from airflow_provider_mediquo.api.sync import statements
 from airflow_provider_mediquo.api.sync.audit import MAX_SAMPLE, AuditReport, audit
 from airflow_provider_mediquo.api.sync.forgetting import Forgotten, forget
@@ -17,8 +18,8 @@ from airflow_provider_mediquo.api.upload.options import UploadOptions, as_of_mic
 from airflow_provider_mediquo.hooks.database import engine_of
 
 if TYPE_CHECKING:
-    from airflow_provider_mediquo.api.client.client import MediquoClient
     from airflow_provider_mediquo.api.client.settings import Settings
+    from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 
 
 def sync_run_of(
@@ -42,11 +43,15 @@ def sync_run_of(
     return SyncRun(Store(engine_of(options.state_conn_id)), run)
 
 
-def audit_of(client: MediquoClient, conn_id: str, sample_size: int) -> AuditReport:
-    """Audit the state of a connection; raises ValueError for an invalid sample size."""
+def audit_of(settings: Settings, killed: StopFlag, conn_id: str, sample_size: int) -> AuditReport:
+    """Audit the state of a connection; raises ValueError for an invalid sample size.
+
+    With a client of its own, which the audit aborts if it is cut short.
+    """
     if type(sample_size) is not int or not 1 <= sample_size <= MAX_SAMPLE:
         raise ValueError(f"`sample_size` must be a whole number from 1 to {MAX_SAMPLE:,}")
-    with closing(Store(engine_of(conn_id))) as state:
+    client, state = MediquoClient(settings, killed=killed), Store(engine_of(conn_id))
+    with closing(client), closing(state):
         return audit(state, client, sample_size)
 
 

@@ -187,7 +187,7 @@ class MediquoAuditPatientsOperator(MediquoOperator):
         from airflow_provider_mediquo.api.upload.options import check_limit, is_within
 
         max_wrong, size = rendered_number(self.max_wrong), rendered_number(self.sample_size)
-        with fail_without_retry(), failing_on_value_errors(), closing(self._hook.get_conn()):
+        with fail_without_retry(), failing_on_value_errors():
             check_limit("max_wrong", max_wrong)
             report = self._hook.audit_patients(state_conn_id=self.state_conn_id, sample_size=size)
             self.log.info("%s", report)

@@ -45,9 +45,11 @@ def test_it_returns_what_it_found(known, run_task):
 
 
 def test_a_try_that_takes_too_long_leaves_the_next_one_alone(box, known, run_task):
-    box.script("get", "hang")
+    at_once = 10
+    box.script("get", *["hang"] * at_once)
     task = audit(execution_timeout=timedelta(seconds=1))
     assert type(run_task(task).error).__name__ == "AirflowTaskTimeout"
+    assert box.counters.requests["get"].total() <= at_once  # it does not read the rest first
     task.execution_timeout = None
     assert run_task(task, try_number=2).state == "success"
 

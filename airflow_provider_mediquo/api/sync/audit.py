@@ -6,7 +6,7 @@ import logging
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -78,20 +78,18 @@ def audit(state: Store, client: MediquoClient, sample_size: int) -> AuditReport:
             "The state has no member that can be checked. That is so before the first sync; else check "
             "`state_conn_id`."
         )
+    proofs = state.read(lambda connection: statements.proofs_of(connection, chosen))
     wrong: dict[str, list[str]] = {}
     fields: Counter[str] = Counter()
     not_found = 0
-    with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="mediquo-audit") as threads:
-        proofs = state.read(lambda connection: statements.proofs_of(connection, chosen))
-        found = threads.map(lambda item: _check(client, *item), proofs.items())
-        for code, differing in zip(proofs, found, strict=True):
-            if differing is None:
-                not_found += 1
-            elif differing:
-                fields.update(differing)
-            else:
-                continue
-            wrong[code] = differing or []
+    for code, differing in _check_all(client, proofs):
+        if differing is None:
+            not_found += 1
+        elif differing:
+            fields.update(differing)
+        else:
+            continue
+        wrong[code] = differing or []
     if wrong:
         state.write(lambda connection: statements.doubt_again(connection, [*wrong]))
     return AuditReport(
@@ -164,6 +162,23 @@ def _consider(kept: list[str], code: str, seen: int, size: int) -> None:
         kept.append(code)
     elif (position := random.randrange(seen)) < size:
         kept[position] = code
+
+
+def _check_all(
+    client: MediquoClient, proofs: Mapping[str, str]
+) -> list[tuple[str, list[str] | None]]:
+    """Return each code with the result of its check.
+
+    What cuts it short, a time limit for one, aborts the client: else the rest of the sample would be
+    read first.
+    """
+    with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="mediquo-audit") as threads:
+        try:
+            found = threads.map(lambda item: _check(client, *item), proofs.items())
+            return [*zip(proofs, found, strict=True)]
+        except BaseException:
+            client.stop(abort=True)
+            raise
 
 
 def _check(client: MediquoClient, code: str, proof: str) -> list[str] | None:

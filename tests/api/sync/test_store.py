@@ -521,8 +521,10 @@ def test_a_database_that_cannot_store_a_code_says_so(postgres_database):
 
 @pytest.mark.parametrize("reader", ["BEGIN; SELECT * FROM mediquo_state", "BEGIN EXCLUSIVE"])
 def test_a_locked_file_says_what_to_do(state, reader):
-    store = created(state)
-    store.write(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout = 0"))
+    created(state)
+    url = state.own.url
+    state.make_engine = lambda: create_engine(url, connect_args={"timeout": 0})
+    store = state.store()
     with closing(state.engine().raw_connection()) as other:
         other.driver_connection.isolation_level = None
         for statement in reader.split("; "):
