@@ -1,4 +1,4 @@
-"""Keep mediQuo in step with a table of members, and ask before many of them lose their plan.
+"""Keep mediQuo in sync with a table of members, and ask before many of them lose their plan.
 
 Each night starts with a dry run. If no more members would lose their plan than the guard allows, the
 run goes on by itself. If there are more, somebody has to approve the number first.
@@ -27,7 +27,7 @@ SYNC = {
         FROM members
     """,
     "state_conn_id": "mediquo_state",
-    # The population, as in mediquo_warehouse: under another name, nobody has been sent yet.
+    # As in mediquo_warehouse: another name would be another sync, which sends every member once.
     "sync_name": "members",
     "on_missing": "unsubscribe",
     # An approval counts for its own run. If that is cleared after a newer run, it is refused.

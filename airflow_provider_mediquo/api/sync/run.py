@@ -43,7 +43,7 @@ _MAX_RESPELLED = 2000  # kept before they are written
 
 
 class SyncRun:
-    """Keeps the state in step with what mediQuo accepts.
+    """Keeps the state in sync with what mediQuo accepts.
 
     Before a request its members are in doubt; after its answer they are certain. Every write is one
     transaction, which only the holder of the lease may make.
