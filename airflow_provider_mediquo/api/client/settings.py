@@ -108,7 +108,7 @@ def _check_base_url(url: str, *, allow_http: bool) -> None:
     )
     _require(
         not {".", ".."} & {*unquote(parts.path).split("/")},
-        f"the Base URL must not climb with `.` or `..`; {example}",
+        f"the path of the Base URL must not contain `.` or `..`; {example}",
     )
     _require(
         parts.scheme == "https" or allow_http or _is_loopback(parts.hostname or ""),

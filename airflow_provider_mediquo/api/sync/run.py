@@ -120,7 +120,7 @@ class SyncRun:
             try:
                 self._write_respelled()
             except StateError as problem:
-                log.warning("Cannot write how unchanged members are spelled: %s", problem)
+                log.warning("Cannot update the fingerprints of unchanged members: %s", problem)
             try:
                 if held:
                     self._store.write(end)
