@@ -128,7 +128,7 @@ class SyncRun:
                 raise StateError(f"Cannot write the receipt of this run: {problem}") from None
         if held and (moved := self.report.moved):
             members = counted(moved, "member")
-            log.info("%s last sent by another sync, now by this one.", members)
+            log.info("%s taken over from other syncs.", members)
 
     def heartbeat(self) -> None:
         """Keep the lease; a failure shows at the next write."""
