@@ -42,6 +42,6 @@ def _advice(code: int, verify: bool | str) -> str:
     if code in _NO_ISSUER and isinstance(verify, str):
         return (
             "The CA that signed it is not in the file that `verify` names: add it there, and each "
-            "CA in between that the server does not send."
+            "intermediate CA that the server does not send."
         )
     return "If your own CA signed it, set `verify` in the connection to the file of that CA."
