@@ -207,7 +207,7 @@ def test_a_key_with_something_stuck_to_it_is_not_sent_and_not_shown(settings, ca
     with pytest.raises(ConnectionSettingsError) as error:
         settings(f"mediquo://k:{quoted(key)}@") if way == "URI" else settings(password=key)
     assert str(error.value) == (
-        "Invalid mediQuo connection: the Secret key (Password) has white space around it "
+        "Invalid mediQuo connection: the Secret key (Password) has whitespace around it "
         "or characters that no HTTP header can carry; copy keys from mediQuo's dashboard, and "
         "percent-encode them in a URI."
     )
