@@ -28,7 +28,7 @@ COVERED := 95
 # is half of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo playground test test-system screenshots services lint lock audit versions matrix bench $(BENCHMARKS) docs dist clean uv
+.PHONY: help demo playground test test-system screenshots services compiled lint lock audit versions matrix bench $(BENCHMARKS) docs dist clean uv
 help:
 	@echo "make demo      run three nights of the nightly example in a real Airflow, against the sandbox"
 	@echo "make playground  start Airflow's UI with the example DAGs and the sandbox, until Ctrl-C"
@@ -64,6 +64,10 @@ test-system: $(VENV)/installed-system
 # The pictures in the docs.
 screenshots: $(VENV)/installed-system
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest $(addprefix tests/system/test_,connections_page.py mediquo_page.py sandbox_page.py)
+
+# What each process of the tests would otherwise compile for itself, all of them at once.
+compiled: $(VENV)/installed-test
+	@$(BIN)/python -m pytest --collect-only -qq --ignore=tests/system > /dev/null
 
 services: $(VENV)/installed-test
 	@sh scripts/services.sh "postgresql mariadb" $(PYTHON) $(VENV) --group test --group mysql

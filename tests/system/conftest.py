@@ -17,7 +17,8 @@ from dev.local_airflow import stop_cleanly_on_signals
 
 TIMEOUT = 20  # seconds, for a process that was told to end
 PAGE_TIMEOUT = 60_000  # milliseconds, for anything on a page
-CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser")  # the first takes half the CPU
+# The first one takes half the CPU of the others.
+CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser")
 ON_ITS_OWN = [
     "--no-sandbox",  # which does not work for root
     "--disable-background-networking",
