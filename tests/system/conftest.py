@@ -17,7 +17,7 @@ from dev.local_airflow import stop_cleanly_on_signals
 
 TIMEOUT = 20  # seconds, for a process that was told to end
 PAGE_TIMEOUT = 60_000  # milliseconds, for anything on a page
-# The first one takes half the CPU of the others.
+# The first one takes a fifth of the CPU of the others.
 CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser")
 ON_ITS_OWN = [
     "--no-sandbox",  # which does not work for root
