@@ -236,9 +236,9 @@ class MediquoClient:
         if self._aborted.is_set():
             return _stopped()
         if certificate and not self._base_url_verified:  # else a byte was changed on its way
-            return ConnectionSettingsError(f"The certificate of {host} was refused: {certificate}")
+            return ConnectionSettingsError(f"The certificate of {host} was refused:\n{certificate}")
         return UnreachableError(
-            f"No answer from {host} ({name}). Check the host, the network and any proxy."
+            f"No answer from {host} ({name}).\nCheck the host, the network and any proxy."
         )
 
     def _seconds_between(self, state: tenacity.RetryCallState) -> float:

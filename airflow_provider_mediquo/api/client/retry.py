@@ -82,7 +82,7 @@ def too_many_requests(
     )
     return RateLimitedError(
         f"mediQuo answered 429 to {what} and asks to wait {seconds:.0f} s; nothing has succeeded for "
-        f"{without_success:.0f} s. Others may be using the same limit: lower `requests_per_minute` here "
+        f"{without_success:.0f} s.\nOthers may be using the same limit: lower `requests_per_minute` here "
         "or there.",
         retry_after=seconds,
         is_final=is_final,

@@ -88,7 +88,7 @@ class RunOutcome:
         count = self.ledger.lost_plan_count
         what = f"{counted(count, 'plan')} lost to another record of the same code."
         details = (
-            f"{counted(count, 'code')} with a plan in one record, but not in the first valid one. If "
+            f"{counted(count, 'code')} with a plan in one record, but not in the first valid one.\nIf "
             "that one was accepted, the patient is unsubscribed now. Give each code once, then run again."
         )
         return InvalidPatientsError(

@@ -220,7 +220,7 @@ class Sender:
         if count:
             what = (
                 f"mediQuo refused {count:,} consecutive records, each of them also when sent "
-                f"alone, with status {status}. Has a column changed its meaning, or is a quota of "
+                f"alone, with status {status}.\nHas a column changed its meaning, or is a quota of "
                 "the account used up? Ask mediQuo about one of them."
             )
             self._halt(RejectedRequestError(what, status=status))
