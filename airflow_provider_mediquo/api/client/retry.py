@@ -52,17 +52,9 @@ def log_retry(what: str, state: tenacity.RetryCallState) -> None:
     )
 
 
-def log_pause(what: str, seconds: float, count: int) -> None:
-    """Log that mediQuo asked to pause.
-
-    :param count: answers with 429 so far.
-    """
-    log.warning(
-        "%s: mediQuo answered 429, pausing for %.0f s. Answers with 429 so far: %d.",
-        what,
-        seconds,
-        count,
-    )
+def log_pause(what: str, seconds: float) -> None:
+    """Log that mediQuo asked to pause."""
+    log.warning("%s: mediQuo answered 429, pausing for %.0f s.", what, seconds)
 
 
 def too_many_requests(
