@@ -83,7 +83,7 @@ def _check_keys(keys: dict[str, str]) -> None:
         _require(len(key) <= MAX_KEY, f"the {name} has more than {MAX_KEY} characters.\n{advice}")
         _require(
             key.isascii() and key.isprintable() and key == key.strip(),
-            f"the {name} has white space around it or a character that no header allows.\n{advice}",
+            f"the {name} has whitespace around it or a character that no header allows.\n{advice}",
         )
 
 
@@ -109,7 +109,7 @@ def _check_base_url(url: str, *, allow_http: bool) -> None:
     )
     _require(
         not {".", ".."} & {*unquote(parts.path).split("/")},
-        f"the Base URL must not climb with `.` or `..`.\n{example}",
+        f"the path of the Base URL must not contain `.` or `..`.\n{example}",
     )
     _require(
         parts.scheme == "https" or allow_http or _is_loopback(parts.hostname or ""),

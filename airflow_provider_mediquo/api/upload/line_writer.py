@@ -1,4 +1,4 @@
-"""A report of JSON lines; what cannot be written to it is logged instead."""
+"""A report of JSON Lines; what cannot be written to it is logged instead."""
 
 from __future__ import annotations
 
