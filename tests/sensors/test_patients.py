@@ -252,6 +252,9 @@ def test_each_pause_is_logged_without_a_count_that_would_always_be_one(box, writ
     lines = [json.loads(line)["event"] for line in run.log.splitlines()]
     pauses = [line for line in lines if line.startswith("GET patients/{code}: mediQuo answered")]
     assert pauses == ["GET patients/{code}: mediQuo answered 429, pausing for 1 s."] * 2
+    looks = [line for line in lines if line.startswith("Not visible yet: 1")]
+    assert looks
+    assert not any("\n" in line for line in looks)
 
 
 # --- until time is over ---------------------------------------------------------------------------
