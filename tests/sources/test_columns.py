@@ -30,7 +30,7 @@ def test_columns_that_fit_a_patient(names, columns):
             "no column named code or first_name\namong its 0 columns. Map it: columns={'its_name': 'code'}",
         ),
         (["code"], None, "no column named first_name\namong its 1 column."),
-        (["code", "name"], {"code": None, "name": "first_name"}, "no column named code,"),
+        (["code", "name"], {"code": None, "name": "first_name"}, "no column named code\n"),
         (["code", "first_name", "x", "y"], None, "unknown columns:\nx, y. Map each"),
         (["code", "first_name", ""], None, "unknown columns:\n(no name). Map each"),
         (["code", "first_name", "code"], None, "more than one column\nfor code."),
@@ -41,7 +41,7 @@ def test_columns_that_fit_a_patient(names, columns):
             None,
             "more than one column\nfor birth_date.",
         ),
-        (["code", "first_name"], {"product": "plan"}, "no column product, which `columns` maps"),
+        (["code", "first_name"], {"product": "plan"}, "no column product,\nwhich `columns` maps"),
     ],
 )
 def test_columns_that_cannot_be_those_of_patients(names, columns, says):

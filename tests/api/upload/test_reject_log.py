@@ -241,7 +241,7 @@ def test_a_store_that_does_not_answer_is_an_error_before_anything_is_read(
 
     monkeypatch.setattr(type(store), "exists", fail)
     if is_fatal:
-        with pytest.raises(MediquoError, match=r"`rejects_path`.*no such host"):
+        with pytest.raises(MediquoError, match=r"`rejects_path`.*\n.*no such host"):
             RejectLog(StoredParts(store)).check()
     else:
         RejectLog(StoredParts(store)).check()
