@@ -109,7 +109,7 @@ class Unsubscriptions:
         self.problem = UnsubscribeLimitError(
             f"{counted(total, 'member')} would lose their plan: {self._losing:,} by a record without "
             f"one, {with_plan:,} because they left the source.\nThat is more than `max_unsubscribed` "
-            f"({self._shown_limit()}), so they keep it. If it is intended, run again with "
+            f"({self._shown_limit()}), so they keep it.\nIf it is intended, run again with "
             f"max_unsubscribed={total}."
         )
         if report.is_dry_run:  # which does not fail for it
