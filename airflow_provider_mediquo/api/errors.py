@@ -47,6 +47,10 @@ class MediquoError(Exception):
         self.status = status
         self.report = report
 
+    def as_line(self) -> str:
+        """Return the message without its line breaks, for logs and counts."""
+        return str(self).replace("\n", " ")
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception pickles its positional arguments only.
         return (self.__class__, self.args, self.__dict__)

@@ -24,13 +24,13 @@ def database_hook(conn_id: str) -> DbApiHook:
         hook = connection.get_hook()
     except AirflowException as error:  # Unknown hook type "sqlite", for example
         raise AirflowFailException(
-            f"Airflow cannot use the connection {conn_id}: {error}. Install the provider of its "
+            f"Airflow cannot use the connection {conn_id}: {error}.\nInstall the provider of its "
             "database on the workers, such as `apache-airflow-providers-postgres`, or correct its type."
         ) from None
     if isinstance(hook, DbApiHook):
         return hook
     raise AirflowFailException(
-        f"The connection {conn_id} is not an SQL database (its hook is {type(hook).__name__})."
+        f"The connection {conn_id} is not an SQL database\n(its hook is {type(hook).__name__})."
     )
 
 

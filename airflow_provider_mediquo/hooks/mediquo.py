@@ -197,7 +197,7 @@ class MediquoHook(BaseHook):
                 # This runs in the API server: do not block one of its threads.
                 client.try_send(get(_NOBODY))
         except MediquoError as error:
-            return False, str(error)
+            return False, error.as_line()
         return True, f"mediQuo answers at {self.settings.base_url} and accepts the keys."
 
     @cached_property

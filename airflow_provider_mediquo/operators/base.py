@@ -16,6 +16,7 @@ from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook, fail_without_retry
 from airflow_provider_mediquo.operators.ledgers import (
     Callback,
+    add_report,
     push_ledger,
     push_ledger_of,
     warn,
@@ -200,25 +201,24 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         The ledger is also the XCom `mediquo_ledger`, which a run that fails leaves too. The counts
         become the `extra` of the event of each asset in `outlets`.
         """
-        options = self._options(context)
-        with fail_without_retry():
-            try:
-                report = self._hook.upload(
-                    self.read_patients(context),
-                    options,
-                    rejects_name=rejects_name(context),
-                    held_by=holder_of(context),
-                )
-            except BaseException as error:  # also Airflow's timeout
-                if self.do_xcom_push and not self._killed.is_set():  # time is short then
-                    push_ledger_of(error, context)
-                raise
-        if self.do_xcom_push:
-            push_ledger(report, context)
-        warn(self.on_warn_callback, context, report, options.warn_rejects)
-        for outlet in self.outlets:
-            if isinstance(outlet, Asset | AssetRef):
-                context["outlet_events"][outlet].extra.update(report.counts())
+        report = None
+        try:
+            with fail_without_retry():
+                options = self._options(context)
+                patients = self.read_patients(context)
+                name, holder = rejects_name(context), holder_of(context)
+                report = self._hook.upload(patients, options, rejects_name=name, held_by=holder)
+            if self.do_xcom_push:
+                push_ledger(report, context)
+            warn(self.on_warn_callback, context, report, options.warn_rejects)
+            for outlet in self.outlets:
+                if isinstance(outlet, Asset | AssetRef):
+                    context["outlet_events"][outlet].extra.update(report.counts())
+        except BaseException as error:  # also Airflow's timeout
+            add_report(error, report)
+            if self.do_xcom_push and not report and not self._killed.is_set():  # time is short then
+                push_ledger_of(error, context)
+            raise
         return report.as_dict()
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ Callback = Callable[[Any], Any]
 def push_ledger(report: UploadReport, context: Context) -> None:
     """Push a ledger as XCom."""
     context["ti"].xcom_push(key=LEDGER_KEY, value=report.as_dict())
+
+
+def add_report(error: BaseException, report: UploadReport | None) -> None:
+    """Let an error have a `report`, as callbacks read it: its own, or this ledger, or None."""
+    with suppress(Exception):  # it may allow no such attribute
+        error.report = getattr(error, "report", report)  # type: ignore[attr-defined]
 
 
 def push_ledger_of(error: BaseException, context: Context) -> None:

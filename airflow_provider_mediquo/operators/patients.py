@@ -190,7 +190,7 @@ class MediquoAuditPatientsOperator(MediquoOperator):
         with fail_without_retry(), failing_on_value_errors():
             check_limit("max_wrong", max_wrong)
             report = self._hook.audit_patients(state_conn_id=self.state_conn_id, sample_size=size)
-            self.log.info("%s", report)
+            self.log.info("%s", str(report).replace("\n", " "))
             if self.do_xcom_push:
                 context["ti"].xcom_push(key=AUDIT_KEY, value=report.as_dict())
             if not is_within(max_wrong, report.wrong, report.checked):

@@ -94,20 +94,20 @@ class Rows:
         text = describe(error)
         if not self._is_connected:  # so there is no row that the message could quote
             message = next(iter(str(error).splitlines()), "").rstrip(".")
-            return SourceError(f"Cannot connect to the database: {text}: {message}.")
+            return SourceError(f"Cannot connect to the database: {text}:\n{message}.")
         if (column := missing_column(error, self._sql)) is not None:
             which = f"the column {column}" if column else "a column"
             return InvalidPatientsError(
-                f"`sql` uses {which}, which the database does not have: {text}. Correct its name."
+                f"`sql` uses {which}, which the database does not have:\n{text}. Correct its name."
             )
         if not self._is_accepted and is_syntax_error(error):  # later, it is one of a value
             return InvalidPatientsError(
-                f"`sql` is not valid SQL for this database: {text}. Run it by hand to see "
+                f"`sql` is not valid SQL for this database: {text}.\nRun it by hand to see "
                 "what is wrong."
             )
         where = f"after row {self._read:,}" if self._read else "before the first row"
         return SourceError(
-            f"Reading failed {where}: {text} (message hidden: it may contain personal data)."
+            f"Reading failed {where}: {text}\n(message hidden: it may contain personal data)."
         )
 
     def _interrupt(self) -> None:

@@ -190,13 +190,15 @@ def test_both_keys_that_are_missing_are_named_at_once(settings):
         settings(login=None, password="")
     assert str(error.value) == (
         "Invalid mediQuo connection: it lacks the API key (Login) and the Secret key "
-        "(Password); copy keys from mediQuo's dashboard, and percent-encode them in a URI."
+        "(Password).\nCopy keys from mediQuo's dashboard, and percent-encode them in a URI."
     )
 
 
 @pytest.mark.parametrize("uri", ["mediquo://", "mediquo://wren-key@", "mediquo://:wren-key@"])
 def test_a_uri_without_a_key_is_told_to_lack_it(settings, uri):
-    with pytest.raises(ConnectionSettingsError, match=r"it lacks the .* percent-encode") as error:
+    with pytest.raises(
+        ConnectionSettingsError, match=r"it lacks the .*\n.* percent-encode"
+    ) as error:
         settings(uri)
     assert "wren" not in str(error.value)
 
@@ -208,7 +210,7 @@ def test_a_key_with_something_stuck_to_it_is_not_sent_and_not_shown(settings, ca
         settings(f"mediquo://k:{quoted(key)}@") if way == "URI" else settings(password=key)
     assert str(error.value) == (
         "Invalid mediQuo connection: the Secret key (Password) has whitespace around it "
-        "or characters that no HTTP header can carry; copy keys from mediQuo's dashboard, and "
+        "or a character that no header allows.\nCopy keys from mediQuo's dashboard, and "
         "percent-encode them in a URI."
     )
     assert "wren" not in f"{error.value!r} {caplog.text}"

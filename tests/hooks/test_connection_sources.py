@@ -370,7 +370,7 @@ def test_connections_may_be_in_a_json_file(json_file, forms):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("no-password", "it lacks the Secret key (Password); copy keys"),
+        ("no-password", "it lacks the Secret key (Password).\nCopy keys"),
         ("not-encoded", "a key in its URI is not percent-encoded"),
         ("no-number", "`timeout` in the connection's extra must be a number"),
     ],

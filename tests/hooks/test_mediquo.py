@@ -158,7 +158,7 @@ def test_settings_that_cannot_work_are_told(box, connect):
     connect(box, password="")
     assert MediquoHook().test_connection() == (
         False,
-        "Invalid mediQuo connection: it lacks the Secret key (Password); copy keys from mediQuo's "
+        "Invalid mediQuo connection: it lacks the Secret key (Password). Copy keys from mediQuo's "
         "dashboard, and percent-encode them in a URI.",
     )
 

@@ -59,7 +59,7 @@ def test_it_fails_without_a_retry_if_too_many_are_wrong_and_they_are_sent_again(
 ):
     run = run_task(audit())
     assert run.state == "failed"
-    assert "Wrong: 1 of 40 members. Differ: 1 (first_name 1). Not found: 0." in str(run.error)
+    assert "Wrong: 1 of 40 members.\nDiffer: 1 (first_name 1). Not found: 0." in str(run.error)
     assert "more than `max_wrong` (0)" in str(run.error)
     assert run.audit["codes"] == ["m-7"]
     assert MediquoHook().upsert_patients(known, state_conn_id="state").resent == 1

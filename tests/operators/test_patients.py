@@ -690,6 +690,54 @@ def test_a_callback_gets_the_ledger_of_too_many_rejects(box, run_task, people):
     assert (error.report.upserted, error.report.invalid) == (2, 1)
 
 
+@with_callbacks
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"max_rejects": "many"},
+        {"columns": {"member_id": "kode"}},
+        {"min_records": CONF},
+        {"state_conn_id": "mediquo_default"},
+        {"state_conn_id": "nowhere"},
+        {"mediquo_conn_id": "nowhere"},
+    ],
+    ids=str,
+)
+def test_a_callback_gets_none_where_there_is_no_ledger(box, run_task, people, option):
+    seen = []
+    run = run_task(
+        upsert(
+            people(1),
+            on_failure_callback=lambda context: seen.append(context["exception"]),
+            on_retry_callback=lambda context: seen.append(context["exception"]),
+            **option,
+        )
+    )
+    assert run.state in ("failed", "up_for_retry")
+    (error,) = seen
+    assert error.report is None
+    assert box.counters.total == 0
+
+
+@with_callbacks
+def test_a_callback_gets_the_ledger_of_a_run_that_fails_after_it(box, run_task, people):
+    def warn(context):
+        raise AirflowTaskTimeout("Timeout")
+
+    seen = []
+    run = run_task(
+        upsert(
+            [*people(2), {"code": "bad"}],
+            max_rejects=1,
+            on_warn_callback=warn,
+            on_retry_callback=lambda context: seen.append(context["exception"]),
+        )
+    )
+    assert run.state == "up_for_retry"
+    (error,) = seen
+    assert (error.report.upserted, error.report.rejected) == (2, 1)
+
+
 def test_the_message_of_a_failure_is_logged_once(box, connect, run_task, people):
     connect(box, password="another-secret-key")
     run = run_task(upsert(people(1)))

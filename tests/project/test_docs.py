@@ -107,9 +107,9 @@ def links(page):
 
 
 def template(node):
-    """A text of the source with … for what is put in; None where there is no text."""
+    """A text of the source in one line, with … for what is put in; None where there is no text."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return re.sub(r"%[rs]", "…", node.value)
+        return re.sub(r"%[rs]", "…", node.value).replace("\n", " ")
     if isinstance(node, ast.JoinedStr):
         return "".join(template(part) or "…" for part in node.values)
     return None

@@ -244,6 +244,19 @@ def test_an_answer_that_fails_for_a_passing_reason_is_waited_out(box, write, wai
     assert statuses.total() == len(outcomes) + 1
 
 
+def test_each_pause_is_logged_without_a_count_that_would_always_be_one(box, write, run_task):
+    written = write(patient())
+    box.script("get", "429:1", "429:1")
+    run = run_task(MediquoPatientSensor(task_id="wait", written=written, poke_interval=1))
+    assert run.state == "success"
+    lines = [json.loads(line)["event"] for line in run.log.splitlines()]
+    pauses = [line for line in lines if line.startswith("GET patients/{code}: mediQuo answered")]
+    assert pauses == ["GET patients/{code}: mediQuo answered 429, pausing for 1 s."] * 2
+    looks = [line for line in lines if line.startswith("Not visible yet: 1")]
+    assert looks
+    assert not any("\n" in line for line in looks)
+
+
 # --- until time is over ---------------------------------------------------------------------------
 
 

@@ -262,7 +262,9 @@ def test_nothing_is_sent_of_what_follows_a_second_header(box, run_task, tmp_path
     (tmp_path / "members.csv").write_text(f"{HEADER}{rows(0, 1500)}{second}")
     run = run_task(upsert(tmp_path / "members.csv", retries=1))
     assert run.state == "failed"
-    assert "members.csv cannot be read any further: line 1,502 is a second header" in str(run.error)
+    assert "members.csv cannot be read any further:\nline 1,502 is a second header" in str(
+        run.error
+    )
     assert run.error.report.upserted == len(box.patients) == 1500
     assert "m-x" not in box.patients
     assert "Canary" not in run.everything

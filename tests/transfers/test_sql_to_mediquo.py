@@ -329,19 +329,19 @@ def test_a_driver_that_may_not_stream_is_warned_of_once(
         (
             "SELECT 1 AS code, 'canary' AS first_name, 2 AS shoe_size, 3 AS club",
             None,
-            "unknown columns: shoe_size, club",
+            "unknown columns:\nshoe_size, club",
         ),
         ("SELECT 1 AS code, 'canary' AS first_name", {"id": "code"}, "has no column id"),
         ("SELECT 1 AS code, 'canary' AS firstname", None, "no column named first_name"),
         (
             "SELECT 1 AS code, 'canary' AS first_name, 2 AS code",
             None,
-            "more than one column for code",
+            "more than one column\nfor code",
         ),
         (
             "SELECT 1 AS code, 'canary' AS first_name, '1980-01-01' AS birthdate, 2 AS birth_date",
             None,
-            "more than one column for birth_date",
+            "more than one column\nfor birth_date",
         ),
     ],
 )
@@ -360,7 +360,7 @@ def test_columns_of_something_else_are_not_shown(warehouse, transfer):
     with pytest.raises(InvalidPatientsError) as caught:
         next(read(transfer("SELECT 1 AS canary, 2 AS first_name")))
     assert "canary" not in str(caught.value)
-    assert "no column named code, among its 2 columns" in str(caught.value)
+    assert "no column named code\namong its 2 columns" in str(caught.value)
 
 
 @pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
@@ -513,7 +513,7 @@ def test_a_connection_to_no_database(monkeypatch, box, transfer, run_task, conne
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(connection))
     run = run_task(transfer("SELECT 1"))
     assert run.state == "failed"
-    assert "The connection warehouse is not an SQL database (its hook is " in str(run.error)
+    assert "The connection warehouse is not an SQL database\n(its hook is " in str(run.error)
     assert box.counters.total == 0
 
 

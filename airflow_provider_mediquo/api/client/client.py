@@ -190,7 +190,7 @@ class MediquoClient:
             stats.last_bad_status = response.status
         if response.status == 429:  # mediQuo ignored it, so it is not the first attempt
             sending.first_left = sending.first_left if is_retry else None
-            raise self._rate_limited(sending, response, limiter)
+            raise self._rate_limited(operation, response, limiter)
         if response.status < 500:
             limiter.on_success()
         value = read_result(operation, response, base_url_verified=self._base_url_verified)
@@ -220,15 +220,13 @@ class MediquoClient:
         return response
 
     def _rate_limited(
-        self, sending: Sending[Any], response: RawResponse, limiter: RateLimiter
+        self, operation: Operation[Any], response: RawResponse, limiter: RateLimiter
     ) -> RateLimitedError:
-        operation, patience = sending.operation, self._retry.max_throttled_seconds
-        asked = retry_after(response)
+        patience, asked = self._retry.max_throttled_seconds, retry_after(response)
         seconds = limiter.window if asked is None else max(asked, 1.0)
         without_success, is_new = limiter.on_throttled(seconds)
-        count = sending.stats.add_throttled()
         if is_new:
-            log_pause(operation.name, seconds, count)
+            log_pause(operation.name, seconds)
         return too_many_requests(operation.name, seconds, without_success, patience, limiter.window)
 
     def _unreachable(self, name: str, certificate: str) -> MediquoError:
@@ -236,9 +234,9 @@ class MediquoClient:
         if self._aborted.is_set():
             return _stopped()
         if certificate and not self._base_url_verified:  # else a byte was changed on its way
-            return ConnectionSettingsError(f"The certificate of {host} was refused: {certificate}")
+            return ConnectionSettingsError(f"The certificate of {host} was refused:\n{certificate}")
         return UnreachableError(
-            f"No answer from {host} ({name}). Check the host, the network and any proxy."
+            f"No answer from {host} ({name}).\nCheck the host, the network and any proxy."
         )
 
     def _seconds_between(self, state: tenacity.RetryCallState) -> float:

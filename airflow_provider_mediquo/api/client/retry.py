@@ -52,17 +52,9 @@ def log_retry(what: str, state: tenacity.RetryCallState) -> None:
     )
 
 
-def log_pause(what: str, seconds: float, count: int) -> None:
-    """Log that mediQuo asked to pause.
-
-    :param count: answers with 429 so far.
-    """
-    log.warning(
-        "%s: mediQuo answered 429, pausing for %.0f s. Answers with 429 so far: %d.",
-        what,
-        seconds,
-        count,
-    )
+def log_pause(what: str, seconds: float) -> None:
+    """Log that mediQuo asked to pause."""
+    log.warning("%s: mediQuo answered 429, pausing for %.0f s.", what, seconds)
 
 
 def too_many_requests(
@@ -82,7 +74,7 @@ def too_many_requests(
     )
     return RateLimitedError(
         f"mediQuo answered 429 to {what} and asks to wait {seconds:.0f} s; nothing has succeeded for "
-        f"{without_success:.0f} s. Others may be using the same limit: lower `requests_per_minute` here "
+        f"{without_success:.0f} s.\nOthers may be using the same limit: lower `requests_per_minute` here "
         "or there.",
         retry_after=seconds,
         is_final=is_final,

@@ -76,43 +76,44 @@ def _require(holds: bool, otherwise: str) -> None:
 
 
 def _check_keys(keys: dict[str, str]) -> None:
-    advice = "copy keys from mediQuo's dashboard, and percent-encode them in a URI"
+    advice = "Copy keys from mediQuo's dashboard, and percent-encode them in a URI"
     missing = " and the ".join(name for name, key in keys.items() if not key)
-    _require(not missing, f"it lacks the {missing}; {advice}")
+    _require(not missing, f"it lacks the {missing}.\n{advice}")
     for name, key in keys.items():
-        _require(len(key) <= MAX_KEY, f"the {name} has more than {MAX_KEY} characters; {advice}")
+        _require(len(key) <= MAX_KEY, f"the {name} has more than {MAX_KEY} characters.\n{advice}")
         _require(
             key.isascii() and key.isprintable() and key == key.strip(),
-            f"the {name} has whitespace around it or characters that no HTTP header can carry; "
-            f"{advice}",
+            f"the {name} has whitespace around it or a character that no header allows.\n{advice}",
         )
 
 
 def _check_base_url(url: str, *, allow_http: bool) -> None:
-    example = f"it should look like {DEFAULT_BASE_URL}"
-    _require(len(url) <= MAX_URL, f"the Base URL (Host) is longer than {MAX_URL}; {example}")
+    example = f"It should look like {DEFAULT_BASE_URL}"
+    _require(len(url) <= MAX_URL, f"the Base URL (Host) is longer than {MAX_URL}.\n{example}")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    _require(port != 0 and bool(parts.hostname), f"the Base URL (Host) is not a URL; {example}")
+    _require(port != 0 and bool(parts.hostname), f"the Base URL (Host) is not a URL.\n{example}")
     _require(
         url.isascii() and url.isprintable() and not set(url) & set(" \\"),
-        f"the Base URL (Host) has characters that no URL has; {example}",
+        f"the Base URL (Host) has characters that no URL has.\n{example}",
     )
-    _require(parts.scheme in ("https", "http"), f"the Base URL must begin with https://; {example}")
+    _require(
+        parts.scheme in ("https", "http"), f"the Base URL must begin with https://.\n{example}"
+    )
     _require(
         not (parts.username or parts.password or set(url) & set("?#")),
-        f"the Base URL must not hold a user, a query or a fragment; {example}",
+        f"the Base URL must not hold a user, a query or a fragment.\n{example}",
     )
     _require(
         not {".", ".."} & {*unquote(parts.path).split("/")},
-        f"the path of the Base URL must not contain `.` or `..`; {example}",
+        f"the path of the Base URL must not contain `.` or `..`.\n{example}",
     )
     _require(
         parts.scheme == "https" or allow_http or _is_loopback(parts.hostname or ""),
-        "http:// would send the keys and the patients unencrypted; use https://, or set "
+        "http:// would send the keys and the patients unencrypted.\nUse https://, or set "
         "`allow_http` if this is a sandbox",
     )
 

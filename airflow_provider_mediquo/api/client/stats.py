@@ -15,7 +15,6 @@ class RequestStats:
 
     requests: int = 0
     retries: int = 0
-    throttled: int = 0
     last_bad_status: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _waiting: int = 0
@@ -31,12 +30,6 @@ class RequestStats:
         """Count an attempt that repeats one without an answer; waiting for a 429 does not count."""
         with self._lock:
             self.retries += 1
-
-    def add_throttled(self) -> int:
-        """Count a 429; return how many there were."""
-        with self._lock:
-            self.throttled += 1
-            return self.throttled
 
     def throttled_seconds(self) -> float:
         """Return the seconds in which any thread waited for the rate limit, each counted once."""

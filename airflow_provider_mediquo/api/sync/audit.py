@@ -61,7 +61,7 @@ class AuditReport:
     def __str__(self) -> str:
         which = ", ".join(f"{name} {count:,}" for name, count in self.fields.items())
         return (
-            f"Wrong: {self.wrong:,} of {counted(self.checked, 'member')}. Differ: {self.differ:,}"
+            f"Wrong: {self.wrong:,} of {counted(self.checked, 'member')}.\nDiffer: {self.differ:,}"
             f"{f' ({which})' if which else ''}. Not found: {self.not_found:,}. With "
             f"{self.confidence:.0%} confidence at most {self.at_most:.2%} of all {self.known:,} are wrong."
         )

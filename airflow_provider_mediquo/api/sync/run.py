@@ -120,12 +120,14 @@ class SyncRun:
             try:
                 self._write_respelled()
             except StateError as problem:
-                log.warning("Cannot update the fingerprints of unchanged members: %s", problem)
+                log.warning(
+                    "Cannot update the fingerprints of unchanged members: %s", problem.as_line()
+                )
             try:
                 if held:
                     self._store.write(end)
             except StateError as problem:
-                raise StateError(f"Cannot write the receipt of this run: {problem}") from None
+                raise StateError(f"Cannot write the receipt of this run:\n{problem}") from None
         if held and (moved := self.report.moved):
             members = counted(moved, "member")
             log.info("%s taken over from other syncs.", members)
@@ -140,7 +142,7 @@ class SyncRun:
                     self._store.write(receipt.note)
         except Exception as error:  # noqa: BLE001  # else the next heartbeats would not come
             if self._lease:  # else it was released meanwhile
-                text = str(error) if isinstance(error, StateError) else type(error).__name__
+                text = error.as_line() if isinstance(error, StateError) else type(error).__name__
                 log.warning("Heartbeat: %s", text)
 
     def check(self) -> None:

@@ -68,7 +68,7 @@ class Store:
                 problem = describe(error)
             if not attempt:
                 raise StateError(
-                    f"Cannot create the state's tables: {problem}. Allow the user to create tables, "
+                    f"Cannot create the state's tables: {problem}.\nAllow the user to create tables, "
                     "or create them as the docs show."
                 )
         self.check_version()
@@ -81,7 +81,7 @@ class Store:
         versions = self.read(lambda c: list(c.execute(select(STATE.c.version)).scalars()))
         if versions and versions != [VERSION]:
             raise StateMismatchError(
-                f"The state has version {versions[-1]}, and this package knows version {VERSION}. "
+                f"The state has version {versions[-1]}, and this package knows version {VERSION}.\n"
                 "Use the package that wrote it, or a newer one, or another database."
             )
         return True
@@ -150,10 +150,10 @@ class Store:
         # Out here, because the error holds the statement's parameters.
         if not is_connected:  # so there are none
             raise StateError(
-                f"Cannot connect to the state's database: {problem}: {message}.\nCheck that it "
+                f"Cannot connect to the state's database: {problem}:\n{message}.\nCheck that it "
                 "runs, and the connection's host, login, and database."
             )
-        raise StateError(f"The state's database failed: {problem}. {advice}")
+        raise StateError(f"The state's database failed: {problem}.\n{advice}")
 
 
 def describe(error: Exception) -> str:

@@ -87,5 +87,5 @@ class UnansweredChunks:
             self._in_a_row += not is_up
             if self._in_a_row < CHUNKS:
                 return None
-        what = f"{CHUNKS} consecutive chunks had no final answer from {self._host}: {error}"
+        what = f"{CHUNKS} consecutive chunks had no final answer from {self._host}:\n{error}"
         return type(error)(what, status=error.status)

@@ -141,7 +141,7 @@ class MissingMembers:
         if result.value is None and result.lacks_limit:
             self._ledger.refuse_missing(member.code, 404)
             raise ServerError(
-                "A 404 without the header `x-ratelimit-limit` is not from mediQuo. Check the gateway or "
+                "A 404 without the header `x-ratelimit-limit` is not from mediQuo.\nCheck the gateway or "
                 "proxy in between.",
                 status=404,
             )

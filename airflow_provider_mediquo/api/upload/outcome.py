@@ -88,7 +88,7 @@ class RunOutcome:
         count = self.ledger.lost_plan_count
         what = f"{counted(count, 'plan')} lost to another record of the same code."
         details = (
-            f"{counted(count, 'code')} with a plan in one record, but not in the first valid one. If "
+            f"{counted(count, 'code')} with a plan in one record, but not in the first valid one.\nIf "
             "that one was accepted, the patient is unsubscribed now. Give each code once, then run again."
         )
         return InvalidPatientsError(
@@ -127,7 +127,8 @@ class RunOutcome:
     def log_rejects(self, warn_rejects: float | None) -> None:
         """Log the rejects of a run that succeeded, as a warning if there are more than this."""
         report, kinds = self.ledger.report, self.problems()
-        what = f"{report.rejected:,} rejected: {kinds}."
+        most = ", most frequent" if len(self.ledger.problems) > _SHOWN_KINDS else ""
+        what = f"{report.rejected:,} rejected{most}: {kinds}."
         if warn_rejects is not None and not is_within(warn_rejects, report.rejected, report.read):
             log.warning("More rejects than `warn_rejects` (%s). %s", warn_rejects, what)
         elif kinds:

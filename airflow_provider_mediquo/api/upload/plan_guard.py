@@ -54,7 +54,7 @@ class PlanGuard:
             limit = "half of them" if self._is_default else self._limit
             raise UnsubscribeLimitError(
                 f"No plan in {without:,} of the first {of:,} records, which would unsubscribe "
-                "these patients. If the plan column has another name, map it: "
+                "these patients.\nIf the plan column has another name, map it: "
                 "columns={'its name': 'plan'}. If unsubscribing them is intended, raise "
                 f"`max_without_plan` (now {limit})."
             )

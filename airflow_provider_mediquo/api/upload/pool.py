@@ -64,7 +64,7 @@ class SendingPool:
         self._slots.release()
         self._halt(
             MediquoError(
-                f"This worker cannot start a thread to send with: {problem}. Lower "
+                f"This worker cannot start a thread to send with: {problem}.\nLower "
                 "`max_in_flight`, or allow the worker more threads."
             )
         )

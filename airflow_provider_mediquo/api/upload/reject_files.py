@@ -151,6 +151,6 @@ def _put(part: Any, content: bytes) -> None:
 
 def _not_writable(where: object, why: str = "") -> MediquoError:
     return MediquoError(
-        f"`rejects_path`: cannot write to {where} from this worker{why}. Nothing was sent. Fix it "
+        f"`rejects_path`: cannot write to {where}\nfrom this worker{why}. Nothing was sent. Fix it "
         "or choose another folder."
     )

@@ -214,7 +214,7 @@ class Upload:
             raise Halted
 
     def _close_ledger(self, started: float) -> None:
-        reason = str(self._reasons[0]) if self._reasons else self._ended_by
+        reason = self._reasons[0].as_line() if self._reasons else self._ended_by
         report = self._ledger.close(time.monotonic() - started, reason)
         log.info("Ledger\n%s", report.as_text())
         if unsubscribed := report.unsubscribed_as_text():

@@ -41,11 +41,19 @@ class _ChunkResult:
     :param refused: records that mediQuo refused.
     :param status: with which it refused the last of them.
     :param failure: of the records that got no final answer, if there are any.
+    :param is_logged: whether a line says that it is sent in parts.
     """
 
     refused: int = 0
     status: int | None = None
     failure: MediquoError | None = None
+    is_logged: bool = False
+
+    def log_parts(self, what: str, size: int) -> None:
+        """Log that a request is sent again in parts: once, however many requests that takes."""
+        if not self.is_logged:
+            log.info(what, counted(size, "record"))
+        self.is_logged = True
 
 
 class Sender:
@@ -97,6 +105,7 @@ class Sender:
         if len(chunk) == 1:
             self._settle_alone(chunk[0], failure, result)
         elif failure.status == 413:
+            result.log_parts("A request of %s is too large (413): sending halves.", len(chunk))
             middle = len(chunk) // 2
             self._resolve(chunk[:middle], result)
             self._resolve(chunk[middle:], result)
@@ -134,7 +143,7 @@ class Sender:
         attempts: int | None = None,
     ) -> bool:
         """Send groups until each record that fails was sent alone; return whether all were tried."""
-        log.info("A request of %s failed: looking for the cause.", counted(len(chunk), "record"))
+        result.log_parts("A request of %s failed: looking for the cause.", len(chunk))
         silent = 0
         with ExitStack() as searching:
             searching.enter_context(self._searches)
@@ -203,7 +212,7 @@ class Sender:
             return
         named = getattr(failure, "named", {})
         fields = {name for names in named.values() for name in names}
-        self._ledger.refuse(record, failure.status, fields)
+        self._ledger.refuse(record, failure.status, sorted(fields))
         result.refused += 1
         result.status = failure.status
 
@@ -220,7 +229,7 @@ class Sender:
         if count:
             what = (
                 f"mediQuo refused {count:,} consecutive records, each of them also when sent "
-                f"alone, with status {status}. Has a column changed its meaning, or is a quota of "
+                f"alone, with status {status}.\nHas a column changed its meaning, or is a quota of "
                 "the account used up? Ask mediQuo about one of them."
             )
             self._halt(RejectedRequestError(what, status=status))

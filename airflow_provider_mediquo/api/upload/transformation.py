@@ -46,10 +46,10 @@ class Transformation:
             f"`transform` raised {self._error.__name__} for every record so far ({self._count:,})."
         )
         if not self.finds_nothing or not isinstance(self._first, Mapping):
-            return f"{text} Test the function with such a record."
+            return f"{text}\nTest the function with such a record."
         lacking = [name for name in self._columns if name not in self._first]
         without = f", and no {listed(lacking)}" if lacking else ""
         return (
-            f"{text} The first has {counted(len(self._first), 'column')}{without}. "
+            f"{text}\nThe first has {counted(len(self._first), 'column')}{without}. "
             "Check its header, and for a file `delimiter` and `encoding`."
         )

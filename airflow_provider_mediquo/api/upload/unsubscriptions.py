@@ -108,12 +108,12 @@ class Unsubscriptions:
         report.missing_withheld = report.missing
         self.problem = UnsubscribeLimitError(
             f"{counted(total, 'member')} would lose their plan: {self._losing:,} by a record without "
-            f"one, {with_plan:,} because they left the source. That is more than `max_unsubscribed` "
-            f"({self._shown_limit()}), so they keep it. If it is intended, run again with "
+            f"one, {with_plan:,} because they left the source.\nThat is more than `max_unsubscribed` "
+            f"({self._shown_limit()}), so they keep it.\nIf it is intended, run again with "
             f"max_unsubscribed={total}."
         )
         if report.is_dry_run:  # which does not fail for it
-            log.info("%s", self.problem)
+            log.info("%s", self.problem.as_line())
 
     def _may_be_in_source(self, missing: int) -> bool:
         """Whether the missing members may be in the source, where it could not be read."""

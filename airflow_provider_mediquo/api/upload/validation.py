@@ -124,7 +124,7 @@ class RecordValidator:
         read, least = self._ledger.report.read, self._options.min_records
         if read < least:
             raise SourceError(
-                f"The source has {counted(read, 'record')}, fewer than `min_records` ({least:,}). Check "
+                f"The source has {counted(read, 'record')}, fewer than `min_records` ({least:,}).\nCheck "
                 "that it is complete, or lower `min_records`."
             )
 
@@ -135,7 +135,7 @@ class RecordValidator:
         report, problem = self._ledger.report, self._transform.problem()
         if not is_within(self._options.max_rejects, report.rejected, report.read):
             raise InvalidPatientsError(problem)
-        log.warning(problem)
+        log.warning(problem.replace("\n", " "))
 
     def _warn(self) -> None:
         """Log what is likely a mistake."""
@@ -156,7 +156,7 @@ class RecordValidator:
             if problem := self._transform.problem():
                 raise InvalidPatientsError(problem)
             raise InvalidPatientsError(
-                f"{self._streak.count:,} consecutive records are invalid; the source looks broken. "
+                f"{self._streak.count:,} consecutive records are invalid; the source looks broken.\n"
                 "Has a column been renamed, or was the wrong file delivered?"
             )
 
@@ -242,7 +242,7 @@ def iterate_records(patients: Iterable[Any]) -> Iterator[Any]:
     """Return an iterator over records; raises InvalidPatientsError for anything else."""
     if isinstance(patients, str | bytes | Mapping) or not isinstance(patients, Iterable):
         raise InvalidPatientsError(
-            "`patients` must be a list, a generator or another iterable of patients (mappings); "
+            "`patients` must be a list, a generator or another iterable of patients (mappings);\n"
             f"this is a {type(patients).__name__}."
         )
     return iter(patients)

@@ -82,7 +82,7 @@ class VisibilityPoller:
         except RateLimitedError as error:
             if error.status is None:  # not sent
                 return error.retry_after
-            self.trouble = str(error)
+            self.trouble = error.as_line()
         except MediquoError as error:
             if not error.can_retry or isinstance(error, StoppedError):
                 raise
@@ -90,7 +90,7 @@ class VisibilityPoller:
                 self._clear(code)
                 self._unreadable.add(code)  # only this one: mediQuo answers, so check the others
             else:
-                self.trouble = str(error)
+                self.trouble = error.as_line()
         return 0.0
 
     def _note(self, code: str, patient: dict[str, Any] | None) -> None:

@@ -34,7 +34,7 @@ class Unpacked(io.RawIOBase):
         self._count += count
         if self._count > max(FREE, MOST * self._packed.count):
             raise SourceError(
-                f"{self._name} cannot be read any further: it is gzip and holds more than "
+                f"{self._name} cannot be read any further:\nit is gzip and holds more than "
                 f"{MOST} times its own size, which no list of patients does. The lines so far were "
                 "read."
             )

@@ -67,7 +67,7 @@ def read_csv(
 def _refuse_another_header(headers: HeaderRows, rejected: Sequence[Line], name: str) -> None:
     if line := headers.another_among(rejected):
         raise InvalidPatientsError(
-            f"{name} cannot be read any further: line {line.number:,} is a second header with other "
+            f"{name} cannot be read any further:\nline {line.number:,} is a second header with other "
             "columns. Split the file, so that each part begins with its header. The lines before it "
             "were read."
         )

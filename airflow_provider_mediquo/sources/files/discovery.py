@@ -171,6 +171,6 @@ def _refuse_unfinished(key: str, since: int) -> None:
     """
     if any(map(_is_unfinished, key[since:].split("/"))):
         raise SourceError(
-            f"{escaped(key)} seems to be an upload in progress. Run again when it is complete; or "
+            f"{escaped(key)} seems to be an upload in progress.\nRun again when it is complete; or "
             "delete it, or give a glob that leaves it out."
         )

@@ -65,7 +65,7 @@ def _batches(raw: Any, file: Any, wanted: Sequence[str], name: str) -> Iterator[
                 yield batch
             if left:  # pyarrow ends with the shortest column
                 raise SourceError(
-                    f"{name} cannot be read any further: it is damaged. A row group has "
+                    f"{name} cannot be read any further:\nit is damaged. A row group has "
                     f"{group.num_rows:,} rows, and {group.num_rows - left:,} can be read."
                 )
 
@@ -82,7 +82,7 @@ def _check_encryption(raw: Any, file: Any, wanted: Sequence[str], name: str) -> 
     encrypted = encrypted_columns(raw)
     if any(at in encrypted and _is_of(path, wanted) for at, path in enumerate(_paths(file))):
         raise InvalidPatientsError(
-            f"{name} has encrypted columns, which cannot be read. Export it without encryption, or "
+            f"{name} has encrypted columns,\nwhich cannot be read. Export it without encryption, or "
             "drop them with None in `columns`."
         )
 
@@ -100,7 +100,7 @@ def _check_sizes(chunks: Sequence[Any], rows: int, name: str) -> None:
     elif values > MAX_LIST_VALUES:
         problem = "lists in it hold more than 16 million values in one row group"
     if problem:
-        raise SourceError(f"{name} cannot be read (any further): {problem}.")
+        raise SourceError(f"{name} cannot be read (any further):\n{problem}.")
 
 
 def _longest(dictionaries: Any, group: int, chunks: Iterable[Any]) -> int:
@@ -209,7 +209,7 @@ def _open(raw: Any, name: str, **options: Any) -> Any:
         parquet = import_module("pyarrow.parquet")
     except ImportError as error:
         raise SourceError(
-            f"{name} is Parquet, which needs pyarrow: "
+            f"{name} is Parquet, which needs pyarrow:\n"
             "pip install 'airflow-provider-mediquo[parquet]'."
         ) from error
     return parquet.ParquetFile(

@@ -102,7 +102,7 @@ def _advice(file: StoredFile, files: Sequence[StoredFile], path: str) -> str:
         return ""
     before = re.split(r"[*?\[]", path)[0].rpartition("/")[0]
     folder = before if is_glob(path) else path.rstrip("/")
-    return f" If it holds no members, leave it out with a glob: {escaped(folder)}/**/*{best}"
+    return f"\nIf it holds no members, leave it out with a glob: {escaped(folder)}/**/*{best}"
 
 
 def read_file(file: StoredFile, reading: FileReadOptions) -> Iterator[LocatedRecord]:
@@ -124,7 +124,7 @@ def read_file(file: StoredFile, reading: FileReadOptions) -> Iterator[LocatedRec
     except Exception as error:  # noqa: BLE001  # each storage has its own errors
         failure = type(error).__name__
     if failure:  # outside the `except`, because such an error may hold what was read
-        raise SourceError(f"{file.name} cannot be read (any further): {failure}.")
+        raise SourceError(f"{file.name} cannot be read (any further):\n{failure}.")
 
 
 def _with_values(values: Mapping[str, str | None], located: LocatedRecord) -> LocatedRecord:
@@ -143,7 +143,7 @@ def _records(raw: Any, name: str, reading: FileReadOptions) -> Iterator[LocatedR
             return
         with io.BufferedReader(Unpacked(stream, name), _AT_ONCE) as unpacked:
             if _head(unpacked).startswith((PARQUET, _GZIP)):
-                raise _no_records(name, "compressed twice: Parquet and gzip need no other gzip")
+                raise _no_records(name, "compressed twice.\nParquet and gzip need no other gzip")
             yield from _plain_records(unpacked, raw, name, reading)
 
 
@@ -171,10 +171,10 @@ def _text_records(
     if is_markup(begin):
         raise _no_records(name, "HTML or XML")
     if _JSON_ARRAY.match(begin):
-        raise _no_records(name, "a JSON array. Write one object per line instead: JSON Lines")
+        raise _no_records(name, "a JSON array.\nWrite one object per line instead: JSON Lines")
     is_json = begin.startswith("{")
     if is_json and _JSON_LINE_BREAK.match(begin):
-        raise _no_records(name, "JSON with line breaks in its objects. Write one object per line")
+        raise _no_records(name, "JSON with line breaks\nin its objects. Write one object per line")
     newline = "\n" if is_json else ""  # csv needs the line ends
     # Bytes that do not fit the encoding reject their record, and no other.
     errors = (
@@ -198,7 +198,7 @@ def _no_envelope(
             header.is_transformed or {*header.fields([*located.record])} >= REQUIRED
         )
         if not number and not is_record:
-            raise _no_records(name, "a JSON object around a list. Write one object per line")
+            raise _no_records(name, "a JSON object around a list.\nWrite one object per line")
         yield located
 
 
@@ -208,5 +208,5 @@ def _head(stream: io.BufferedReader[Any]) -> bytes:
 
 def _no_records(name: str, what: str) -> InvalidPatientsError:
     return InvalidPatientsError(
-        f"{name} is {what}. Supported: CSV and JSON Lines (plain or gzip), and Parquet."
+        f"{name} is {what}.\nSupported: CSV and JSON Lines (plain or gzip), and Parquet."
     )

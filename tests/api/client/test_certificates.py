@@ -119,7 +119,7 @@ def refusal(serve, answer, connect, attempt):
 def test_one_that_only_python_313_refuses_has_to_be_issued_again(authority, refusal, fault, reason):
     file, tls = authority(fault)
     assert refusal(tls, verify=file) == (
-        f"The certificate of 127.0.0.1 was refused: {reason}. {ISSUE_AGAIN}"
+        f"The certificate of 127.0.0.1 was refused:\n{reason}. {ISSUE_AGAIN}"
     )
 
 
@@ -146,7 +146,7 @@ def test_where_there_is_a_ca_file_it_is_another_one(authorities, refusal):
 def test_one_of_another_host_is_no_matter_of_the_ca_file(authorities, refusal):
     said = refusal(authorities[0].server, host="localhost", verify=authorities[0].file)
     assert said == (
-        "The certificate of localhost was refused: Hostname mismatch, certificate is not valid for "
+        "The certificate of localhost was refused:\nHostname mismatch, certificate is not valid for "
         "'localhost'. It belongs to another host: check the Base URL (Host) of the connection."
     )
 
@@ -158,6 +158,6 @@ def test_one_that_has_expired_has_to_be_renewed(refusal, tmp_path):
     ca.issue_cert("127.0.0.1", not_after=NOW - DAY).configure_cert(tls)
     said = refusal(tls, verify=str(tmp_path / "ca.pem"))
     assert said == (
-        "The certificate of 127.0.0.1 was refused: certificate has expired. Have it renewed, or "
+        "The certificate of 127.0.0.1 was refused:\ncertificate has expired. Have it renewed, or "
         "check the clock of this machine."
     )

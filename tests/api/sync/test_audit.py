@@ -177,6 +177,6 @@ def test_no_value_is_in_the_report_or_the_log(state, client, box, sync, people, 
 def test_the_text_says_what_was_found():
     report = AuditReport(2000, 300, 2, 1, {"email": 2}, ["a"], at_most=0.0256)
     assert str(report) == (
-        "Wrong: 3 of 300 members. Differ: 2 (email 2). Not found: 1. With 95% confidence at most "
+        "Wrong: 3 of 300 members.\nDiffer: 2 (email 2). Not found: 1. With 95% confidence at most "
         "2.56% of all 2,000 are wrong."
     )

@@ -72,7 +72,7 @@ def test_nobody_is_forgotten_while_a_sync_runs(box, every_state, sync, people):
     Lease(every_state.store(), "another", held_by="dag.task of a run")
     before = every_state.members()
     with pytest.raises(
-        StateError, match=r"The sync 'another' has been running since .* send this person again"
+        StateError, match=r"The sync 'another' has been running since .*\n.* send this person again"
     ):
         forget(every_state.store(), "m-1")
     assert every_state.members() == before

@@ -232,7 +232,7 @@ def test_a_heartbeat_that_the_end_overtakes_is_not_told(state, start, caplog, mo
 def test_a_database_that_is_gone_at_the_end_is_told(state, start):
     run = start(state)
     state.run("DROP TABLE mediquo_sync")
-    with pytest.raises(StateError, match="Cannot write the receipt of this run: The state's data"):
+    with pytest.raises(StateError, match="Cannot write the receipt of this run:\nThe state's data"):
         run.close()
 
 

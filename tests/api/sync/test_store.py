@@ -62,7 +62,7 @@ def test_an_error_while_rows_are_fetched_is_one_of_the_state(tmp_path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
     path.write_bytes(data)
-    with pytest.raises(StateError, match=r"failed: DatabaseError. Check that it runs"):
+    with pytest.raises(StateError, match=r"failed: DatabaseError.\nCheck that it runs"):
         list(store.pages(MEMBER.c.code, MEMBER.c.proof))
 
 
@@ -457,7 +457,7 @@ def test_an_error_has_a_class_and_a_code_and_no_parameter(every_state):
         "mysql-connector-python": "IntegrityError 23000",
     }[every_state.driver]
     assert str(failure.value) == (
-        f"The state's database failed: {expected}. Check that it runs, and that its user may read and "
+        f"The state's database failed: {expected}.\nCheck that it runs, and that its user may read and "
         "write the tables mediquo_*. Its message is hidden, because it may contain codes."
     )
     assert failure.value.__context__ is None
@@ -470,7 +470,7 @@ def test_a_database_that_cannot_be_reached_is_not_one_without_rights(tmp_path):
         with pytest.raises(StateError) as failure:
             act()
         assert str(failure.value) == (
-            "Cannot connect to the state's database: OperationalError: unable to open database file.\n"
+            "Cannot connect to the state's database: OperationalError:\nunable to open database file.\n"
             "Check that it runs, and the connection's host, login, and database."
         )
 
@@ -482,7 +482,7 @@ def test_the_number_that_mysqls_drivers_give_is_there_once():
     with pytest.raises(StateError) as failure:
         Store(create_engine("sqlite://", creator=connect)).create()
     assert str(failure.value).startswith(
-        "Cannot connect to the state's database: OperationalError 2002: Can't connect to server.\n"
+        "Cannot connect to the state's database: OperationalError 2002:\nCan't connect to server.\n"
     )
 
 
@@ -492,7 +492,7 @@ def test_a_database_of_another_kind_cannot_be_reached(tmp_path):
     def connect():
         raise KeyError("version")
 
-    with pytest.raises(StateError, match=r"^Cannot connect to the state's database: KeyError: "):
+    with pytest.raises(StateError, match=r"^Cannot connect to the state's database: KeyError:\n"):
         Store(create_engine("sqlite://", creator=connect)).create()
 
 
@@ -532,7 +532,7 @@ def test_a_locked_file_says_what_to_do(state, reader):
         with pytest.raises(StateError) as failure:
             send(store, "a")
     assert str(failure.value) == (
-        "The state's database failed: OperationalError. The SQLite file is locked: another connection "
+        "The state's database failed: OperationalError.\nThe SQLite file is locked: another connection "
         "uses it. If the source is in the same file, give the state a file of its own, or use "
         "PostgreSQL, MySQL or MariaDB."
     )

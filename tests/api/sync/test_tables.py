@@ -135,7 +135,7 @@ def test_without_the_right_to_create_tables_it_says_what_to_do(postgres_database
         with pytest.raises(StateError) as failure:
             Store(engine).create()
         assert str(failure.value) == (
-            "Cannot create the state's tables: InsufficientPrivilege 42501. Allow the user to create "
+            "Cannot create the state's tables: InsufficientPrivilege 42501.\nAllow the user to create "
             "tables, or create them as the docs show."
         )
         _create_as(owner)

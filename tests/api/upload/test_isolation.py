@@ -156,12 +156,37 @@ def test_small_chunks_too(strict_box, client, upload, people, chunk_size):
     assert sum(entry.patients == 1 for entry in refusals) == 4, "none is asked twice alone"
 
 
-def test_a_request_that_is_too_large_is_halved(box, client, upload, people):
+def test_a_request_that_is_too_large_is_halved(box, client, upload, people, caplog):
+    caplog.set_level("INFO")
     box.script("upsert", "413", "413")
     run = upload(client, people(100))
     assert run.error is None
     assert [entry.patients for entry in box.journal] == [100, 50, 25, 25, 50]
     assert box.accepted == dict.fromkeys(box.patients, 1)
+    lines = [line for line in caplog.messages if line.startswith("A request of ")]
+    assert lines == ["A request of 100 records is too large (413): sending halves."]
+
+
+def test_the_search_in_all_parts_of_a_chunk_without_an_answer_is_one_line(
+    box, client, upload, people, caplog
+):
+    caplog.set_level("INFO")
+    # Its five attempts, then three of its quarters: the fourth is accepted, so mediQuo is up.
+    box.script("upsert", *["503"] * 8, "ok")
+    run = upload(client, people(100), max_in_flight=1)
+    assert run.error is None
+    assert box.counters.requests["upsert"].total() >= 12, "each of the three quarters is searched"
+    assert sum(line.startswith("A request of ") for line in caplog.messages) == 1
+
+
+def test_the_fields_that_a_refusal_names_are_in_order(serve, answer, connect, upload, people):
+    named = ["tax_id", "email", "gender", "phone", "plan", "address", "meta", "last_name"]
+    errors = {f"patients.0.{name}": ["The field is not acceptable."] for name in named}
+    wire = serve(answer(422, {"message": "Invalid", "errors": errors}))
+    run = upload(connect(wire.url), people(1))
+    (line,) = run.lines
+    assert [*line["problems"]] == sorted(line["problems"])
+    assert len(line["problems"]) > 5
 
 
 @pytest.mark.parametrize("status", ["401", "403"])

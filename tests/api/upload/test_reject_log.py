@@ -241,7 +241,7 @@ def test_a_store_that_does_not_answer_is_an_error_before_anything_is_read(
 
     monkeypatch.setattr(type(store), "exists", fail)
     if is_fatal:
-        with pytest.raises(MediquoError, match=r"`rejects_path`.*no such host"):
+        with pytest.raises(MediquoError, match=r"`rejects_path`.*\n.*no such host"):
             RejectLog(StoredParts(store)).check()
     else:
         RejectLog(StoredParts(store)).check()
@@ -342,7 +342,7 @@ def test_a_folder_that_does_not_answer_is_known_before_anything_is_sent(tmp_path
     monkeypatch.setattr(reject_files, "_STORE_TIMEOUT", 0.3)
     over = threading.Event()
     monkeypatch.setattr(LocalFile, "_look", lambda file: over.wait(30))
-    with pytest.raises(MediquoError, match=r"cannot write to .* \(no answer\)"):
+    with pytest.raises(MediquoError, match=r"cannot write to .*\n.* \(no answer\)"):
         RejectLog(LocalFile(tmp_path / "rejects.jsonl")).check()
     over.set()
 

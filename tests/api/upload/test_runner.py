@@ -436,6 +436,7 @@ def test_three_chunks_in_a_row_stop_it(box, client, upload, people):
     run = upload(client, people(1000), chunk_size=10, max_in_flight=1)
     assert isinstance(run.error, ServerError)
     assert "3 consecutive chunks" in str(run.report.stopped_because)
+    assert "\n" not in str(run.report.stopped_because), "the ledger is a line for each count"
     assert run.report.upserted == len(box.patients) == 10
     assert box.counters.total == 28
     assert run.codes("unsettled") == {f"m-{n}" for n in range(11, run.source.pulled + 1)}

@@ -170,7 +170,7 @@ def test_one_that_finds_no_column_for_any_record_says_what_the_records_have(clie
     assert isinstance(run.error, InvalidPatientsError)
     assert run.report.rejected == min(count, 300)
     assert (
-        f"`transform` raised KeyError for every record so far ({run.report.read}). The first has 1 column, "
+        f"`transform` raised KeyError for every record so far ({run.report.read}).\nThe first has 1 column, "
         "and no ID, BAJA. Check its header, and for a file `delimiter` and `encoding`."
     ) in str(run.error)
     assert "Canary" not in str(run.error)
@@ -198,7 +198,7 @@ def test_one_that_fails_otherwise_for_every_record_is_named_with_its_error(clien
         raise AttributeError("Canary")
 
     run = upload(client, people(300), transform=transform)
-    assert "`transform` raised AttributeError for every record so far (300). Test the func" in str(
+    assert "`transform` raised AttributeError for every record so far (300).\nTest the func" in str(
         run.error
     )
     assert "Canary" not in str(run.error)

@@ -27,7 +27,7 @@ def read(packed):
         while block := file.read(1 << 14):
             count += len(block)
     except SourceError as error:
-        assert "a.gz cannot be read any further: it is gzip and holds more than 100 times" in str(
+        assert "a.gz cannot be read any further:\nit is gzip and holds more than 100 times" in str(
             error
         )
         return -count
