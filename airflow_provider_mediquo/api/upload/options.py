@@ -76,8 +76,7 @@ class UploadOptions:
         before and that its source no longer has.
     :param max_unsubscribed: how many may lose their plan in one run, by a record without a plan or by
         leaving the source: a count, a fraction of those who have one, or None for no limit.
-    :param resend_after: an unchanged record is sent again after this time; the records are spread
-        over the days.
+    :param resend_after: after this time an unchanged record is sent again, spread over the days.
     :param receipts_for: how long the state keeps the receipts of this sync's runs.
     :param as_of: the time of the source's data. A run with an earlier `as_of` than the last run fails.
     :param dry_run: read, check and compare, but send and change nothing.
