@@ -62,13 +62,11 @@ class Upload:
         self._client, self._options = client, options
         self._rejects = rejects
         self._interval = progress_interval
-        self._ledger = Ledger(rejects, Sample(client.settings.secret_key))
+        sample, receipt = Sample(client.settings.secret_key), receipt_of(client.settings)
+        self._ledger = Ledger(rejects, sample, receipt, is_dry_run=options.dry_run)
         self._sync = sync
-        self.report.is_dry_run = options.dry_run
-        self.report.receipt = receipt_of(client.settings)
         if sync:
-            self.report.sync = sync.description
-            sync.report = self.report
+            self._ledger.note_sync(sync.description)
         self._validator = RecordValidator(options, self._ledger, sync)
         self._plans = PlanGuard(options.max_without_plan, self.report)
         self._unsubscriptions = Unsubscriptions(options, sync, self._ledger) if sync else None
@@ -161,8 +159,8 @@ class Upload:
         problem = None
         try:
             if self._sync:
-                self._sync.start(self._check_halted)
-                self.report.sync = self._sync.description
+                self._sync.start(self._check_halted, self.report)
+                self._ledger.note_sync(self._sync.description)
             valid = self._validator.accept(self._reading.records(source))
             if self._unsubscriptions:
                 valid = self._unsubscriptions.hold(valid)
