@@ -31,12 +31,12 @@ from airflow_provider_mediquo.api.upload.progress import (
     length_if_known,
     run_periodically,
 )
-from airflow_provider_mediquo.api.upload.reading import Halted, Reading
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.upload.sender import Sender
+from airflow_provider_mediquo.api.upload.source_reader import Halted, SourceReader, iterate_records
 from airflow_provider_mediquo.api.upload.synced_ledger import SyncedLedger
 from airflow_provider_mediquo.api.upload.unsubscriptions import Unsubscriptions
-from airflow_provider_mediquo.api.upload.validation import RecordValidator, iterate_records
+from airflow_provider_mediquo.api.upload.validation import RecordValidator
 from airflow_provider_mediquo.api.visibility.sample import Sample
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Upload:
         spare = options.max_in_flight // 2 if sync else 0
         self._pool = pool = SendingPool(options.max_in_flight, self._halt, spare=spare)
         self._sender = Sender(client, options.chunk_size, ledger, self._halt, pool.in_flight)
-        self._reading = Reading(self._check_halted)
+        self._reader = SourceReader(self._check_halted)
         self._reasons: list[MediquoError] = []  # why it ends early; the first one counts
         self._is_aborted = False  # requests in progress were cut off
         self._ended_by: str | None = None  # what the source raised, or a time limit
@@ -128,7 +128,7 @@ class Upload:
         self._reasons.append(StoppedError("the task was killed."))
         self._abort()
         self._rejects.hurry()
-        self._reading.interrupt()
+        self._reader.interrupt()
 
     def _send_all(self, source: Iterator[Any]) -> None:
         try:
@@ -161,7 +161,7 @@ class Upload:
             if self._sync:
                 self._sync.start(self._check_halted, self.report)
                 self._ledger.note_sync(self._sync.description)
-            valid = self._validator.accept(self._reading.records(source))
+            valid = self._validator.accept(self._reader.records(source))
             if self._unsubscriptions:
                 valid = self._unsubscriptions.hold(valid)
             chunks = chunked(self._plans.guard(valid), self._options.chunk_size)
