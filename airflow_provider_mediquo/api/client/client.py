@@ -222,14 +222,14 @@ class MediquoClient:
     def _rate_limited(
         self, sending: Sending[Any], response: RawResponse, limiter: RateLimiter
     ) -> RateLimitedError:
-        operation, patience = sending.operation, self._retry.max_throttled_seconds
+        name, max_seconds = sending.operation.name, self._retry.max_throttled_seconds
         asked = retry_after(response)
         seconds = limiter.window if asked is None else max(asked, 1.0)
         without_success, is_new = limiter.on_throttled(seconds)
         count = sending.stats.add_throttled()
         if is_new:
-            log_pause(operation.name, seconds, count)
-        return too_many_requests(operation.name, seconds, without_success, patience, limiter.window)
+            log_pause(name, seconds, count)
+        return too_many_requests(name, seconds, without_success, max_seconds, limiter.window)
 
     def _unreachable(self, name: str, certificate: str) -> MediquoError:
         host = self.settings.host
