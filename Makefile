@@ -1,4 +1,4 @@
-# Every target sets itself up: all that has to be there is make and Python 3.11 to 3.13.
+# Each target sets up its own environment: you only need make and Python 3.11 to 3.13.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,23 +28,23 @@ COVERED := 95
 # is half of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo playground test test-system screenshots services lint lock audit versions matrix bench $(BENCHMARKS) docs dist clean uv
+.PHONY: help demo playground test test-system screenshots services compiled lint lock audit versions matrix bench $(BENCHMARKS) docs dist clean uv
 help:
-	@echo "make demo      three nights of the nightly example in a real Airflow, against a mediQuo on this machine"
-	@echo "make playground  Airflow's UI, the example DAGs and a mediQuo on this machine, until Ctrl-C"
-	@echo "make test      all tests that can run here, and how much of the code they run"
-	@echo "make test-system  whole Airflows: its UI in a browser, Celery, parts that are killed (apt, as root)"
-	@echo "make services  what the rest of them needs: PostgreSQL, MariaDB (with apt, as root)"
-	@echo "make lint      ruff, ruff format, mypy and deptry"
-	@echo "make versions  the oldest Airflow, Python and marshmallow together; the newest are those of make test"
-	@echo "make matrix    all combinations, for some hours; or ARGS='3.1/3.11/3', --quick, --help"
-	@echo "make bench     all benchmarks, three hours on a machine that does nothing else; one by one:"
+	@echo "make demo      run three nights of the nightly example in a real Airflow, against the sandbox"
+	@echo "make playground  start Airflow's UI with the example DAGs and the sandbox, until Ctrl-C"
+	@echo "make test      run all tests that can run here, and show how much of the code they run"
+	@echo "make test-system  test whole Airflow deployments: the UI in a browser, Celery, kills (apt, as root)"
+	@echo "make services  install PostgreSQL and MariaDB for the tests (apt, as root)"
+	@echo "make lint      run ruff, ruff format, mypy and deptry"
+	@echo "make versions  test with the oldest supported Airflow, Python and marshmallow"
+	@echo "make matrix    test all combinations, for some hours; or ARGS='3.1/3.11/3', --quick, --help"
+	@echo "make bench     run all benchmarks, on a machine that does nothing else; one by one:"
 	@echo "               $(BENCHMARKS) [ARGS=--help]"
-	@echo "make docs      these pages as a site: docs/_build/html/index.html"
-	@echo "make dist      the sdist and the wheel, checked for PyPI, in dist/"
-	@echo "make lock      the newest of all that is installed, into uv.lock"
-	@echo "make audit     whether anything in uv.lock is known to be vulnerable (asks PyPI)"
-	@echo "make clean     remove what the others made"
+	@echo "make docs      build the docs: docs/_build/html/index.html"
+	@echo "make dist      build the sdist and the wheel into dist/, and check them for PyPI"
+	@echo "make lock      update all versions in uv.lock"
+	@echo "make audit     ask PyPI about known vulnerabilities in uv.lock"
+	@echo "make clean     remove what the other targets created"
 
 demo: $(VENV)/installed-playground
 	@$(BIN)/python -m scripts.demo
@@ -64,6 +64,10 @@ test-system: $(VENV)/installed-system
 # The pictures in the docs.
 screenshots: $(VENV)/installed-system
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest $(addprefix tests/system/test_,connections_page.py mediquo_page.py sandbox_page.py)
+
+# What each process of the tests would otherwise compile for itself, all of them at once.
+compiled: $(VENV)/installed-test
+	@$(BIN)/python -m pytest --collect-only -qq --ignore=tests/system > /dev/null
 
 services: $(VENV)/installed-test
 	@sh scripts/services.sh "postgresql mariadb" $(PYTHON) $(VENV) --group test --group mysql

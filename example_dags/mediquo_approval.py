@@ -1,4 +1,4 @@
-"""Keep mediQuo in step with a table of members, and ask before many of them lose their plan.
+"""Keep mediQuo in sync with a table of members, and ask before many of them lose their plan.
 
 Each night starts with a dry run. If no more members would lose their plan than the guard allows, the
 run goes on by itself. If there are more, somebody has to approve the number first.
@@ -27,10 +27,10 @@ SYNC = {
         FROM members
     """,
     "state_conn_id": "mediquo_state",
-    # The population, as in mediquo_warehouse: under another name, nobody has been sent yet.
+    # As in mediquo_warehouse: another name would be another sync, which sends every member once.
     "sync_name": "members",
     "on_missing": "unsubscribe",
-    # An approval counts for its own run. If that is cleared after a newer run, it is refused.
+    # An approval is only for its own run: if that is cleared after a newer run, `apply` fails.
     "as_of": "{{ dag_run.run_after }}",
     "rejects_path": str(os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")),
 }
@@ -54,7 +54,7 @@ members lose their plan.
     schedule="0 2 * * *",
     start_date=datetime(2026, 1, 1, tz="Europe/Madrid"),
     catchup=False,
-    # The next night waits until this one is decided: without an answer, it fails before that.
+    # The next run waits until this one has an answer; without one, this one fails before that.
     max_active_runs=1,
     dagrun_timeout=duration(hours=20),
     default_args={"retries": 3, "retry_delay": duration(minutes=5)},

@@ -1,4 +1,4 @@
-"""Sync mediQuo with an export that has its own names, letters, dates and phone numbers.
+"""Sync mediQuo with an export that has its own column names, encoding, dates and phone numbers.
 
 Copy it, change `to_patient` and `columns` to fit your file, and add a connection `mediquo_default`.
 Needs `airflow-provider-mediquo[phone]` on the workers.

@@ -1,4 +1,4 @@
-"""Keep mediQuo in step with a table of members, every night.
+"""Keep mediQuo in sync with a table of members, every night.
 
 The first run sends every member. Each later run sends what changed, and takes the plan from members
 that left the table.

@@ -41,8 +41,8 @@ LEFT_OUT = "mediquo_sharded"
 
 READY = """\
    Start here   {airflow}/dags/mediquo_nightly
-                Trigger, at the top right: 300 members go to mediQuo, and some are waited for.
-   In step      {airflow}/dags/mediquo_warehouse
+                Trigger, at the top right: 300 members go to mediQuo, and a sensor waits for 20.
+   In sync      {airflow}/dags/mediquo_warehouse
                 Trigger it twice: the first run sends 2,500 members, the second sends none. Then
                 change or delete rows of the table members in {home}/warehouse.db.
    All DAGs     {airflow}/dags

@@ -16,7 +16,10 @@ has() { command -v "$1" > /dev/null; }
 
 for name in $names; do
     case $name in
-    chromium) has chromium || need chromium fonts-liberation ;;
+    chromium)
+        has chromium-headless-shell || has chromium || has chromium-browser ||
+            need chromium-headless-shell fonts-liberation
+        ;;
     postgresql)
         has initdb || ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || need postgresql
         ;;

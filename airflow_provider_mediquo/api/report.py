@@ -95,13 +95,13 @@ class UploadReport:
     :param refused: records that mediQuo refused.
     :param rejects_by_rule: field -> rule -> how many rejected records broke it.
     :param without_plan: upserted records without a plan, whose patients are unsubscribed now.
-    :param omitted: valid records without an invalid field that was left out.
+    :param omitted: records from which an invalid field was left out.
     :param unchanged: records that mediQuo has already.
     :param withheld: records that would take a plan away, more than `max_unsubscribed` allows.
     :param new: upserted records whose code the state did not know.
     :param changed: upserted records that differ from what was sent before.
     :param resent: upserted records that were in doubt, wrong, or sent too long ago.
-    :param moved: upserted records whose member another sync was the last to send.
+    :param moved: upserted records whose member was last sent by another sync.
     :param would_unsubscribe: members that have a plan and would have none after this run, whether
         `max_unsubscribed` allows it or not; 0 if the source was not read to its end.
     :param unsubscribed: members that had a plan and have none now.
@@ -117,9 +117,9 @@ class UploadReport:
     :param seconds: duration of the whole run.
     :param stopped_because: why the run ended early; None if every record was tried.
     :param rejects_path: the reject report, which also lists the unsettled records, if there is one.
-    :param sync: where the state is, which sync it was and which run of it.
-    :param is_dry_run: whether nothing was sent: the counts are what would be.
-    :param unsubscribed_path: the list of the patients that are unsubscribed now, if there is one.
+    :param sync: the connection of the state, the name of the sync, and the number of its run.
+    :param is_dry_run: whether nothing was sent: the counts are those that a real run would have.
+    :param unsubscribed_path: the list of the unsubscribed patients, if there is one.
     :param receipt: which fields were sent, the recipient, the version, and the key.
     :param sample: code -> proof of what was written, for 20 of the upserted records.
     """

@@ -87,7 +87,7 @@ class MediquoHook(BaseHook):
         rejects_name: str | None = None,
         held_by: Holder | None = None,
     ) -> UploadReport:
-        """Do the same as `upsert_patients`, with options that were built before.
+        """Do the same as `upsert_patients`, with an UploadOptions object.
 
         :param held_by: named in the error of a second run of the same sync; default: this process.
         """
@@ -114,12 +114,12 @@ class MediquoHook(BaseHook):
     def audit_patients(self, *, state_conn_id: str, sample_size: int = 300) -> AuditReport:
         """Read a random sample of the members back, and compare it with what was sent.
 
-        What is wrong is sent again by the next run of its sync. Raises a MediquoError if the sample
-        cannot be read, ValueError for an invalid `sample_size`.
+        The next run of a sync sends wrong members again. Raises a MediquoError if the sample cannot
+        be read, ValueError for an invalid `sample_size`.
 
         :param state_conn_id: ID of the SQL connection whose database has the state.
-        :param sample_size: how many to read: 300 without a miss say with 95% confidence that at most
-            1% of all are wrong, 3,000 that at most 0.1% are.
+        :param sample_size: how many to read. If none of 300 is wrong, at most 1% of all are wrong,
+            with 95% confidence; with 3,000, at most 0.1%.
 
         https://sdk.mediquo.com/docs/patients#get-patient
         """

@@ -1,4 +1,4 @@
-"""Tells people what became of an upsert, in counts."""
+"""Tells people how an upsert ended, in counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class MediquoNotifier(BaseNotifier):
-    """Lets other notifiers tell what became of an upsert: `{{ mediquo }}` in their templates.
+    """Lets other notifiers report how an upsert ended: `{{ mediquo }}` in their templates.
 
     The text has names and counts, no code and no value of a patient. For `on_failure_callback`,
     `on_retry_callback`, `on_success_callback`, and `on_warn_callback`.
@@ -29,7 +29,7 @@ class MediquoNotifier(BaseNotifier):
         self.notifiers = notifiers
 
     def notify(self, context: Context) -> None:
-        """Call each of them; raises the first error when all were called, and logs the others."""
+        """Call each notifier, then raise the first error; the other errors are logged."""
         # Empty, not left out: Airflow's templates fail on a name that is not there.
         told = {"exception": "", "report": "", "mediquo": ledger_text(context)}
         errors: list[Exception] = []
@@ -45,7 +45,7 @@ class MediquoNotifier(BaseNotifier):
 
 
 def ledger_text(context: Mapping[str, Any]) -> str:
-    """Return what became of the upsert that a callback is about: names and counts alone."""
+    """Return how the upsert of a callback ended: names and counts only."""
     ti, error = context["ti"], context.get("exception")
     index = getattr(ti, "map_index", None)
     task = f"{ti.task_id}[{index}]" if index is not None and index >= 0 else ti.task_id

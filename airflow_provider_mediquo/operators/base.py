@@ -115,19 +115,20 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
     :param min_records: the task fails if the source has fewer records.
     :param state_conn_id: ID of an SQL connection (PostgreSQL, MySQL or MariaDB, SQLite) whose database
         keeps what mediQuo has. With it, only what changed is sent.
-    :param sync_name: the population of which this source is the whole; one run of it at a time.
+    :param sync_name: identifies this sync in the state; it has one run at a time.
         Default: `<dag_id>.<task_id>`.
-    :param on_missing: `"keep"`, or `"unsubscribe"`: members that this sync sent before and its source
-        no longer has lose their plan.
+    :param on_missing: `"keep"`, or `"unsubscribe"` to take the plan from members that this sync sent
+        before and that its source no longer has.
     :param max_unsubscribed: how many may lose their plan in one run, by a record without a plan or by
         leaving the source: a count, a fraction of those who have one (rounded up), or None for no
         limit. Beyond it they keep their plan, everything else is sent, and the task fails.
-    :param resend_after: what is unchanged for so long is sent again, spread over the days.
+    :param resend_after: an unchanged record is sent again after this time; the records are spread
+        over the days.
     :param receipts_for: how long the state keeps the receipts of this sync's runs.
     :param as_of: the time of this source's data, such as `"{{ data_interval_end }}"`. A run with an
-        earlier one than the last run of this sync is refused.
-    :param dry_run: read, check and compare; send nothing and change nothing. The ledger says what
-        would be.
+        earlier `as_of` than the last run of this sync fails.
+    :param dry_run: read, check and compare; send nothing and change nothing. The ledger has the
+        counts that a real run would have.
     :param unsubscribed_report: list the patients that have no plan after this run, and why they have
         none, in a file next to the reject report. Needs `rejects_path`.
     :param warn_rejects: above this many rejects (a count or a fraction), a task that succeeds logs a

@@ -147,12 +147,12 @@ class MediquoGetPatientOperator(MediquoOperator):
 class MediquoAuditPatientsOperator(MediquoOperator):
     """Check that mediQuo has the members as they were sent, by reading a random sample back.
 
-    What is wrong is sent again by the next run of its sync. Run it when no sync runs: what was just
+    The next run of a sync sends wrong members again. Run the audit when no sync runs: what was just
     sent may not be visible yet.
 
     :param state_conn_id: ID of the SQL connection whose database has the state.
-    :param sample_size: how many members to read. 300 without a miss say with 95% confidence that at
-        most 1% of all are wrong; 3,000 say 0.1%.
+    :param sample_size: how many members to read. If none of 300 is wrong, at most 1% of all are
+        wrong, with 95% confidence; with 3,000, at most 0.1%.
     :param max_wrong: how many of them may be wrong before the task fails: a count, or a fraction.
     :param mediquo_conn_id: ID of a connection of type `mediquo`.
 

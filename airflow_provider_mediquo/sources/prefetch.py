@@ -11,14 +11,15 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.5
-_SHUTDOWN_GRACE = 5.0  # seconds for the thread to end
+# Seconds for each step of the end. Airflow kills a task 5 seconds after it has asked it to end.
+_GRACE = 1.0
 
 
 class Prefetch(Generic[T]):
     """Iterates over the items of batches, and reads one batch ahead.
 
     :param batches: called in the thread; its errors are raised in the thread that iterates.
-    :param interrupt: ends a wait of the thread.
+    :param interrupt: ends a wait of the thread; called in a third one.
     """
 
     def __init__(self, batches: Callable[[], Generator[list[T]]], interrupt: Callable[[], None]):
@@ -37,10 +38,17 @@ class Prefetch(Generic[T]):
                 yield from batch
         finally:
             self._is_over.set()
-            thread.join(2 * _POLL_SECONDS)
+            thread.join(_GRACE)
             if thread.is_alive():
-                self._interrupt()
-                thread.join(_SHUTDOWN_GRACE)
+                self._end_wait(thread)
+
+    def _end_wait(self, thread: threading.Thread) -> None:
+        """Interrupt the thread; from another one, because some drivers connect again for that."""
+        name = f"{thread.name}-interrupt"
+        interrupting = threading.Thread(target=self._interrupt, name=name, daemon=True)
+        interrupting.start()
+        interrupting.join(_GRACE)
+        thread.join(_GRACE)
 
     def _read(self) -> None:
         end = None

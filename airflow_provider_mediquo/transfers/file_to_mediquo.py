@@ -1,4 +1,4 @@
-"""Upsert patients from files: CSV, JSON lines and Parquet, on any storage of ObjectStoragePath."""
+"""Upsert patients from files: CSV, JSON Lines and Parquet, on any storage of ObjectStoragePath."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class FileToMediquoOperator(MediquoUpsertBaseOperator):
     """Upsert the records of files, read as a stream in constant memory.
 
-    The format is detected from the content, not from the file name: Parquet; JSON lines if the
-    file begins with `{`; otherwise CSV with a header. CSV and JSON lines can be compressed with
+    The format is detected from the content, not from the file name: Parquet; JSON Lines if the
+    file begins with `{`; otherwise CSV with a header. CSV and JSON Lines can be compressed with
     gzip. Each column maps to the patient field of the same name, or to the field that `columns`
     gives. In CSV and Parquet, an unknown column fails the task unless `columns` maps it to None.
 
@@ -32,7 +32,7 @@ class FileToMediquoOperator(MediquoUpsertBaseOperator):
         Folders are read recursively in the order of their names, skipping names that start with
         `_` or `.`.
     :param path_conn_id: ID of the connection to the storage, if it needs one.
-    :param encoding: of CSV and JSON lines. A byte order mark (BOM) overrides it.
+    :param encoding: of CSV and JSON Lines. A byte order mark (BOM) overrides it.
     :param delimiter: of CSV. Default: whichever of `,` `;` tab `|` finds the columns `code` and
         `first_name` in the header.
 

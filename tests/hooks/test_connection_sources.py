@@ -264,7 +264,7 @@ def test_the_command_line_tells_that_a_connection_works(add, airflow, box):
     [
         ({"password": "wren"}, "invalid keys, or they lack permission"),
         ({"password": ""}, "it lacks the Secret key (Password)"),
-        ({"login": f"{API_KEY}\n"}, "the API key (Login) has white space around it"),
+        ({"login": f"{API_KEY}\n"}, "the API key (Login) has whitespace around it"),
         ({"host": "http://127.0.0.1:1/v1"}, "No answer from 127.0.0.1"),
         ({"extra": '{"timeout": "wren"}'}, "`timeout` in the connection's extra must be a number"),
         ({"schema": "wren@key"}, "percent-encode the keys of a URI"),

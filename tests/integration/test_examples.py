@@ -217,7 +217,7 @@ def warehouse(postgres_database, monkeypatch):
 
 @pytest.fixture
 def night(bag, run_dag, warehouse, tmp_path):
-    """Run the example that keeps a table in step once; return the states and the ledger."""
+    """Run the example that keeps a table in sync once; return the states and the ledger."""
     dag = bag.dags["mediquo_warehouse"]
     dag.get_task("wait_until_visible").poke_interval = 0.2
 

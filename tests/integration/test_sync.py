@@ -1079,10 +1079,10 @@ def test_8_the_last_sync_that_sent_a_member_owns_it(box, every_state, sync, peop
     caplog.set_level("INFO")
     sync(box, every_state, people(5), name="a", **MIRROR).ok()
     sync(box, every_state, people(2, first_name="Eva"), name="b", dry_run=True, **MIRROR).ok()
-    assert "last sent by another sync" not in caplog.text
+    assert "taken over from other syncs" not in caplog.text
     run = sync(box, every_state, people(2, first_name="Eva"), name="b", **MIRROR).ok()
     assert run.counts == {"read": 2, "changed": 2}
-    assert "2 members last sent by another sync" in caplog.text
+    assert "2 members taken over from other syncs" in caplog.text
     run = sync(box, every_state, people(3, start=3), name="a", **MIRROR).ok()
     assert run.counts == {"read": 3, "unchanged": 3}, "who moved is not missing"
     run = sync(box, every_state, people(1, first_name="Eva"), name="b", **MIRROR).ok()
@@ -1119,13 +1119,13 @@ def test_8_a_member_that_two_syncs_have_sent_ends_with_the_last_one(
     theirs = people(2, first_name="Eva")
     run = sync(box, every_state, theirs, name="b", **MIRROR).ok()
     assert run.counts == {"read": 2, "resent": 2}
-    assert "2 members last sent by another sync, now by this one." in caplog.text
+    assert "2 members taken over from other syncs." in caplog.text
     assert every_state.in_doubt() == {f"m-{number}" for number in range(1, 6)}
     run = sync(box, every_state, people(3, start=3), name="a", **MIRROR).ok()
     assert run.counts == {"read": 3, "resent": 3}, "nobody is missing"
     caplog.clear()
     assert sync(box, every_state, theirs, name="b", **MIRROR).ok().resent == 2
-    assert "last sent by another sync" not in caplog.text
+    assert "taken over from other syncs" not in caplog.text
     assert not every_state.in_doubt()
     assert sync(box, every_state, theirs, name="b", **MIRROR).ok().unchanged == 2
     owners = {code: row["sync_id"] for code, row in every_state.members().items()}

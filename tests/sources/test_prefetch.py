@@ -76,6 +76,27 @@ def test_a_wait_is_interrupted_at_the_end():
     assert not threads()
 
 
+def test_the_end_does_not_wait_for_a_database_that_does_not_answer():
+    """Airflow kills a task 5 seconds after it has asked it to end."""
+    silence, waits = threading.Event(), threading.Event()
+
+    def batches():
+        yield [1]
+        waits.set()
+        silence.wait(60)
+
+    items = iter(Prefetch(batches, lambda: silence.wait(60)))
+    assert next(items) == 1
+    assert waits.wait(30)
+    started = time.monotonic()
+    items.close()
+    assert time.monotonic() - started < 30
+    (reader,) = threads()
+    silence.set()
+    reader.join(30)
+    assert not threads()
+
+
 def test_the_batches_are_closed_if_the_reader_stops_early():
     closed = threading.Event()
 

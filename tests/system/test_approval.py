@@ -4,19 +4,18 @@ Somebody clicks in Airflow's UI, or answers through its REST API.
 """
 
 import json
-import shutil
 import time
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from airflow_provider_mediquo.sandbox import Sandbox
 from tests.system.canaries import PATIENT, kinds_in
+from tests.system.conftest import PAGE_TIMEOUT
 from tests.system.deployment import copy_examples, running_deployment, variant
 
 APPROVAL, SHORT = "mediquo_approval", "approval_with_a_short_time"
-TIMEOUT = 60_000  # milliseconds, for anything on a page
 MOMENT = 5  # seconds: before that, Airflow may take the pause for a failure
 WAITS = ("awaiting_input", "deferred")
 MEMBERS = 200
@@ -124,16 +123,10 @@ def answer(airflow, run, option):
 
 
 @pytest.fixture(scope="module")
-def page():
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert program, "There is no chromium here: `make test-system` installs it."
-    expect.set_options(timeout=TIMEOUT)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.set_default_timeout(TIMEOUT)
-        yield page
-        browser.close()
+def page(browser):
+    page = browser.new_page()
+    page.set_default_timeout(PAGE_TIMEOUT)
+    return page
 
 
 def click(page, run, option):

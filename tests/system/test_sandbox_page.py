@@ -105,9 +105,9 @@ def test_a_fault_is_added_for_the_next_request_and_all_is_cleared(visit, box):
     page = visit()
     page.get_by_label("ends with").select_option("503")
     page.get_by_role("button", name="Add").click()
-    expect(page.locator("#scripted")).to_have_text("To come: upsert: 503.")
+    expect(page.locator("#scripted")).to_have_text("Scheduled faults: upsert: 503.")
     assert [send(box, number) for number in range(2)] == [503, 200]
-    expect(page.locator("#scripted")).to_have_text("No fault is to come.")
+    expect(page.locator("#scripted")).to_have_text("No fault is scheduled.")
     page.get_by_role("button", name="Reset").click()
     expect(page.get_by_role("status")).to_have_text("Reset: done")
     assert (box.counters.total, len(box.patients)) == (0, 0)

@@ -31,9 +31,9 @@ def refusal_of_certificate(error: BaseException | None, verify: bool | str) -> s
 def _advice(code: int, verify: bool | str) -> str:
     if code in _NOT_RFC_5280:
         return (
-            "It, or the CA's own, does not follow RFC 5280, which Python 3.13 and newer check; "
-            "`verify` does not change that. Have it issued again without this fault, or run this "
-            "on Python 3.12."
+            "It, or the certificate of its CA, does not follow RFC 5280, which Python 3.13 and newer "
+            "check; `verify` does not change that. Have it issued again without this fault, or run "
+            "this on Python 3.12."
         )
     if code in _OTHER_HOST:
         return "It belongs to another host: check the Base URL (Host) of the connection."
@@ -42,6 +42,6 @@ def _advice(code: int, verify: bool | str) -> str:
     if code in _NO_ISSUER and isinstance(verify, str):
         return (
             "The CA that signed it is not in the file that `verify` names: add it there, and each "
-            "CA in between that the server does not send."
+            "intermediate CA that the server does not send."
         )
-    return "If it is signed by your own authority, give its CA file as `verify` in the connection."
+    return "If your own CA signed it, set `verify` in the connection to the file of that CA."

@@ -83,7 +83,7 @@ def _check_keys(keys: dict[str, str]) -> None:
         _require(len(key) <= MAX_KEY, f"the {name} has more than {MAX_KEY} characters; {advice}")
         _require(
             key.isascii() and key.isprintable() and key == key.strip(),
-            f"the {name} has white space around it or characters that no HTTP header can carry; "
+            f"the {name} has whitespace around it or characters that no HTTP header can carry; "
             f"{advice}",
         )
 
@@ -108,7 +108,7 @@ def _check_base_url(url: str, *, allow_http: bool) -> None:
     )
     _require(
         not {".", ".."} & {*unquote(parts.path).split("/")},
-        f"the Base URL must not climb with `.` or `..`; {example}",
+        f"the path of the Base URL must not contain `.` or `..`; {example}",
     )
     _require(
         parts.scheme == "https" or allow_http or _is_loopback(parts.hostname or ""),

@@ -26,7 +26,7 @@ RULES: Mapping[str, str] = MappingProxyType(
         "code": "must be one line of at most 255 characters, no control characters, not `.` or `..`",
         "choice": "must be one of the allowed values",
         "date": "must be a real date since 1900: YYYY-MM-DD, a date or a datetime",
-        "zone": "has a time or a time zone, so the date is ambiguous; cast it to a date",
+        "zone": "has a time other than midnight, so the date is ambiguous; cast it to a date",
         "future": "must not be in the future",
         "email": "must be a plausible e-mail address",
         "phone": "must be 7 to 15 digits; only spaces and punctuation may separate them",

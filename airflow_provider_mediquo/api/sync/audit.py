@@ -75,8 +75,8 @@ def audit(state: Store, client: MediquoClient, sample_size: int) -> AuditReport:
     known, chosen = choose(state, sample_size)
     if not known:
         log.warning(
-            "The state has no member that can be checked. That is so before the first sync; else check "
-            "`state_conn_id`."
+            "The state has no member that can be checked. This is normal before the first sync; "
+            "otherwise check `state_conn_id`."
         )
     proofs = state.read(lambda connection: statements.proofs_of(connection, chosen))
     wrong: dict[str, list[str]] = {}

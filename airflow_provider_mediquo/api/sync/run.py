@@ -43,7 +43,7 @@ _MAX_RESPELLED = 2000  # kept before they are written
 
 
 class SyncRun:
-    """Keeps the state in step with what mediQuo accepts.
+    """Keeps the state in sync with what mediQuo accepts.
 
     Before a request its members are in doubt; after its answer they are certain. Every write is one
     transaction, which only the holder of the lease may make.
@@ -119,7 +119,7 @@ class SyncRun:
             try:
                 self._write_respelled()
             except StateError as problem:
-                log.warning("Cannot write how unchanged members are spelled: %s", problem)
+                log.warning("Cannot update the fingerprints of unchanged members: %s", problem)
             try:
                 if held:
                     self._store.write(end)
@@ -127,7 +127,7 @@ class SyncRun:
                 raise StateError(f"Cannot write the receipt of this run: {problem}") from None
         if receipt and (moved := receipt.report.moved):
             members = counted(moved, "member")
-            log.info("%s last sent by another sync, now by this one.", members)
+            log.info("%s taken over from other syncs.", members)
 
     def heartbeat(self) -> None:
         """Keep the lease; a failure shows at the next write."""

@@ -27,7 +27,7 @@ _UNKNOWN = Holder("an unknown process")
 class SyncSettings:
     """What a run of a sync needs.
 
-    :param name: the population of which the source is the whole.
+    :param name: identifies the sync in the state.
     :param secret_key: of the connection to mediQuo; all fingerprints are made with it.
     :param reading: all that decides how a record of the source is read.
     :param dropped: columns of the source that are not read.

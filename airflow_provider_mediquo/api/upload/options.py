@@ -71,14 +71,15 @@ class UploadOptions:
     :param min_records: the run fails if the source has fewer records.
     :param state_conn_id: an SQL connection whose database keeps what mediQuo has. With it, only what
         changed is sent.
-    :param sync_name: the population of which this source is the whole; one run of it at a time.
-    :param on_missing: `keep`, or `unsubscribe`: members that this sync sent before and its source no
-        longer has lose their plan.
+    :param sync_name: identifies this sync in the state; it has one run at a time.
+    :param on_missing: `keep`, or `unsubscribe` to take the plan from members that this sync sent
+        before and that its source no longer has.
     :param max_unsubscribed: how many may lose their plan in one run, by a record without a plan or by
         leaving the source: a count, a fraction of those who have one, or None for no limit.
-    :param resend_after: what is unchanged for so long is sent again, spread over the days.
+    :param resend_after: an unchanged record is sent again after this time; the records are spread
+        over the days.
     :param receipts_for: how long the state keeps the receipts of this sync's runs.
-    :param as_of: the time of the source's data. A run with an earlier one than the last is refused.
+    :param as_of: the time of the source's data. A run with an earlier `as_of` than the last run fails.
     :param dry_run: read, check and compare, but send and change nothing.
     :param unsubscribed_report: list the patients that have no plan after this run, and why they have
         none, in a file next to the reject report. Needs `rejects_path`.

@@ -29,7 +29,7 @@ MAX_KINDS = 500  # of problems that are counted: names of unknown fields are the
 
 
 class RejectLog:
-    """Files of JSON lines, or the first lines in the log.
+    """Files of JSON Lines, or the first lines in the log.
 
     :param file: of the rejects; if a write to it fails, all are logged instead.
     :param unsubscribed: in the same folder; None: nobody asked who was unsubscribed.

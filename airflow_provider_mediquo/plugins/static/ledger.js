@@ -2,7 +2,7 @@
 
 import { count, duration, many, number, text } from "./words.js";
 
-/** What became of a record; `upserted` is split in three if there is a state. */
+/** What happened to a record; `upserted` is split in three if there is a state. */
 export const KINDS = new Map([
   ["upserted", "sent"],
   ["new", "new"],
@@ -108,7 +108,7 @@ function outcome(ledger) {
   return words.join(", ") || "no records";
 }
 
-/** Whether the counts are only what would be. */
+/** Whether the counts are those that a real run would have. */
 export function isDryRun(ledger) {
   return ledger.is_dry_run === true;
 }
@@ -119,7 +119,8 @@ export function sentences(ledger) {
   const paused = seconds(ledger).get("paused");
   const took = `The run took ${duration(ledger.seconds)}`;
   return [
-    isDryRun(ledger) && "This was a dry run: nothing was sent. The counts are what would be.",
+    isDryRun(ledger) &&
+      "This was a dry run: nothing was sent. The counts are those that a real run would have.",
     `${many(ledger.read, "record")} read: ${outcome(ledger)}.`,
     ...aboutPlans(ledger),
     by.get("unchanged") &&

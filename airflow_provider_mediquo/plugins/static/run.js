@@ -58,7 +58,7 @@ function told(ledger) {
     section(
       "Records",
       legend(kinds),
-      wideBar(by, "What became of the records"),
+      wideBar(by, "What happened to the records"),
       table("Records", ["What", "Records"], rows),
     ),
     tableOfRejects(rejects([ledger])),

@@ -144,7 +144,7 @@ def _options(values: Iterable[str]) -> str:
 
 def _scripted(scripts: dict[str, list[str]]) -> str:
     parts = [f"{name}: {', '.join(script[:10])}" for name, script in scripts.items() if script]
-    return f"To come: {'; '.join(parts)}." if parts else "No fault is to come."
+    return f"Scheduled faults: {'; '.join(parts)}." if parts else "No fault is scheduled."
 
 
 def _latest(entries: list[Entry]) -> Iterator[tuple[object, ...]]:

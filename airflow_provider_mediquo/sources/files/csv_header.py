@@ -197,7 +197,7 @@ def _refuse_data(
         )
     if header.may_be_data(names, rows):
         raise InvalidPatientsError(
-            f"The first line of {name} looks like data, but must be a header: write one in front, or "
-            "check `encoding` and `delimiter`. If these are its names, map any in `columns`, such as "
-            "to None."
+            f"The first line of {name} looks like data, but must be a header: add one, or check "
+            "`encoding` and `delimiter`. If these are its names, map one of them in `columns`, for "
+            "example to None."
         )

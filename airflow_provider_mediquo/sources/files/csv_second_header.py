@@ -71,7 +71,7 @@ class HeaderRows:
 
 
 def folded(cells: Iterable[str]) -> list[str]:
-    """Return cells as they are compared: without case, and without white space around them."""
+    """Return cells as they are compared: without case, and without whitespace around them."""
     return [cell.strip().casefold() for cell in cells]
 
 

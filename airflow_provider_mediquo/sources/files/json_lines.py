@@ -94,8 +94,8 @@ class _Objects:
     def _refuse_comma(self, text: str, at: int) -> None:
         if _COMMA.match(text, at):
             raise InvalidPatientsError(
-                f"{self._name} has commas between its JSON objects. Write one object a line, "
-                "without commas: JSON lines."
+                f"{self._name} has commas between its JSON objects. Write one object per line, "
+                "without commas: JSON Lines."
             )
 
 

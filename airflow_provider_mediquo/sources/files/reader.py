@@ -171,10 +171,10 @@ def _text_records(
     if is_markup(begin):
         raise _no_records(name, "HTML or XML")
     if _JSON_ARRAY.match(begin):
-        raise _no_records(name, "a JSON array. Write one object a line instead: JSON lines")
+        raise _no_records(name, "a JSON array. Write one object per line instead: JSON Lines")
     is_json = begin.startswith("{")
     if is_json and _JSON_LINE_BREAK.match(begin):
-        raise _no_records(name, "JSON with line breaks in its objects. Write one object a line")
+        raise _no_records(name, "JSON with line breaks in its objects. Write one object per line")
     newline = "\n" if is_json else ""  # csv needs the line ends
     # Bytes that do not fit the encoding reject their record, and no other.
     errors = (
@@ -198,7 +198,7 @@ def _no_envelope(
             header.is_transformed or {*header.fields([*located.record])} >= REQUIRED
         )
         if not number and not is_record:
-            raise _no_records(name, "a JSON object around a list. Write one object a line")
+            raise _no_records(name, "a JSON object around a list. Write one object per line")
         yield located
 
 

@@ -19,8 +19,8 @@ from airflow_provider_mediquo.api.patients.endpoints import get
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
 ISSUE_AGAIN = (
-    "It, or the CA's own, does not follow RFC 5280, which Python 3.13 and newer check; `verify` does "
-    "not change that. Have it issued again without this fault, or run this on Python 3.12."
+    "It, or the certificate of its CA, does not follow RFC 5280, which Python 3.13 and newer check; "
+    "`verify` does not change that. Have it issued again without this fault, or run this on Python 3.12."
 )
 
 
@@ -133,14 +133,14 @@ def test_one_without_a_fault_is_accepted(authority, serve, answer, connect, atte
 def test_one_that_nothing_vouches_for_needs_the_ca_file(authorities, refusal):
     said = refusal(authorities[0].server)
     assert said.endswith(
-        ". If it is signed by your own authority, give its CA file as `verify` in the connection."
+        ". If your own CA signed it, set `verify` in the connection to the file of that CA."
     )
 
 
 def test_where_there_is_a_ca_file_it_is_another_one(authorities, refusal):
     said = refusal(authorities[0].server, verify=authorities[1].file)
     assert "not in the file that `verify` names" in said
-    assert "give its CA file" not in said
+    assert "If your own CA signed it" not in said
 
 
 def test_one_of_another_host_is_no_matter_of_the_ca_file(authorities, refusal):

@@ -105,6 +105,15 @@ def test_a_sample_is_random_and_of_the_size_that_was_asked_for(state, client, bo
     assert len({*samples}) > 20  # 5 times the same 10 would be 10
 
 
+def test_each_member_has_the_same_chance_to_be_in_a_sample(state, sync, people):
+    """The bound is only true then."""
+    members = people(200)
+    sync(members)
+    first_half = {*sorted(member["code"] for member in members)[:100]}  # as they are read
+    samples = [code for _ in range(60) for code in choose(state, 10)[1]]
+    assert 200 < sum(code in first_half for code in samples) < 400  # 300, with a deviation of 12
+
+
 def test_codes_with_a_slash_take_no_place_in_the_sample(state, sync, people):
     sync([{"code": f"a/{number}", "first_name": "Ada"} for number in range(30)] + people(3))
     known, chosen = choose(state, 2)

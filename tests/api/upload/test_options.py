@@ -1,4 +1,5 @@
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -119,3 +120,20 @@ def test_wrong_options_of_a_state_are_named(options, problem):
 def test_a_time_is_taken_as_text_or_as_a_datetime(as_of, same):
     assert as_of_microseconds(as_of) == round(same.timestamp() * 1e6)
     assert as_of_microseconds(None) is None
+
+
+@pytest.fixture
+def far_from_utc(monkeypatch):
+    """Let this process be in another time zone."""
+    monkeypatch.setenv("TZ", "<local>-9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_from_utc")
+@pytest.mark.parametrize("as_of", ["2026-11-29", "2026-11-29 00:00", datetime(2026, 11, 29)])
+def test_a_time_without_a_zone_is_in_utc_wherever_the_worker_is(as_of):
+    midnight = datetime(2026, 11, 29, tzinfo=UTC)
+    assert as_of_microseconds(as_of) == round(midnight.timestamp() * 1e6)

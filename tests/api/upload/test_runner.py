@@ -242,6 +242,16 @@ def test_a_share_is_of_the_first_thousand_and_then_of_what_is_sent(box, client, 
     assert 140 <= run.report.without_plan <= 160
 
 
+def test_a_share_is_also_of_those_that_mediquo_has_already(box, state, sync, people):
+    """With a state most are not sent again, and those who are new may well be without a plan."""
+    members = people(200)
+    sync(box, state, members).ok()
+    run = sync(box, state, members + people(60, start=5000, plan=None)).ok()
+    assert (run.unchanged, run.new, run.without_plan) == (200, 60, 60)
+    few = people(1000, start=9000, plan=None)
+    assert isinstance(sync(box, state, members + few).error, UnsubscribeLimitError)
+
+
 def test_nor_is_a_share_one_of_those_that_are_rejected(box, client, upload, people):
     bad, good = people(200, start=5000, gender="x"), people(200, start=9000, plan=None)
     late = [each for two in zip(bad, good, strict=True) for each in two]

@@ -213,7 +213,7 @@ def test_each_scripted_outcome_that_it_offers_exists(client):
     outcomes = [outcome for outcome in offered if outcome not in ENDPOINTS]
     script = {"endpoint": "get", "outcomes": outcomes}
     assert client.control("POST", "/sandbox/script", json=script).status_code == 200
-    assert "To come: get: lost_before, lost_after" in client.control("GET", "/").text
+    assert "Scheduled faults: get: lost_before, lost_after" in client.control("GET", "/").text
 
 
 # --- the API docs -----------------------------------------------------------------------------------

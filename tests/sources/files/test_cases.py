@@ -52,5 +52,5 @@ def test_rows_of_nothing_are_skipped():
 
 @pytest.mark.parametrize("name", ["envelope", "pretty"])
 def test_all_members_are_not_one_reject(name):
-    with pytest.raises(InvalidPatientsError, match="Write one object a line"):
+    with pytest.raises(InvalidPatientsError, match="Write one object per line"):
         look(f"json/{name}.json")

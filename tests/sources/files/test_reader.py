@@ -412,7 +412,7 @@ def test_one_that_is_broken_spoils_no_other(folder, monkeypatch, broken, length)
 def test_commas_between_objects_are_an_error_that_says_so(folder):
     text = f'{{"code": "{SECRET}"}},{{"code": "2"}}'
     said = folder.fails(text, InvalidPatientsError)
-    assert said.startswith("file has commas between its JSON objects. Write one object a line")
+    assert said.startswith("file has commas between its JSON objects. Write one object per line")
 
 
 def test_nor_do_bytes_of_another_encoding(folder):
@@ -424,7 +424,7 @@ def test_nor_do_bytes_of_another_encoding(folder):
 @pytest.mark.parametrize("text", ['[{"code": "%s"}]', ' [\n{"code": "%s"}\n]', "[]"])
 def test_a_json_array_is_asked_for_as_lines(folder, text):
     said = folder.fails(text.replace("%s", SECRET), InvalidPatientsError)
-    assert said.startswith("file is a JSON array. Write one object a line instead: JSON lines.")
+    assert said.startswith("file is a JSON array. Write one object per line instead: JSON Lines.")
 
 
 @pytest.mark.parametrize(
@@ -443,7 +443,7 @@ def test_a_json_array_is_asked_for_as_lines(folder, text):
 )
 def test_all_members_in_one_object_are_an_error_and_no_reject(folder, text, what):
     said = folder.fails(text.replace("%s", SECRET), InvalidPatientsError)
-    assert said.startswith(f"file is {what} Write one object a line.")
+    assert said.startswith(f"file is {what} Write one object per line.")
 
 
 def test_an_object_may_hold_a_list_of_others(folder):
