@@ -25,9 +25,11 @@ for name in $names; do
         ;;
     redis) has redis-server || need redis-server ;;
     mariadb)
-        # The programs alone, without the service that comes with mariadb-server.
-        has mariadbd && has mariadb-install-db || need mariadb-server-core
-        has my_print_defaults || need mariadb-client-core
+        # The programs alone, without the service that comes with mariadb-server. mariadb-install-db
+        # runs my_print_defaults, which is in the second package. Both are named whichever is missing:
+        # a my_print_defaults that is here may be MySQL's, which apt removes for MariaDB's server.
+        has mariadbd && has mariadb-install-db && has my_print_defaults ||
+            need mariadb-server-core mariadb-client-core
         if ! "$venv/bin/python" -c "import MySQLdb" 2> /dev/null; then
             has cc || need gcc libc6-dev
             has pkg-config || need pkg-config

@@ -112,7 +112,8 @@ def test_reading_it_imports_nothing(python):
     code = (
         "import sys\n"
         "before = set(sys.modules)\n"
-        "import airflow_provider_mediquo.get_provider_info\n"
+        "from airflow_provider_mediquo.get_provider_info import get_provider_info\n"
+        "get_provider_info()\n"
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "print(sorted(new - sys.stdlib_module_names))"
     )

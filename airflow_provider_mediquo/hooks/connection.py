@@ -59,7 +59,7 @@ def parse_connection(connection: Connection) -> Settings:
     return settings
 
 
-def settings_of(
+def read_connection(
     get_connection: Callable[[str], Connection], conn_id: str
 ) -> Settings | ConnectionSettingsError:
     """Return the settings of a connection, or why they are invalid."""

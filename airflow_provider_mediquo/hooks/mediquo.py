@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseHook
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
-from airflow_provider_mediquo.hooks.connection import settings_of
+from airflow_provider_mediquo.hooks.connection import read_connection
 
 if TYPE_CHECKING:
     from airflow_provider_mediquo.api.client.client import MediquoClient
@@ -203,7 +203,7 @@ class MediquoHook(BaseHook):
     @cached_property
     def settings(self) -> Settings:
         """The validated connection. Raises ConnectionSettingsError if it is invalid."""
-        found = settings_of(self.get_connection, self.mediquo_conn_id)
+        found = read_connection(self.get_connection, self.mediquo_conn_id)
         if isinstance(found, Exception):
             # Without the frames it came through: their variables hold the keys.
             raise found.with_traceback(None)

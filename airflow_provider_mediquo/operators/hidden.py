@@ -26,7 +26,7 @@ class HiddenPatients:
         self.given = given
 
     def __iter__(self) -> Iterator[Any]:
-        from airflow_provider_mediquo.api.upload.validation import iterate_records
+        from airflow_provider_mediquo.api.upload.source_reader import iterate_records
 
         for item in iterate_records(self.given):
             if isinstance(item, Sequence) and not isinstance(item, str | bytes):

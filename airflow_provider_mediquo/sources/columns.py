@@ -92,8 +92,8 @@ class ColumnMapping:
 
     def _missing(self, names: Sequence[str], *, is_text: bool) -> str:
         fields = self.fields(names)
-        wanted = {name for name, field in self.columns.items() if field is not None}
-        if missing := sorted(map(str, wanted - {*names})):
+        expected = {name for name, field in self.columns.items() if field is not None}
+        if missing := sorted(map(str, expected - {*names})):
             return (
                 f"no column {listed(missing)},\nwhich `columns` maps. Names must match exactly, "
                 "including case and spaces."

@@ -1,10 +1,15 @@
-"""The import contracts of pyproject.toml."""
+"""The import contracts of pyproject.toml, and who may change the ledger."""
 
+import ast
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
+from airflow_provider_mediquo.api.report import UploadReport
+
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+PACKAGE = PROJECT.parent / "airflow_provider_mediquo"
 
 
 def test_each_layer_imports_only_those_below_it():
@@ -13,3 +18,16 @@ def test_each_layer_imports_only_those_below_it():
     command = [linter, "--config", str(PROJECT), "--no-cache"]
     done = subprocess.run(command, cwd=PROJECT.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_only_the_ledger_changes_the_report():
+    counts = {field.name for field in fields(UploadReport)}
+    changes = {
+        f"{path.stem}: {ast.unparse(node)}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        if node.attr in counts and ast.unparse(node.value).endswith("report")
+    }
+    assert "ledger: self.report.read" in changes
+    assert {each for each in changes if not each.startswith("ledger: ")} == set()

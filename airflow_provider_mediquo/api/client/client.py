@@ -222,12 +222,13 @@ class MediquoClient:
     def _rate_limited(
         self, operation: Operation[Any], response: RawResponse, limiter: RateLimiter
     ) -> RateLimitedError:
-        patience, asked = self._retry.max_throttled_seconds, retry_after(response)
+        name, max_seconds = operation.name, self._retry.max_throttled_seconds
+        asked = retry_after(response)
         seconds = limiter.window if asked is None else max(asked, 1.0)
         without_success, is_new = limiter.on_throttled(seconds)
         if is_new:
-            log_pause(operation.name, seconds)
-        return too_many_requests(operation.name, seconds, without_success, patience, limiter.window)
+            log_pause(name, seconds)
+        return too_many_requests(name, seconds, without_success, max_seconds, limiter.window)
 
     def _unreachable(self, name: str, certificate: str) -> MediquoError:
         host = self.settings.host

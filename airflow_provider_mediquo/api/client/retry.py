@@ -58,19 +58,19 @@ def log_pause(what: str, seconds: float) -> None:
 
 
 def too_many_requests(
-    what: str, seconds: float, without_success: float, patience: float, window: float
+    what: str, seconds: float, without_success: float, max_seconds: float, window: float
 ) -> RateLimitedError:
     """Return the error for a 429.
 
     :param seconds: that mediQuo asks to wait.
     :param without_success: seconds since something succeeded.
-    :param patience: seconds without a success after which it is final.
+    :param max_seconds: seconds without a success after which it is final.
     :param window: seconds over which mediQuo counts.
     """
     is_final = (
-        seconds > patience
-        or without_success >= patience
-        or without_success + seconds > patience + window
+        seconds > max_seconds
+        or without_success >= max_seconds
+        or without_success + seconds > max_seconds + window
     )
     return RateLimitedError(
         f"mediQuo answered 429 to {what} and asks to wait {seconds:.0f} s; nothing has succeeded for "

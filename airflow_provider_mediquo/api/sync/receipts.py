@@ -41,7 +41,7 @@ class RunReceipt:
     def __init__(self, settings: SyncSettings, lease: Lease, report: UploadReport) -> None:
         self._id = uuid.uuid4().hex
         self._sync_id, self._run = lease.sync_id, lease.run
-        self._settings, self._report = settings, report
+        self._settings, self.report = settings, report
 
     def open(self, connection: Connection) -> None:
         """Insert it. Earlier runs of the sync without an end were killed."""
@@ -93,7 +93,7 @@ class RunReceipt:
             )
 
     def _known(self) -> dict[str, Any]:
-        report = self._report
+        report = self.report
         receipt = report.receipt.as_dict() if report.receipt else {"fields": ()}
         return {
             **{name: getattr(report, name) for name in OUTCOMES},

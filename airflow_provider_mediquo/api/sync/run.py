@@ -51,8 +51,6 @@ class SyncRun:
 
     def __init__(self, state: Store, settings: SyncSettings) -> None:
         self._store, self._settings = state, settings
-        self.report = UploadReport()
-        """The ledger of the run, for its receipt."""
         self._receipt: RunReceipt | None = None
         self._lease: lease.Lease | None = None
         self._writes: GroupedWrites | None = None
@@ -62,10 +60,11 @@ class SyncRun:
         self._fingerprints = Fingerprints(settings.secret_key, settings.reading, settings.dropped)
         self.comparison = Comparison(Members(0), self._fingerprints, self._resend)
 
-    def start(self, check: Callable[[], None]) -> None:
+    def start(self, check: Callable[[], None], report: UploadReport) -> None:
         """Take the lease and read the state.
 
         :param check: raises what ends the run; called now and then.
+        :param report: the ledger of the run, for its receipt.
         """
         settings = self._settings
         if settings.dry_run:
@@ -81,7 +80,7 @@ class SyncRun:
         self._lease = lease.Lease(self._store, settings.name, settings.as_of, held_by)
         self._writes = GroupedWrites(self._lease)
         self._own = self._lease.sync_id
-        receipt = RunReceipt(settings, self._lease, self.report)
+        receipt = RunReceipt(settings, self._lease, report)
         self._lease.write(receipt.open)
         self._receipt = receipt
         self._load(check)
@@ -128,7 +127,7 @@ class SyncRun:
                     self._store.write(end)
             except StateError as problem:
                 raise StateError(f"Cannot write the receipt of this run:\n{problem}") from None
-        if held and (moved := self.report.moved):
+        if receipt and (moved := receipt.report.moved):
             members = counted(moved, "member")
             log.info("%s taken over from other syncs.", members)
 

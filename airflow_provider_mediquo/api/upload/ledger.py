@@ -1,6 +1,7 @@
 """What becomes of each record: the one place that counts, safe between threads.
 
-Validation, sender and runner tell the ledger what happened; none of them reaches into another.
+Validation, sender, runner and the guard of unsubscriptions tell the ledger what happened; others only
+read its report.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final
 
 from airflow_provider_mediquo.api.client.stats import RequestStats
 from airflow_provider_mediquo.api.records import SourceLocation, ValidRecord
-from airflow_provider_mediquo.api.report import Rejection, UploadReport
+from airflow_provider_mediquo.api.report import Receipt, Rejection, UploadReport
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.visibility.sample import Sample
 
@@ -20,38 +21,19 @@ _SHOWN_LOST_PLANS = 20
 _COUNTED_AS = {"schema": "invalid", "duplicate": "duplicate", "mediquo": "refused"}
 
 
-class RecordLedger(Protocol):
-    """What a sender needs to know of a ledger."""
-
-    stats: RequestStats
-
-    def begin(self, records: Sequence[ValidRecord]) -> None:
-        """Note that records are about to be sent."""
-
-    def check(self) -> None:
-        """Raise what must keep a request from being sent."""
-
-    def accept(self, records: Sequence[ValidRecord], sent_at: int | None) -> None:
-        """Settle records that mediQuo accepted."""
-
-    def refuse(self, record: ValidRecord, status: int | None, fields: Iterable[str]) -> None:
-        """Settle a record that mediQuo refused when it was sent alone."""
-
-    def lose_answer(self, records: Iterable[ValidRecord]) -> None:
-        """Note that an attempt with these records had no answer: mediQuo may have accepted it."""
-
-    def give_up(self, records: Iterable[ValidRecord], status: int | None = None) -> None:
-        """Write down records that got no final answer."""
-
-    def unsettled_of(self, records: Iterable[ValidRecord]) -> list[ValidRecord]:
-        """Return those of some records of which nothing final is known."""
-
-
 class Ledger:
     """Owns the counts, the records that are not settled yet, the reject log and the sample."""
 
-    def __init__(self, rejects: RejectLog, sample: Sample) -> None:
-        self.report = UploadReport()
+    def __init__(
+        self,
+        rejects: RejectLog,
+        sample: Sample,
+        receipt: Receipt | None = None,
+        *,
+        is_dry_run: bool = False,
+    ) -> None:
+        self.report: Final = UploadReport(receipt=receipt, is_dry_run=is_dry_run)
+        """What is known so far. Only the ledger changes it."""
         self.stats = RequestStats()
         self.lost_plans: list[Rejection] = []
         """Records with a plan whose code was sent without one: the first few."""
@@ -70,6 +52,10 @@ class Ledger:
     def is_logged(self) -> bool:
         """Whether the log is the only place that names the rejects."""
         return not self._rejects.has_file
+
+    def note_sync(self, description: Mapping[str, Any]) -> None:
+        """Note where the state is, which sync this is and which run of it."""
+        self.report.sync = {**description}
 
     def next_row(self) -> int:
         """Count a record of the source; return its row, from 1. Only the reading thread calls this."""
@@ -138,9 +124,18 @@ class Ledger:
         self._rejects.add_left(had_plan)
 
     def count_missing(self, count: int) -> None:
-        """Correct how many members are missing, of those that are not withheld."""
+        """Set how many members are missing, apart from those that are withheld."""
         with self._lock:
             self.report.missing = count + self.report.missing_withheld
+
+    def decide_missing(self, withheld: int, would_unsubscribe: int) -> None:
+        """Note how many of the missing keep their plan, and how many members would lose theirs.
+
+        :param would_unsubscribe: by a record without a plan, too.
+        """
+        with self._lock:
+            self.report.missing_withheld = withheld
+            self.report.would_unsubscribe = would_unsubscribe
 
     def refuse_missing(self, code: str, status: int | None, fields: Iterable[str] = ()) -> None:
         """Write down a missing member that mediQuo refuses to show or to unsubscribe."""

@@ -1,22 +1,29 @@
-"""The files that reject reports are written to."""
+"""The files that reject reports are written to; what they do not take is logged instead."""
 
 from __future__ import annotations
 
+import errno
+import json
+import logging
 import os
 import re
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from uuid import uuid4
 
 from airflow_provider_mediquo.api.errors import MediquoError
 
+log = logging.getLogger(__name__)
+
+Line = Mapping[str, Any]
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _STORE_TIMEOUT = 60.0  # seconds, to write a part
 _SHUTDOWN_GRACE = 3.0  # seconds, once the task is being killed
 _POLL_SECONDS = 0.1
@@ -55,7 +62,7 @@ class RejectFile(ABC):
             except Exception as error:  # noqa: BLE001  # raised in the thread that waits
                 failures.append(error)
 
-        trying = Thread(target=try_it, name="mediquo-store", daemon=True)
+        trying = threading.Thread(target=try_it, name="mediquo-store", daemon=True)
         trying.start()
         left = _STORE_TIMEOUT
         while trying.is_alive() and left > 0:
@@ -130,6 +137,56 @@ class StoredParts(RejectFile):
         self._bounded(partial(_put, self.path / next(self._names), lines.encode()))
 
 
+class LineWriter:
+    """Writes lines down, from any number of threads; in an object store a little later.
+
+    :param file: None: all lines are logged.
+    :param log_lines: logs what is not in the file.
+    """
+
+    def __init__(
+        self, file: RejectFile | None, log_lines: Callable[[Sequence[Line]], None]
+    ) -> None:
+        self.written_to: str | None = None
+        """The file, if anything is in it."""
+        self.unwritten = 0
+        """Lines that the file did not take."""
+        self._file = file
+        self._has_file = file is not None
+        self._log_lines = log_lines
+        self._waiting: list[Line] = []  # for the next write
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()  # a slow store does not block those that only add
+
+    def add(self, lines: Iterable[Line]) -> None:
+        """Write lines down, or keep them for the next write."""
+        with self._lock:
+            self._waiting += lines
+            file = self._file  # once: another thread may find that it cannot be written
+            is_due = not file or len(self._waiting) >= file.lines_at_once
+        if is_due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write down what is waiting."""
+        with self._writing:
+            with self._lock:
+                lines, self._waiting = self._waiting, []
+            if lines and not (self._file and self._is_written(self._file, lines)):
+                self.unwritten += len(lines) if self._has_file else 0
+                self._log_lines(lines)
+
+    def _is_written(self, file: RejectFile, lines: Sequence[Line]) -> bool:
+        try:
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
+        except Exception as error:  # noqa: BLE001  # each store has errors of its own
+            log.error("Cannot write %s (%s): its lines are logged instead.", file.path, _why(error))
+            self._file = None
+            return False
+        self.written_to = str(file.path)
+        return True
+
+
 def as_name(text: str) -> str:
     """Return a safe name of a file or folder for a text."""
     name = NO_NAME.sub(lambda found: "".join(f"%{ord(each):02X}" for each in found[0]), text)
@@ -154,3 +211,10 @@ def _not_writable(where: object, why: str = "") -> MediquoError:
         f"`rejects_path`: cannot write to {where}\nfrom this worker{why}. Nothing was sent. Fix it "
         "or choose another folder."
     )
+
+
+def _why(error: Exception) -> str:
+    code = error.errno if isinstance(error, OSError) else None
+    if code is None:  # its text is the store's own
+        return type(error).__name__
+    return f"{'disk full' if code in _FULL else type(error).__name__}: {os.strerror(code)}"

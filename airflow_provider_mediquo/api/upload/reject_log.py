@@ -14,8 +14,7 @@ from airflow_provider_mediquo.api.patients.rules import describe
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.report import Rejection
-from airflow_provider_mediquo.api.upload.line_writer import Line, LineWriter
-from airflow_provider_mediquo.api.upload.reject_files import RejectFile
+from airflow_provider_mediquo.api.upload.reject_files import Line, LineWriter, RejectFile
 
 log = logging.getLogger(__name__)
 

@@ -31,12 +31,12 @@ from airflow_provider_mediquo.api.upload.progress import (
     length_if_known,
     run_periodically,
 )
-from airflow_provider_mediquo.api.upload.reading import Halted, Reading
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.upload.sender import Sender
+from airflow_provider_mediquo.api.upload.source_reader import Halted, SourceReader, iterate_records
 from airflow_provider_mediquo.api.upload.synced_ledger import SyncedLedger
 from airflow_provider_mediquo.api.upload.unsubscriptions import Unsubscriptions
-from airflow_provider_mediquo.api.upload.validation import RecordValidator, iterate_records
+from airflow_provider_mediquo.api.upload.validation import RecordValidator
 from airflow_provider_mediquo.api.visibility.sample import Sample
 
 log = logging.getLogger(__name__)
@@ -62,13 +62,11 @@ class Upload:
         self._client, self._options = client, options
         self._rejects = rejects
         self._interval = progress_interval
-        self._ledger = Ledger(rejects, Sample(client.settings.secret_key))
+        sample, receipt = Sample(client.settings.secret_key), receipt_of(client.settings)
+        self._ledger = Ledger(rejects, sample, receipt, is_dry_run=options.dry_run)
         self._sync = sync
-        self.report.is_dry_run = options.dry_run
-        self.report.receipt = receipt_of(client.settings)
         if sync:
-            self.report.sync = sync.description
-            sync.report = self.report
+            self._ledger.note_sync(sync.description)
         self._validator = RecordValidator(options, self._ledger, sync)
         self._plans = PlanGuard(options.max_without_plan, self.report)
         self._unsubscriptions = Unsubscriptions(options, sync, self._ledger) if sync else None
@@ -77,7 +75,7 @@ class Upload:
         spare = options.max_in_flight // 2 if sync else 0
         self._pool = pool = SendingPool(options.max_in_flight, self._halt, spare=spare)
         self._sender = Sender(client, options.chunk_size, ledger, self._halt, pool.in_flight)
-        self._reading = Reading(self._check_halted)
+        self._reader = SourceReader(self._check_halted)
         self._reasons: list[MediquoError] = []  # why it ends early; the first one counts
         self._is_aborted = False  # requests in progress were cut off
         self._ended_by: str | None = None  # what the source raised, or a time limit
@@ -130,7 +128,7 @@ class Upload:
         self._reasons.append(StoppedError("the task was killed."))
         self._abort()
         self._rejects.hurry()
-        self._reading.interrupt()
+        self._reader.interrupt()
 
     def _send_all(self, source: Iterator[Any]) -> None:
         try:
@@ -161,9 +159,9 @@ class Upload:
         problem = None
         try:
             if self._sync:
-                self._sync.start(self._check_halted)
-                self.report.sync = self._sync.description
-            valid = self._validator.accept(self._reading.records(source))
+                self._sync.start(self._check_halted, self.report)
+                self._ledger.note_sync(self._sync.description)
+            valid = self._validator.accept(self._reader.records(source))
             if self._unsubscriptions:
                 valid = self._unsubscriptions.hold(valid)
             chunks = chunked(self._plans.guard(valid), self._options.chunk_size)

@@ -24,7 +24,7 @@ from airflow_provider_mediquo.api.upload.circuit_breaker import (
     UnansweredChunks,
 )
 from airflow_provider_mediquo.api.upload.isolation import Search, isolate
-from airflow_provider_mediquo.api.upload.ledger import RecordLedger
+from airflow_provider_mediquo.api.upload.record_ledger import RecordLedger
 
 log = logging.getLogger(__name__)
 

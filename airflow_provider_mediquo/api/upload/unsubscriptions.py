@@ -90,22 +90,23 @@ class Unsubscriptions:
 
     def _decide(self) -> None:
         """The source was read to its end: count the missing too."""
-        missing = with_plan = 0
+        missing = with_plan = withheld = 0
         report = self._ledger.report
         if self._is_mirror and report.read > report.skipped:
             missing, with_plan = self.sync.count_missing()
-        report.missing = missing
+        self._ledger.count_missing(missing)
         if missing and self._may_be_in_source(missing):
-            report.missing_withheld, missing, with_plan = missing, 0, 0
+            withheld, with_plan = missing, 0
         elif with_plan and self._losing + with_plan <= self._allowed:
-            report.missing_withheld = kept = self._keep_other_spellings()
-            missing, with_plan = missing - kept, with_plan - kept
-        total = report.would_unsubscribe = self._losing + with_plan
+            withheld = self._keep_other_spellings()
+            with_plan -= withheld
+        total = self._losing + with_plan
         if total <= self._allowed:
-            self.may_send_missing = missing > 0
+            self._ledger.decide_missing(withheld, total)
+            self.may_send_missing = missing > withheld
             return
+        self._ledger.decide_missing(missing, total)
         self._withhold_kept()
-        report.missing_withheld = report.missing
         self.problem = UnsubscribeLimitError(
             f"{counted(total, 'member')} would lose their plan: {self._losing:,} by a record without "
             f"one, {with_plan:,} because they left the source.\nThat is more than `max_unsubscribed` "

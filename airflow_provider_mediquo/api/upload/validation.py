@@ -84,37 +84,43 @@ class RecordValidator:
                     self._sync.comparison.empty_parts.append(record.name)
                 continue
             row = self._ledger.next_row()
-            checked = self._check(record)
-            if checked is _UNCHANGED:
-                self._streak.end()
-                self._ledger.count_unchanged()
-                continue
-            if checked is _SKIPPED:
-                self._ledger.skip()
-                continue
-            patient, problems, encoded, omitted, change = checked
-            if problems:
-                self._reject_invalid(row, patient, problems, location)
-                if problems != _JOINED and not is_optional(problems):
-                    self._count_invalid()
-                continue
-            self._streak.end()
-            if not self._is_first(row, patient, location):
-                continue
-            if omitted:
-                self._ledger.omit(row, patient, omitted, location)
-            if change and change.kind == "unchanged":
-                self._ledger.count_unchanged()
-                continue
-            names = tuple(patient)
-            names = self._names.setdefault(names, names)  # one object for all that have the same
-            has_plan = "plan" in patient
-            valid = ValidRecord(row, patient["code"], has_plan, encoded, location, change, names)
-            self._ledger.open(valid)
-            yield valid
+            if valid := self._valid(row, self._check(record), location):
+                self._ledger.open(valid)
+                yield valid
         self._check_count()
         self._check_transform()
         self._warn()
+
+    def _valid(
+        self, row: int, checked: _Checked, location: SourceLocation | None
+    ) -> ValidRecord | None:
+        """Return a record that may be sent; tell the ledger about any other."""
+        if checked is _UNCHANGED:
+            self._streak.end()
+            self._ledger.count_unchanged()
+            return None
+        if checked is _SKIPPED:
+            self._ledger.skip()
+            return None
+        patient, problems, encoded, omitted, change = checked
+        if problems:
+            self._reject_invalid(row, patient, problems, location)
+            if problems != _JOINED and not is_optional(problems):
+                self._count_invalid()
+            return None
+        self._streak.end()
+        if not self._is_first(row, patient, location):
+            return None
+        if omitted:
+            self._ledger.omit(row, patient, omitted, location)
+        if change and change.kind == "unchanged":
+            self._ledger.count_unchanged()
+            return None
+        names = tuple(patient)
+        names = self._names.setdefault(names, names)  # one object for all that have the same
+        return ValidRecord(
+            row, patient["code"], "plan" in patient, encoded, location, change, names
+        )
 
     def _check_count(self) -> None:
         """Raise SourceError if the source has too few records.
@@ -236,13 +242,3 @@ class RecordValidator:
         self._ledger.lose_plan(rejection)
         if rejection.code is not None:
             self._seen.lose_plan(rejection.code)
-
-
-def iterate_records(patients: Iterable[Any]) -> Iterator[Any]:
-    """Return an iterator over records; raises InvalidPatientsError for anything else."""
-    if isinstance(patients, str | bytes | Mapping) or not isinstance(patients, Iterable):
-        raise InvalidPatientsError(
-            "`patients` must be a list, a generator or another iterable of patients (mappings);\n"
-            f"this is a {type(patients).__name__}."
-        )
-    return iter(patients)

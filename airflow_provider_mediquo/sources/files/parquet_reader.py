@@ -40,27 +40,27 @@ def read_parquet(raw: Any, name: str, header: ColumnMapping) -> Iterator[Located
         header.check(names, name)
         if not file.metadata.num_rows:
             log.warning("%s is empty: it has only columns.", name)
-        wanted = [name for name, field in zip(names, header.fields(names), strict=True) if field]
-        _check_encryption(raw, file, wanted, name)
-        rows = chain.from_iterable(map(_rows, _batches(raw, file, wanted, name)))
+        columns = [name for name, field in zip(names, header.fields(names), strict=True) if field]
+        _check_encryption(raw, file, columns, name)
+        rows = chain.from_iterable(map(_rows, _batches(raw, file, columns, name)))
         for number, row in enumerate(rows, 1):
             if is_empty(row):
                 continue
             yield LocatedRecord(row, SourceLocation(name, number))
 
 
-def _batches(raw: Any, file: Any, wanted: Sequence[str], name: str) -> Iterator[Any]:
+def _batches(raw: Any, file: Any, columns: Sequence[str], name: str) -> Iterator[Any]:
     paths = _paths(file)
     with _open(raw, name, read_dictionary=paths) as dictionaries:
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)
-            # Only of the wanted columns: the others may be encrypted.
-            chunks = [group.column(at) for at, path in enumerate(paths) if _is_of(path, wanted)]
+            # Only of the columns that are read: the others may be encrypted.
+            chunks = [group.column(at) for at, path in enumerate(paths) if _is_of(path, columns)]
             _check_sizes(chunks, group.num_rows, name)
             longest = _longest(dictionaries, number, chunks) + sum(map(_unknown, chunks))
             at_once = min(max(MAX_UNPACKED_BYTES // max(longest, 1), 1), _AT_ONCE)
             left = group.num_rows
-            for batch in file.iter_batches(at_once, [number], wanted, use_threads=False):
+            for batch in file.iter_batches(at_once, [number], columns, use_threads=False):
                 left -= batch.num_rows
                 yield batch
             if left:  # pyarrow ends with the shortest column
@@ -74,13 +74,13 @@ def _paths(file: Any) -> list[str]:
     return [file.schema.column(at).path for at in range(len(file.schema))]
 
 
-def _is_of(path: str, wanted: Sequence[str]) -> bool:
-    return any(f"{path}.".startswith(f"{name}.") for name in wanted)
+def _is_of(path: str, columns: Sequence[str]) -> bool:
+    return any(f"{path}.".startswith(f"{name}.") for name in columns)
 
 
-def _check_encryption(raw: Any, file: Any, wanted: Sequence[str], name: str) -> None:
+def _check_encryption(raw: Any, file: Any, columns: Sequence[str], name: str) -> None:
     encrypted = encrypted_columns(raw)
-    if any(at in encrypted and _is_of(path, wanted) for at, path in enumerate(_paths(file))):
+    if any(at in encrypted and _is_of(path, columns) for at, path in enumerate(_paths(file))):
         raise InvalidPatientsError(
             f"{name} has encrypted columns,\nwhich cannot be read. Export it without encryption, or "
             "drop them with None in `columns`."

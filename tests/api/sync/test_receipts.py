@@ -18,7 +18,7 @@ from airflow_provider_mediquo.api.errors import (
     TooManyRejectsError,
     UnsubscribeLimitError,
 )
-from airflow_provider_mediquo.api.report import OUTCOMES
+from airflow_provider_mediquo.api.report import OUTCOMES, UploadReport
 from airflow_provider_mediquo.api.sync import receipts as receipts_module
 from airflow_provider_mediquo.api.sync.lease import Lease
 from airflow_provider_mediquo.api.sync.receipts import COLUMNS, RunReceipt, read_receipts
@@ -158,16 +158,17 @@ def test_a_dry_run_sends_nothing_so_it_has_none(box, state, sync, people):
 @one_of_each
 def test_one_that_dies_has_the_counts_of_its_last_heartbeat(box, every_state, sync, people):
     dead = SyncRun(every_state.store(), SyncSettings("members", KEY))
-    dead.start(lambda: None)
-    dead.report.read, dead.report.upserted = 500, 400
+    report = UploadReport()
+    dead.start(lambda: None, report)
+    report.read, report.upserted = 500, 400
     dead.heartbeat()
-    dead.report.upserted = 499  # nobody hears of this one
+    report.upserted = 499  # nobody hears of this one
     (receipt,) = every_state.receipts()
     assert (receipt["outcome"], receipt["ended_at"]) == ("running", None)
     every_state.pretend_dead()
     other = Lease(every_state.store(), "other")  # a run of another sync
     mine = SyncSettings("other", KEY)
-    every_state.store().write(RunReceipt(mine, other, dead.report).open)
+    every_state.store().write(RunReceipt(mine, other, report).open)
     sync(box, every_state, people(1)).ok()
     lost, last, of_another = every_state.receipts()
     assert (lost["outcome"], lost["read"], lost["upserted"]) == ("lost", 500, 400)
@@ -179,10 +180,11 @@ def test_one_that_dies_has_the_counts_of_its_last_heartbeat(box, every_state, sy
 
 def test_a_heartbeat_that_comes_too_late_changes_nothing(state):
     run = SyncRun(state.store(), SyncSettings("members", KEY))
-    run.start(lambda: None)
+    report = UploadReport()
+    run.start(lambda: None, report)
     receipt = run._receipt
     run.close()
-    run.report.read = 7
+    report.read = 7
     state.store().write(receipt.note)
     assert state.receipts()[0]["read"] == 0
 
@@ -306,12 +308,10 @@ def test_a_run_that_was_taken_over_begins_no_receipt(state):
     store = state.store()
     store.create()
     lease = Lease(store, "members")
-    old = RunReceipt(
-        SyncSettings("members", "k"), lease, SyncRun(store, SyncSettings("x", "k")).report
-    )
+    old = RunReceipt(SyncSettings("members", "k"), lease, UploadReport())
     state.pretend_dead()
     new = SyncRun(state.store(), SyncSettings("members", "k"))
-    new.start(lambda: None)
+    new.start(lambda: None, UploadReport())
     with pytest.raises(StateError, match="taken over"):
         lease.write(old.open)
     assert [each["outcome"] for each in state.receipts()] == ["running"]
@@ -320,7 +320,7 @@ def test_a_run_that_was_taken_over_begins_no_receipt(state):
 
 def test_a_receipt_that_cannot_be_updated_does_not_cost_the_lease(state, caplog):
     run = SyncRun(state.store(), SyncSettings("members", "k"))
-    run.start(lambda: None)
+    run.start(lambda: None, UploadReport())
     state.run("CREATE TRIGGER full BEFORE UPDATE ON mediquo_receipt "
               "BEGIN SELECT RAISE(ABORT, 'disk full'); END")  # fmt: skip
     before = state.sync()["heartbeats"]
@@ -395,7 +395,7 @@ def test_many_at_the_same_second_are_exported_once_each(every_state, hook, tmp_p
     store = every_state.store()
     store.create()
     lease = SimpleNamespace(sync_id=1, run=1)
-    report = SyncRun(store, SyncSettings("members", KEY)).report
+    report = UploadReport()
 
     def write(connection):
         for number in range(10):

@@ -6,6 +6,7 @@ import pytest
 from airflow_provider_mediquo.api.errors import StateError
 from airflow_provider_mediquo.api.patients.endpoints import encode_patient
 from airflow_provider_mediquo.api.records import ValidRecord
+from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.sync import run as run_module
 from airflow_provider_mediquo.api.sync.lease import Lease
 from airflow_provider_mediquo.api.sync.run import SyncRun
@@ -23,7 +24,7 @@ def start(request):
 
     def start(state, name="members", **options):
         runs.append(SyncRun(state.store(), SyncSettings(name, KEY, **options)))
-        runs[-1].start(lambda: None)
+        runs[-1].start(lambda: None, UploadReport())
         return runs[-1]
 
     yield start
@@ -247,7 +248,7 @@ def test_a_kill_ends_the_reading_of_the_state(state, start, people, sync, box):
 
     run = SyncRun(state.store(), SyncSettings("members", KEY))
     with pytest.raises(Killed):
-        run.start(check)
+        run.start(check, UploadReport())
     run.close()
     assert state.sync()["holder"] is None
 

@@ -8,7 +8,8 @@ from airflow_provider_mediquo.api.upload import validation
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
-from airflow_provider_mediquo.api.upload.validation import RecordValidator, iterate_records
+from airflow_provider_mediquo.api.upload.source_reader import iterate_records
+from airflow_provider_mediquo.api.upload.validation import RecordValidator
 from airflow_provider_mediquo.api.visibility.sample import Sample
 
 

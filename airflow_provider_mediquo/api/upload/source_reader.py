@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+from airflow_provider_mediquo.api.errors import InvalidPatientsError
 
 
 class Halted(BaseException):
     """Ends the reading loop; a BaseException, so that no source catches it by accident."""
 
 
-class Reading:
-    """The reading of one source.
+class SourceReader:
+    """Reads one source.
 
     :param check: raises Halted if the run has ended; called before each record.
     """
 
     def __init__(self, check: Callable[[], None]) -> None:
         self._check = check
-        self._reader: int | None = None  # the thread that is inside the source right now
+        self._thread: int | None = None  # the thread that is inside the source right now
 
     def records(self, source: Iterator[Any]) -> Iterator[Any]:
         """Yield the records of a source."""
         thread = threading.get_ident()
         while True:
-            self._reader = thread
+            self._thread = thread
             try:
                 self._check()  # inside `try`, so that no kill is missed
                 record = next(source)
             except StopIteration:
                 return
             finally:
-                self._reader = None
+                self._thread = None
             yield record
 
     def interrupt(self) -> None:
@@ -40,6 +42,16 @@ class Reading:
 
         A signal handler calls it, so it takes no lock.
         """
-        if self._reader == threading.get_ident():
-            self._reader = None  # once: closing the source must not be interrupted
+        if self._thread == threading.get_ident():
+            self._thread = None  # once: closing the source must not be interrupted
             raise Halted
+
+
+def iterate_records(patients: Iterable[Any]) -> Iterator[Any]:
+    """Return an iterator over records; raises InvalidPatientsError for anything else."""
+    if isinstance(patients, str | bytes | Mapping) or not isinstance(patients, Iterable):
+        raise InvalidPatientsError(
+            "`patients` must be a list, a generator or another iterable of patients (mappings);\n"
+            f"this is a {type(patients).__name__}."
+        )
+    return iter(patients)
