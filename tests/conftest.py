@@ -26,8 +26,9 @@ import pytest
 
 from airflow_provider_mediquo.sandbox import Sandbox
 from tests.support.processes import unmeasured
+from tests.support.threads import join, launch
 
-pytest_plugins = ["tests.support.services", "tests.support.states"]
+pytest_plugins = ["tests.support.deadlines", "tests.support.services", "tests.support.states"]
 pytest.register_assert_rewrite("tests.faults.invariants", "tests.faults.sync_invariants")
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
 PLENTY = 1_000_000
@@ -248,15 +249,14 @@ def kill() -> Iterator[Callable[..., None]]:
             if when():
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    def start(when: Callable[[], Any]) -> None:
+    def arrange(when: Callable[[], Any]) -> None:
         threads.append(threading.Thread(target=strike, args=[when]))
-        threads[0].start()
+        launch(threads[-1])
 
     usual = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # while the task does not handle it
-    yield start
+    yield arrange
     over.set()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     signal.signal(signal.SIGTERM, usual)
 
 

@@ -18,6 +18,7 @@ from tests.faults.members import REFUSED
 
 PROJECT = Path(__file__).parents[2]
 LAG = 0.05  # seconds
+SETTLING = 60  # seconds for what is on its way to become visible, on a busy machine too
 CALM = 5.0  # seconds for an answer where nothing goes wrong, whatever else the machine does
 
 # By default the same examples every time, so that what turns CI red is the change; unshrunk, because
@@ -47,12 +48,14 @@ class FaultMachine(RuleBasedStateMachine):
     def shown(self) -> dict[str, Any]:
         """What mediQuo shows when nothing is on its way."""
         self.gateway.rest()
+        deadline = time.monotonic() + SETTLING
         while self.pending():
+            assert time.monotonic() < deadline, "Writes are still to come."
             time.sleep(0.02)
         return dict(self.box.patients)
 
     def pending(self) -> int:
-        with urlopen(f"{self.box.home}/sandbox/stats") as answer:
+        with urlopen(f"{self.box.home}/sandbox/stats", timeout=SETTLING) as answer:
             return json.load(answer)["pending"]
 
     def start_child(self) -> subprocess.Popen[bytes]:

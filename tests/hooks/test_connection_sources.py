@@ -19,6 +19,7 @@ from airflow.sdk import DAG
 
 from airflow_provider_mediquo.operators.patients import MediquoGetPatientOperator
 from airflow_provider_mediquo.sandbox import Sandbox
+from tests.support.processes import running
 
 pytestmark = pytest.mark.no_cover
 
@@ -156,10 +157,10 @@ AS_STORED = {"patient": "m-1", "requests_per_minute": 1200, "timeout": 12, "veri
 @pytest.fixture(scope="module")
 def answer(airflow_database):
     """Ask a process of Airflow, which has the database; give its exit status and output."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     # A test reads in this process what that one has encrypted.
     env = os.environ | {"AIRFLOW__CORE__FERNET_KEY": conf.get("core", "fernet_key")}
-    with subprocess.Popen([sys.executable, "-c", AIRFLOW], env=env, **pipes) as process:
+    with running([sys.executable, "-c", AIRFLOW], env=env, **pipes) as process:
 
         def answer(order):
             process.stdin.write(json.dumps(order) + "\n")
@@ -168,6 +169,7 @@ def answer(airflow_database):
 
         yield answer
         process.stdin.close()
+        process.wait(60)
 
 
 @pytest.fixture
@@ -300,7 +302,7 @@ def ask():
     command = [sys.executable, "-c", WORKER]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     root = Path(__file__).parents[2]
-    with subprocess.Popen(command, cwd=root, text=True, **pipes) as process:
+    with running(command, cwd=root, **pipes) as process:
 
         def ask(*conn_ids, **environment):
             process.stdin.write(json.dumps([conn_ids, environment]) + "\n")
@@ -317,6 +319,7 @@ def ask():
 
         yield ask
         process.stdin.close()
+        process.wait(60)
 
 
 def backend(section, name, **options):

@@ -47,6 +47,7 @@ from tests.support.states import (
     heal,
     one_of_each,
 )
+from tests.support.threads import join, launch
 
 ADA: dict[str, Any] = {
     "code": "7",
@@ -977,10 +978,10 @@ def test_7_a_request_that_was_cut_off_by_a_kill_never_replaces_newer_data(
     older = people(1, first_name="Eva")
     killed = prepare_sync(box, state, older)
     thread = threading.Thread(target=killed.go)
-    thread.start()
+    launch(thread)
     eventually_slow(lambda: box.counters.in_flight)
     killed.upload.stop()
-    thread.join()
+    join(thread)
     assert isinstance(killed.error, StoppedError)
     assert state.sync()["holder"] is None
     heal(box)
@@ -1031,11 +1032,11 @@ def test_7_a_time_limit_while_requests_are_in_flight_ends_them(
 
     before = signal.signal(signal.SIGUSR1, strike)
     striking = threading.Thread(target=strike_when_it_waits, args=[threading.get_ident()])
-    striking.start()
+    launch(striking)
     try:
         run = prepare_sync(box, state, source(), max_without_plan=None).go()
     finally:
-        striking.join()
+        join(striking)
         signal.signal(signal.SIGUSR1, before)
     assert isinstance(run.error, TimeLimit)
     assert state.sync()["holder"] is None
@@ -1046,8 +1047,7 @@ def test_7_a_kill_ends_the_waiting_for_late_requests(box, state, prepare_sync, s
     sync(box, state, people(1)).ok()
     state.run("UPDATE mediquo_sync SET heartbeat = '2999-01-01 00:00:00.000000'")
     run = prepare_sync(box, state, people(1, first_name="Eva"))
-    timer = threading.Timer(0.5, run.upload.stop)
-    timer.start()
+    launch(threading.Timer(0.5, run.upload.stop))
     run.go()
     assert isinstance(run.error, StoppedError)
     assert run.read == 0
@@ -1154,10 +1154,8 @@ def test_8_two_syncs_that_send_the_same_new_members_at_the_same_moment(
         for name, records in (("a", mine), ("b", theirs))
     ]
     threads = [threading.Thread(target=_go, args=[run]) for run in runs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    launch(*threads)
+    join(*threads)
     for run in runs:
         assert run.error is None, run.error
         assert run.unsettled == 0

@@ -16,6 +16,7 @@ from airflow.triggers.base import TriggerEvent
 from airflow_provider_mediquo.api.errors import AuthenticationError, MediquoError
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from airflow_provider_mediquo.triggers.patients import MediquoPatientTrigger, read_event
+from tests.support.processes import running
 
 SOON = 20  # seconds, on a busy machine
 
@@ -40,6 +41,12 @@ def run(trigger):
     assert isinstance(event, TriggerEvent)
     json.dumps(event.payload)
     return event.payload
+
+
+async def happens(condition):
+    async with asyncio.timeout(SOON):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 def write(*codes):
@@ -216,16 +223,14 @@ def test_anything_else_is_an_error(event):
 def slow_url():
     """A sandbox that answers in 2 seconds, in a process of its own, which holds up nobody here."""
     command = [sys.executable, "-u", "-m", "airflow_provider_mediquo.sandbox"]
-    process = subprocess.Popen(
-        [*command, "--port", "0", "--latency", "2"], stdout=subprocess.PIPE, text=True
-    )
-    with process:
+    command += ["--port", "0", "--latency", "2"]
+    with running(command, stdout=subprocess.PIPE) as process:
         for line in process.stdout:
             if found := re.search(r"Base URL\s+(\S+)", line):
                 break
         yield found[1]
         process.terminate()
-        process.stdout.read()
+        process.communicate(timeout=SOON)
 
 
 async def longest_gap(task, seconds):
@@ -273,8 +278,7 @@ def test_a_trigger_that_is_cancelled_leaves_no_thread_waiting(box, eventually):
 
     async def cancel():
         waiting = asyncio.create_task(events_of(trigger(*"abcdef")))
-        while not box.counters.in_flight:
-            await asyncio.sleep(0.01)
+        await happens(lambda: box.counters.in_flight)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -290,8 +294,7 @@ def test_a_trigger_that_is_cancelled_while_it_waits_for_the_pace_ends_at_once(bo
 
     async def cancel():
         waiting = asyncio.create_task(events_of(trigger("m-1", "m-2")))
-        while not box.counters.total:
-            await asyncio.sleep(0.01)
+        await happens(lambda: box.counters.total)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting

@@ -31,6 +31,7 @@ from airflow_provider_mediquo.api.patients.endpoints import (
 )
 from airflow_provider_mediquo.sandbox import Sandbox
 from tests.api.conftest import BriefLimiter
+from tests.support.threads import join, launch
 
 ADA = upsert([encode_patient({"code": "m-1", "first_name": "Ada"})])
 SOON = 10.0
@@ -112,9 +113,9 @@ def test_a_thread_keeps_its_connection_and_shares_it_with_none(serve, answer, co
     client.send(ADA)
     assert wire.connections == 1
     other = threading.Thread(target=client.send, args=(ADA,))
-    other.start()
+    launch(other)
     client.send(ADA)
-    other.join()
+    join(other)
     assert wire.connections == 2
 
 
@@ -402,8 +403,8 @@ def test_the_next_exchange_of_the_process_does_not_wait_for_such_a_pause_either(
     limiters = RateLimiters()
     raised_by(lambda: connect(box, limiters=limiters).send(ADA), RateLimitedError)
     client = connect(box, limiters=limiters)
-    later = threading.Timer(3.0, client.stop)
-    later.start()
+    later = threading.Timer(SOON, client.stop)  # else it waits for minutes
+    launch(later)
     try:
         raised_by(lambda: client.send(ADA), RateLimitedError)
     finally:
@@ -532,10 +533,8 @@ def test_a_server_that_counts_strictly_never_refuses(connect):
                 threading.Thread(target=lambda: [client.send(ADA) for _ in range(8)])  # noqa: B023
                 for _ in range(4)
             ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            launch(*threads)
+            join(*threads)
             assert box.counters.requests["upsert"] == {"200": 32}
 
 
@@ -690,11 +689,10 @@ def test_stopping_ends_a_wait_between_requests(box, connect, eventually, waiting
         client.send(ADA)
     caught: list[BaseException] = []
     thread = threading.Thread(target=lambda: caught.append(raised_by(lambda: client.send(ADA))))
-    thread.start()
+    launch(thread)
     eventually(lambda: sum(box.counters.requests["upsert"].values()) == 1)
     client.stop()
-    thread.join(SOON)
-    assert not thread.is_alive()
+    join(thread)
     assert isinstance(caught[0], StoppedError)
     assert box.counters.total == 1
 
@@ -705,11 +703,10 @@ def test_aborting_ends_an_answer_that_is_under_way(serve, connect, eventually, a
     client = connect(wire, timeout=300)
     caught: list[BaseException] = []
     thread = threading.Thread(target=lambda: caught.append(raised_by(lambda: client.send(ADA))))
-    thread.start()
+    launch(thread)
     eventually(lambda: wire.requests)
     client.stop(abort=True)
-    thread.join(SOON)
-    assert not thread.is_alive()
+    join(thread)
     assert isinstance(caught[0], StoppedError)
     assert len(wire.requests) == 1
 
@@ -719,10 +716,10 @@ def test_an_attempt_that_is_aborted_is_not_blamed_on_the_host(serve, connect, at
     client = connect(wire, timeout=300)
     caught: list[BaseException] = []
     thread = threading.Thread(target=lambda: caught.append(raised_by(lambda: attempt(client, ADA))))
-    thread.start()
+    launch(thread)
     eventually(lambda: wire.requests)
     client.stop(abort=True)
-    thread.join(SOON)
+    join(thread)
     assert isinstance(caught[0], StoppedError)
 
 
@@ -737,11 +734,11 @@ def test_without_aborting_an_answer_that_is_under_way_is_waited_for(serve, conne
     client = connect(wire)
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.append(client.send(ADA)))
-    thread.start()
+    launch(thread)
     eventually(lambda: wire.requests)
     client.stop()
     go.set()
-    thread.join()
+    join(thread)
     assert len(answers) == 1
 
 

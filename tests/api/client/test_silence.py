@@ -18,6 +18,7 @@ from airflow_provider_mediquo.api.patients.endpoints import (
     upsert,
 )
 from tests.support.carried import locals_of, texts_of
+from tests.support.deadlines import alarm_kept
 
 KEYS = {"api_key": "canary-api-key", "secret_key": "canary-secret-key"}
 PATIENT = {"code": "m-1", "first_name": "Canary", "tax_id": "CANARYTAX", "plan": "canaryplan"}
@@ -95,14 +96,11 @@ def test_nor_does_one_that_strikes_from_outside(serve, connect, attempt, exchang
 
     wire = serve(lambda wire, connection: wire.stopped.wait())
     client = connect(wire.url, **KEYS)
-    usual = signal.signal(signal.SIGALRM, strike)
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
-    try:
+    with alarm_kept():
+        signal.signal(signal.SIGALRM, strike)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
         with pytest.raises(Cut) as caught:
             attempt(client, exchange)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, usual)
     assert wire.requests
     assert told_by(caught.value) == []
 

@@ -11,6 +11,7 @@ from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.reject_files import LocalFile
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.visibility.sample import Sample
+from tests.support.threads import join, launch
 
 
 @pytest.fixture
@@ -89,10 +90,8 @@ def test_threads_may_tell_it_at_once(ledger):
             ledger.refuse(record, 400, ())
 
     threads = [threading.Thread(target=send) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    launch(*threads)
+    join(*threads)
     report = ledger.close(1.0)
     assert (report.read, report.upserted, report.refused) == (7200, 4800, 2400)
     assert (report.unsettled, report.changed, report.moved) == (0, 4800, 4800)

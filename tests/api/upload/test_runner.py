@@ -39,6 +39,7 @@ from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.upload.runner import Upload
 from airflow_provider_mediquo.api.visibility.fingerprint import differences
 from tests.api.conftest import BriefLimiter
+from tests.support.threads import join, launch
 
 SOON = 10.0
 """Seconds that "at once" may take on a busy machine; what is waited for would take longer."""
@@ -552,12 +553,11 @@ def on_signal() -> Iterator[Any]:
 
         signal.signal(signal.SIGUSR1, handler)
         threads.append(threading.Thread(target=watch, name="watch"))
-        threads[-1].start()
+        launch(threads[-1])
 
     yield arrange
     given_up.set()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     signal.signal(signal.SIGUSR1, before)
 
 
@@ -575,12 +575,11 @@ def when(on_signal) -> Iterator[Any]:
             call()
 
         threads.append(threading.Thread(target=watch, name="watch"))
-        threads[-1].start()
+        launch(threads[-1])
 
     yield arrange
     given_up.set()
-    for thread in threads:
-        thread.join()
+    join(*threads)
 
 
 @pytest.fixture(params=["signal", "thread"])
@@ -683,8 +682,8 @@ def test_killed_by_another_thread_it_ends_with_the_sources_next_record(
     def source() -> Iterator[Any]:
         yield from people(1500)
         killer = threading.Thread(target=run.upload.stop)
-        killer.start()
-        killer.join()
+        launch(killer)
+        join(killer)
         yield from people(1500, start=5000)
 
     run.source.generator = run.source._give(source())
@@ -756,7 +755,7 @@ def test_what_a_signal_handler_raises_ends_it_like_a_kill(
     on_signal(cut, lambda: box.counters.in_flight == 2)
     # Whatever happens, this test must not leave threads that hang for minutes.
     helper = threading.Timer(SOON, client.stop, kwargs={"abort": True})
-    helper.start()
+    launch(helper)
     try:
         started = time.monotonic()
         run.go()
@@ -833,7 +832,7 @@ def test_a_time_limit_while_the_source_is_closed_ends_the_requests_too(
     on_signal(cut, lambda: box.counters.in_flight == 10 and source.is_closing)
     # Whatever happens, this test must not leave threads that hang for minutes.
     helper = threading.Timer(2 * SOON, client.stop, kwargs={"abort": True})
-    helper.start()
+    launch(helper)
     try:
         started = time.monotonic()
         with pytest.raises(Cut):
@@ -1185,9 +1184,9 @@ def test_a_stop_between_taking_a_slot_and_using_it_ends_the_run(client, people, 
         except StoppedError as error:
             errors.append(error)
 
-    ended = threading.Thread(target=run, daemon=True)
-    ended.start()
-    ended.join(10)
+    ended = threading.Thread(target=run)
+    launch(ended)
+    join(ended)
     assert len(errors) == 1
 
 
