@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,31 @@ def kill() -> Iterator[Callable[..., None]]:
     over.set()
     join(*threads)
     signal.signal(signal.SIGTERM, usual)
+
+
+@pytest.fixture
+def time_over() -> Iterator[Callable[..., timedelta]]:
+    """An `execution_timeout` that is over when something is true: `time_over(when=is_waiting)`.
+
+    Once, as Airflow's own alarm.
+    """
+    over, threads, usual = threading.Event(), [], signal.getsignal(signal.SIGALRM)
+
+    def strike(when: Callable[[], Any]) -> None:
+        while not over.wait(0.02):
+            # A moment later, when it surely waits: an alarm right before a wait does not interrupt it.
+            if when() and not over.wait(0.2) and signal.getsignal(signal.SIGALRM) != usual:
+                os.kill(os.getpid(), signal.SIGALRM)
+                return
+
+    def arrange(when: Callable[[], Any]) -> timedelta:
+        threads.append(threading.Thread(target=strike, args=[when]))
+        launch(threads[-1])
+        return timedelta(hours=1)
+
+    yield arrange
+    over.set()
+    join(*threads)
 
 
 @pytest.fixture(scope="session")

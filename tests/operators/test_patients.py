@@ -4,7 +4,6 @@ import json
 import threading
 import time
 from contextlib import closing
-from datetime import timedelta
 from typing import Any
 
 import airflow
@@ -561,9 +560,10 @@ def test_each_of_a_mapped_task_leaves_its_own_ledger(box, run_task, people):
     assert (second.ledger["upserted"], second.ledger["rejected"], second.state) == (3, 1, "failed")
 
 
-def test_a_task_that_takes_too_long_leaves_its_ledger(box, run_task, people):
+def test_a_task_that_takes_too_long_leaves_its_ledger(box, run_task, people, time_over):
     box.script("upsert", "hang")
-    run = run_task(upsert(people(1), execution_timeout=timedelta(seconds=0.5)))
+    limit = time_over(when=lambda: box.counters.in_flight)
+    run = run_task(upsert(people(1), execution_timeout=limit))
     assert type(run.error).__name__ == "AirflowTaskTimeout"
     assert run.ledger["unsettled"] == 1
     assert run.ledger["stopped_because"] == "AirflowTaskTimeout"
@@ -738,10 +738,11 @@ def test_a_task_that_is_killed_ends_its_requests_and_completes_its_ledger(
     assert not [t for t in threading.enumerate() if t.name.startswith("mediquo_")]
 
 
-def test_a_task_that_takes_too_long_ends_its_requests(box, run_task, people):
+def test_a_task_that_takes_too_long_ends_its_requests(box, run_task, people, time_over):
     box.script("upsert", "hang")
     started = time.monotonic()
-    run = run_task(upsert(people(1), execution_timeout=timedelta(seconds=0.5)))
+    limit = time_over(when=lambda: box.counters.in_flight)
+    run = run_task(upsert(people(1), execution_timeout=limit))
     assert time.monotonic() - started < 10
     assert type(run.error).__name__ == "AirflowTaskTimeout"
     assert run.state == "up_for_retry"
@@ -760,12 +761,14 @@ def test_a_task_that_takes_too_long_ends_its_requests(box, run_task, people):
         ),
     ],
 )
-def test_a_try_that_takes_too_long_leaves_the_next_one_alone(box, run_task, people, endpoint, make):
+def test_a_try_that_takes_too_long_leaves_the_next_one_alone(
+    box, run_task, people, time_over, endpoint, make
+):
     """Under `dag.test()`, all tries are of one process and one task."""
     box.settings.lag = 0
     MediquoHook().upsert_patients(people(1))
     box.script(endpoint, "hang")
-    task = make(people, execution_timeout=timedelta(seconds=1))
+    task = make(people, execution_timeout=time_over(when=lambda: box.counters.in_flight))
     first = run_task(task)
     assert type(first.error).__name__ == "AirflowTaskTimeout"
     task.execution_timeout = None

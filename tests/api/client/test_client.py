@@ -624,8 +624,7 @@ def test_an_answer_has_a_bound_in_bytes(serve, connect, attempt, status, kind):
 
 def test_so_has_a_redirect(serve, connect, attempt):
     wire = serve(endless("302 Found", "Location: /elsewhere"))
-    client = connect(wire, timeout=1.0)
-    raised_by(lambda: attempt(client, ADA), ConnectionSettingsError)
+    raised_by(lambda: attempt(connect(wire), ADA), ConnectionSettingsError)
     assert wire.sent < 20_000_000
 
 

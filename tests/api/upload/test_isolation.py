@@ -49,10 +49,9 @@ def search(records: list[int], bad: set[int], names: Names) -> tuple[list[int], 
 
 
 def mean_requests(bad: int, names: Names) -> float:
-    random.seed(bad)
-    chunk = list(range(100))
+    chunk, chosen = list(range(100)), random.Random(bad)
     return statistics.mean(
-        search(chunk, set(random.sample(chunk, bad)), names)[2] for _ in range(1000)
+        search(chunk, set(chosen.sample(chunk, bad)), names)[2] for _ in range(1000)
     )
 
 
