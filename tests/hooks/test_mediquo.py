@@ -124,10 +124,10 @@ def test_a_wrong_base_url_is_told_to_be_wrong(box, connect, path):
 
 
 def test_a_host_that_does_not_answer_is_told_not_to(box, connect):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    connect(box, host=f"http://127.0.0.1:{port}/v1")
-    works, message = MediquoHook().test_connection()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # without `listen`: nobody else can take the port
+        connect(box, host=f"http://127.0.0.1:{silent.getsockname()[1]}/v1")
+        works, message = MediquoHook().test_connection()
     assert not works
     assert "No answer from 127.0.0.1" in message
 

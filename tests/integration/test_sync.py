@@ -1330,19 +1330,19 @@ def test_9_a_state_of_another_version_is_left_alone(box, every_state, sync, peop
 
 CANARY = {
     "code": "m-1",
-    "first_name": "Canaryfirst",
-    "last_name": "Canarylast",
+    "first_name": "Canaryinaminefirst",
+    "last_name": "Canaryinaminelast",
     "gender": "female",
     "birth_date": "1961-07-23",
-    "tax_id": "CANARYTAX",
-    "email": "canary@example.com",
-    "plan": "canaryplan",
+    "tax_id": "CANARYINAMINETAX",
+    "email": "canaryinamine@example.com",
+    "plan": "canaryinamineplan",
     "phone": "+44 7700 900777",
     "locale": "pt",
-    "meta": {"canarykey": "canarymeta"},
+    "meta": {"canaryinaminekey": "canaryinaminemeta"},
 }
 CANARIES = (
-    *("canary", "1961-07-23", "19610723", "7700 900777", "7700900777", "female"),
+    *("canaryinamine", "1961-07-23", "19610723", "7700 900777", "7700900777", "female"),
     *("sandbox-secret-key", "sandbox-api-key"),
 )
 
@@ -1359,15 +1359,15 @@ def test_10_no_value_of_a_patient_is_in_the_state_the_log_or_an_error(
     caplog.set_level("DEBUG", "airflow_provider_mediquo")
     others = [CANARY | {"code": f"m-{n}"} for n in range(2, 6)]
     first = sync(box, every_state, [CANARY, *others]).ok()
-    changed = CANARY | {"first_name": "Canaryother"}
+    changed = CANARY | {"first_name": "Canaryinamineother"}
     if ending == "refused":
-        box.settings.refuse_tax_id = "CANARYTAX"
+        box.settings.refuse_tax_id = "CANARYINAMINETAX"
     if ending == "lost":
         box.script("upsert", *["lost_after"] * 50)
     if ending == "withheld":
         changed = {name: value for name, value in changed.items() if name != "plan"}
     if ending == "missing":
-        box.settings.refuse_tax_id = "CANARYTAX"
+        box.settings.refuse_tax_id = "CANARYINAMINETAX"
         others = others[:-1]
     if ending == "state":
         every_state.run("ALTER TABLE mediquo_member RENAME TO mediquo_gone")
@@ -1395,7 +1395,7 @@ def test_10_no_value_of_a_patient_is_in_the_state_the_log_or_an_error(
 
 def test_10_the_file_itself_holds_none(box, state, sync, tmp_path):
     sync(box, state, [CANARY]).ok()
-    sync(box, state, [CANARY | {"first_name": "Canaryother"}]).ok()
+    sync(box, state, [CANARY | {"first_name": "Canaryinamineother"}]).ok()
     everything = b"".join(path.read_bytes() for path in tmp_path.glob("state.db*"))
     assert b"m-1" in everything
     assert found_in(everything.decode("latin-1")) == []

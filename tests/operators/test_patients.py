@@ -380,9 +380,9 @@ def test_a_folder_that_renders_to_none_is_none(box, run_task, tmp_path, monkeypa
 
 def test_the_ledger_is_json_that_adds_up_and_holds_no_patient(box, run_task, people):
     patients = [
-        *people(3, first_name="Canary Lovelace", last_name="Ejemplo Canario"),
-        {"code": "m-1", "first_name": "Canary Again"},
-        {"code": "m-9", "first_name": "Canary Nobody", "email": "not-an-address"},
+        *people(3, first_name="Canaryinamine Lovelace", last_name="Ejemplo Canario"),
+        {"code": "m-1", "first_name": "Canaryinamine Again"},
+        {"code": "m-9", "first_name": "Canaryinamine Nobody", "email": "not-an-address"},
     ]
     run = run_task(upsert(patients, max_rejects=2))
     ledger = run.result
@@ -397,7 +397,12 @@ def test_the_ledger_is_json_that_adds_up_and_holds_no_patient(box, run_task, peo
     }
     assert set(ledger["sample"]) == {"m-1", "m-2", "m-3"}
     # Shorter text may occur by chance in the proofs, which look random.
-    for value in ("Canary Lovelace", "Ejemplo Canario", "Canary Again", "Canary Nobody"):
+    for value in (
+        "Canaryinamine Lovelace",
+        "Ejemplo Canario",
+        "Canaryinamine Again",
+        "Canaryinamine Nobody",
+    ):
         assert value not in json.dumps(ledger)
     assert "not-an-address" not in json.dumps(ledger)
 
@@ -820,7 +825,7 @@ def read(**options):
 
 @pytest.fixture
 def ada(box, run_task):
-    patient = {"code": "m/1", "first_name": "Canary Lovelace", "plan": "premium"}
+    patient = {"code": "m/1", "first_name": "Canaryinamine Lovelace", "plan": "premium"}
     patient["birth_date"] = "1990-04-12"
     assert run_task(upsert([patient])).state == "success"
     return patient
@@ -838,14 +843,14 @@ def test_only_the_fields_that_are_named_become_an_xcom(ada, run_task):
         read(code="{{ params.code }}", fields=["code", "plan", "tax_id"], params={"code": "m/1"})
     )
     assert run.result == {"code": "m/1", "plan": "premium", "tax_id": None}
-    assert "Canary Lovelace" not in run.everything
+    assert "Canaryinamine Lovelace" not in run.everything
 
 
 def test_an_empty_list_of_fields_is_no_field_and_not_all_of_them(ada, run_task):
     run = run_task(read(code="m/1", fields=[]))
     assert run.state == "success"
     assert run.result == {}
-    assert "Canary Lovelace" not in run.everything
+    assert "Canaryinamine Lovelace" not in run.everything
 
 
 def test_a_patient_that_is_missing_may_yet_come(box, run_task):

@@ -286,9 +286,9 @@ def test_an_answer_that_fails_for_a_passing_reason_is_waited_out(box, write, wai
 
 
 def test_a_timeout_says_which_are_not_found_and_which_differ(box, write, write_long_ago, wait):
-    write_long_ago(patient("m-2", first_name="Canary Lovelace"))
+    write_long_ago(patient("m-2", first_name="Canaryinamine Lovelace"))
     lag(box, FOREVER)
-    names = {"first_name": "Canary Grace", "last_name": "Canary Hopper"}
+    names = {"first_name": "Canaryinamine Grace", "last_name": "Canaryinamine Hopper"}
     written = write(patient("m-1"), patient("m-2", **names))
     run = wait(written=written, timeout=LONG_ENOUGH)
     assert run.state == "failed"
@@ -297,7 +297,7 @@ def test_a_timeout_says_which_are_not_found_and_which_differ(box, write, write_l
     assert "not found: m-1;" in str(run.error)
     assert "differ from what was written: m-2 (first_name, last_name)" in str(run.error)
     # Shorter text may occur by chance in the proofs, which look random.
-    for value in ("Canary Lovelace", *names.values()):
+    for value in ("Canaryinamine Lovelace", *names.values()):
         assert value not in run.everything
 
 

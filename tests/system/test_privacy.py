@@ -26,7 +26,6 @@ from cryptography.fernet import Fernet
 
 from airflow_provider_mediquo.sandbox import Sandbox
 from airflow_provider_mediquo.sandbox.model.service import Refusal
-from dev.local_airflow import free_port
 from tests.project.test_docs import read, section
 from tests.support.threads import join, launch
 from tests.system import canaries
@@ -123,7 +122,15 @@ def slow(start_box):
 
 
 @pytest.fixture(scope="module")
-def connections(start_box, box, slow, warehouse):
+def nobody_listens():
+    """A port that nobody else can take."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        yield silent.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def connections(start_box, box, slow, warehouse, nobody_listens):
     """A connection for each way in which mediQuo can fail."""
     late = start_box()
     put(late, PATIENT | {"last_name": None, "phone": None})
@@ -143,7 +150,7 @@ def connections(start_box, box, slow, warehouse):
         "settings": box.connection | {"extra": {"verify": "nowhere"}},
         "keys": box.connection | {"login": canaries.WRONG_KEY},
         "rekeyed": late.connection | {"password": canaries.OTHER_SECRET_KEY},
-        "unreachable": box.connection | {"host": f"http://127.0.0.1:{free_port()}/v1"},
+        "unreachable": box.connection | {"host": f"http://127.0.0.1:{nobody_listens}/v1"},
         "failing": start_box(error_rate=1).connection,
         "limited": limited.connection,
         "redirected": start_box(outcome="redirect").connection,

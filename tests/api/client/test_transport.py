@@ -152,7 +152,9 @@ def test_an_answer_that_only_announces_one_is_not_taken_for_it(serve, answer, co
         assert client.send(get(code)).value["code"] == code
 
 
-@pytest.mark.parametrize("line", [b"Ada Lovelace, born canary", b" canary Ada Lovelace"])
+@pytest.mark.parametrize(
+    "line", [b"Ada Lovelace, born canaryinamine", b" canaryinamine Ada Lovelace"]
+)
 def test_what_a_server_writes_into_its_headers_is_not_logged(serve, connect, caplog, line):
     caplog.set_level("DEBUG")
     header = b"HTTP/1.1 200 OK\r\n" + line + b"\r\nContent-Length: 2\r\n\r\n{}"
@@ -160,7 +162,7 @@ def test_what_a_server_writes_into_its_headers_is_not_logged(serve, connect, cap
     with pytest.raises(MediquoError):
         client.try_send(get("m-1"))
     assert "PUT" in caplog.text or "GET" in caplog.text
-    assert "canary" not in caplog.text
+    assert "canaryinamine" not in caplog.text
 
 
 def test_what_was_not_sent_to_its_end_was_not_accepted_whatever_is_answered(serve, answer, connect):
@@ -441,11 +443,11 @@ def test_blame_of_records_that_do_not_exist_spares_nobody(serve, answer, connect
 
 
 def test_a_page_of_a_megabyte_says_no_more_than_its_status(serve, answer, connect, attempt):
-    client = connect(serve(answer(401, b"<p>canary</p>" * 80_000)))
+    client = connect(serve(answer(401, b"<p>canaryinamine</p>" * 80_000)))
     with pytest.raises(AuthenticationError) as caught:
         attempt(client, ADA)
     assert len(str(caught.value)) < 300
-    assert "canary" not in str(caught.value)
+    assert "canaryinamine" not in str(caught.value)
 
 
 # --- headers --------------------------------------------------------------------------------------

@@ -443,7 +443,7 @@ def test_an_error_has_a_class_and_a_code_and_no_parameter(every_state):
     store = created(every_state)
     send(store, "a")
     statement = text("INSERT INTO mediquo_member (code, has_plan, proof) VALUES (:c, 1, :p)")
-    parameters = {"c": "a", "p": "canary"}
+    parameters = {"c": "a", "p": "canaryinamine"}
     with pytest.raises(StateError) as failure:
         store.write(lambda connection: connection.execute(statement, parameters))
     expected = {
