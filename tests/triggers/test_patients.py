@@ -226,9 +226,9 @@ def test_anything_else_is_an_error(event):
 
 @pytest.fixture
 def slow_url():
-    """A sandbox that answers in 2 seconds, in a process of its own, which holds up nobody here."""
+    """A sandbox that answers in 20 seconds, in a process of its own, which holds up nobody here."""
     command = [sys.executable, "-u", "-m", "airflow_provider_mediquo.sandbox"]
-    command += ["--port", "0", "--latency", "2"]
+    command += ["--port", "0", "--latency", "20"]
     with running(command, stdout=subprocess.PIPE) as process:
         for line in process.stdout:
             if found := re.search(r"Base URL\s+(\S+)", line):
@@ -260,7 +260,7 @@ def test_slow_answers_do_not_hold_up_the_event_loop(slow_url, box, connect):
         waiting.cancel()
         return longest
 
-    assert asyncio.run(measure()) < 1.5, "an answer takes 2 s"
+    assert asyncio.run(measure()) < 10, "an answer takes 20 s"
 
 
 def test_many_codes_keep_the_pace(box, connect):
