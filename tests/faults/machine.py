@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.request import urlopen
@@ -15,6 +15,7 @@ from hypothesis import Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from tests.faults.members import REFUSED
+from tests.support.processes import running
 
 PROJECT = Path(__file__).parents[2]
 LAG = 0.05  # seconds
@@ -58,11 +59,11 @@ class FaultMachine(RuleBasedStateMachine):
         with urlopen(f"{self.box.home}/sandbox/stats", timeout=SETTLING) as answer:
             return json.load(answer)["pending"]
 
-    def start_child(self) -> subprocess.Popen[bytes]:
+    def start_child(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
         self.children += 1
         command = [sys.executable, "-m", "tests.faults.child"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
-        return subprocess.Popen(command, cwd=PROJECT, **pipes)
+        return running(command, cwd=PROJECT, **pipes)
 
     def check(self, run: Any) -> None:
         self.is_well = False

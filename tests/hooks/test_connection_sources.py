@@ -127,7 +127,8 @@ def box():
     """A sandbox that takes odd keys only, and knows m-1."""
     patient = {"code": "m-1", "first_name": "Ada", "plan": "premium"}
     with Sandbox(lag=0, latency=0, api_key=API_KEY, secret_key=SECRET_KEY) as box:
-        requests.put(f"{box.url}/patients", json={"patients": [patient]}, headers=box.headers)
+        sent = {"patients": [patient]}
+        requests.put(f"{box.url}/patients", json=sent, headers=box.headers, timeout=30)
         yield box
 
 
@@ -158,7 +159,7 @@ AS_STORED = {"patient": "m-1", "requests_per_minute": 1200, "timeout": 12, "veri
 @pytest.fixture(scope="module")
 def answer(airflow_database):
     """Ask a process of Airflow, which has the database; give its exit status and output."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     # A test reads in this process what that one has encrypted.
     env = os.environ | {"AIRFLOW__CORE__FERNET_KEY": conf.get("core", "fernet_key")}
     with running([sys.executable, "-c", AIRFLOW], env=env, **pipes) as process:
@@ -306,7 +307,7 @@ def ask():
     command = [sys.executable, "-c", WORKER]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     root = Path(__file__).parents[2]
-    with running(command, cwd=root, **pipes) as process:
+    with running(command, cwd=root, text=True, **pipes) as process:
 
         def ask(*conn_ids, **environment):
             process.stdin.write(json.dumps([conn_ids, environment]) + "\n")

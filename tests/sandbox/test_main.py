@@ -19,7 +19,7 @@ COMMAND = [sys.executable, "-W", "error", "-m", "airflow_provider_mediquo.sandbo
 def start(*flags):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return running([*COMMAND, *flags], env=environment, **pipes)
+    return running([*COMMAND, *flags], env=environment, text=True, **pipes)
 
 
 def read_until_ready(process):

@@ -90,7 +90,7 @@ def lag(box, seconds):
 def after_a_look(box, monkeypatch):
     """Let mediQuo show what is written from now on when it is looked for again, not before."""
 
-    looks = []
+    looks: list[Any] = []
 
     def showing(look):
         def show_and_look(poller, *until):

@@ -11,9 +11,9 @@ def unmeasured() -> dict[str, str]:
 
 
 @contextmanager
-def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
     """Run a process, which does not outlive the block: `Popen` itself waits for it, without a limit."""
-    with subprocess.Popen(command, text=True, **options) as process:
+    with subprocess.Popen(command, **options) as process:
         try:
             yield process
         finally:

@@ -229,7 +229,7 @@ def slow_url():
     """A sandbox that answers in 20 seconds, in a process of its own, which holds up nobody here."""
     command = [sys.executable, "-u", "-m", "airflow_provider_mediquo.sandbox"]
     command += ["--port", "0", "--latency", "20"]
-    with running(command, stdout=subprocess.PIPE) as process:
+    with running(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             if found := re.search(r"Base URL\s+(\S+)", line):
                 break
