@@ -18,6 +18,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import psutil  # Airflow brings it
@@ -325,11 +326,14 @@ def ask(url: str, body: Any = None, method: str | None = None) -> Any:
 
 
 def free_port(preferred: int = 0) -> int:
-    """Return a free port: the preferred one if possible."""
+    """Return a free port: the preferred one if possible.
+
+    Any other is below those that a system gives to whoever asks for one: it stays free until it is used.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", preferred))
+            probe.bind(("127.0.0.1", preferred or SystemRandom().randrange(10_000, 30_000)))
         except OSError:
             return free_port()
         return int(probe.getsockname()[1])

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ import pytest
 
 from airflow_provider_mediquo.sandbox import Sandbox
 from tests.support.processes import unmeasured
+from tests.support.threads import join, launch
 
-pytest_plugins = ["tests.support.services", "tests.support.states"]
+pytest_plugins = ["tests.support.deadlines", "tests.support.services", "tests.support.states"]
 pytest.register_assert_rewrite("tests.faults.invariants", "tests.faults.sync_invariants")
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
 PLENTY = 1_000_000
@@ -248,16 +250,40 @@ def kill() -> Iterator[Callable[..., None]]:
             if when():
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    def start(when: Callable[[], Any]) -> None:
+    def arrange(when: Callable[[], Any]) -> None:
         threads.append(threading.Thread(target=strike, args=[when]))
-        threads[0].start()
+        launch(threads[-1])
 
     usual = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # while the task does not handle it
-    yield start
+    yield arrange
     over.set()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     signal.signal(signal.SIGTERM, usual)
+
+
+@pytest.fixture
+def time_over() -> Iterator[Callable[..., timedelta]]:
+    """An `execution_timeout` that is over when something is true: `time_over(when=is_waiting)`.
+
+    Once, as Airflow's own alarm.
+    """
+    over, threads, usual = threading.Event(), [], signal.getsignal(signal.SIGALRM)
+
+    def strike(when: Callable[[], Any]) -> None:
+        while not over.wait(0.02):
+            # A moment later, when it surely waits: an alarm right before a wait does not interrupt it.
+            if when() and not over.wait(0.2) and signal.getsignal(signal.SIGALRM) != usual:
+                os.kill(os.getpid(), signal.SIGALRM)
+                return
+
+    def arrange(when: Callable[[], Any]) -> timedelta:
+        threads.append(threading.Thread(target=strike, args=[when]))
+        launch(threads[-1])
+        return timedelta(hours=1)
+
+    yield arrange
+    over.set()
+    join(*threads)
 
 
 @pytest.fixture(scope="session")

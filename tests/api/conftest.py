@@ -27,6 +27,7 @@ from airflow_provider_mediquo.api.upload.reject_files import LocalFile
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.upload.runner import Upload
 from airflow_provider_mediquo.sandbox import Sandbox
+from tests.support.threads import join, launch
 
 API_KEY = "sandbox-api-key"
 SECRET_KEY = "sandbox-secret-key"
@@ -135,8 +136,8 @@ class Wire:
 
     def __exit__(self, *failure: object) -> None:
         self.stopped.set()
-        for thread in self._threads:
-            thread.join()
+        for thread in self._threads:  # which the first one may still add to
+            join(thread)
         self._listener.close()
 
     def send(self, connection: socket.socket, data: bytes) -> None:
@@ -151,9 +152,9 @@ class Wire:
                 return
 
     def _start(self, target: Callable[..., None], *args: Any) -> None:
-        thread = threading.Thread(target=target, args=args, name="wire", daemon=True)
+        thread = threading.Thread(target=target, args=args, name="wire")
         self._threads.append(thread)
-        thread.start()
+        launch(thread)
 
     def _listen(self) -> None:
         while not self.stopped.is_set():

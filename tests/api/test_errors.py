@@ -69,13 +69,13 @@ def test_the_tree_in_the_docstring_names_every_error():
 
 
 def test_neither_keys_nor_token_nor_body_show_in_a_repr():
-    settings = Settings(api_key="canary-1", secret_key="canary-2")
-    token = endpoints.AccessToken("canary-3", "Bearer")
-    operation = endpoints.upsert([b'{"code": "m-1", "first_name": "canary-4"}'])
+    settings = Settings(api_key="canaryinamine-1", secret_key="canaryinamine-2")
+    token = endpoints.AccessToken("canaryinamine-3", "Bearer")
+    operation = endpoints.upsert([b'{"code": "m-1", "first_name": "canaryinamine-4"}'])
     for value in (settings, token, operation):
-        assert "canary" not in repr(value)
-        assert "canary" not in str(value)
-        assert "canary" not in f"{[value]}"
+        assert "canaryinamine" not in repr(value)
+        assert "canaryinamine" not in str(value)
+        assert "canaryinamine" not in f"{[value]}"
         assert pickle.loads(pickle.dumps(value)) == value
 
 

@@ -92,6 +92,14 @@ def test_processes_that_a_killed_airflow_left_behind_are_killed_and_no_others(
         stranger.wait()
 
 
+def test_a_port_is_the_preferred_one_or_one_that_no_system_gives_away():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        other = free_port(taken.getsockname()[1])
+    assert 10_000 <= other < 30_000
+    assert free_port(other) == other
+
+
 def test_the_error_names_a_port_that_another_program_has_taken(airflow):
     with (
         socket.create_server(("127.0.0.1", airflow.port)),

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.request import urlopen
@@ -15,9 +15,11 @@ from hypothesis import Phase, seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from tests.faults.members import REFUSED
+from tests.support.processes import running
 
 PROJECT = Path(__file__).parents[2]
 LAG = 0.05  # seconds
+SETTLING = 60  # seconds for what is on its way to become visible, on a busy machine too
 CALM = 5.0  # seconds for an answer where nothing goes wrong, whatever else the machine does
 
 # By default the same examples every time, so that what turns CI red is the change; unshrunk, because
@@ -47,19 +49,21 @@ class FaultMachine(RuleBasedStateMachine):
     def shown(self) -> dict[str, Any]:
         """What mediQuo shows when nothing is on its way."""
         self.gateway.rest()
+        deadline = time.monotonic() + SETTLING
         while self.pending():
+            assert time.monotonic() < deadline, "Writes are still to come."
             time.sleep(0.02)
         return dict(self.box.patients)
 
     def pending(self) -> int:
-        with urlopen(f"{self.box.home}/sandbox/stats") as answer:
+        with urlopen(f"{self.box.home}/sandbox/stats", timeout=SETTLING) as answer:
             return json.load(answer)["pending"]
 
-    def start_child(self) -> subprocess.Popen[bytes]:
+    def start_child(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
         self.children += 1
         command = [sys.executable, "-m", "tests.faults.child"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
-        return subprocess.Popen(command, cwd=PROJECT, **pipes)
+        return running(command, cwd=PROJECT, **pipes)
 
     def check(self, run: Any) -> None:
         self.is_well = False

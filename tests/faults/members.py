@@ -6,8 +6,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-CANARY = "canary"
+CANARY = "canaryinamine"
 """Is in every text that is a patient's own, and must never be told."""
+
+PHONES = ["+447700900123", "+447700900456"]
+
+OWN = [CANARY, *(phone.removeprefix("+44") for phone in PHONES)]
+"""What would show that something of a patient was told."""
 
 REFUSED = f"{CANARY}-refused"
 """A tax_id that the sandbox refuses, though the schema does not."""
@@ -21,7 +26,7 @@ _FIELDS: dict[str, list[Any]] = {
     "birth_date": ["1980-02-29", "1915-12-10", None],
     "tax_id": [f"{CANARY}-1", f"{CANARY}-2", None],
     "email": [f"{CANARY}@example.com", f"{CANARY}.2@example.com", None],
-    "phone": ["+447700900123", "+447700900456", None],
+    "phone": [*PHONES, None],
     "locale": ["de", "pt"],
     "meta": [{"card": f"{CANARY} 1"}, {"card": f"{CANARY} 2", "more": [1, None]}, None],
 }

@@ -147,6 +147,25 @@ def test_two_syncs_that_send_a_member_at_the_same_time_leave_a_doubt(here):
     assert here.box.patients["m-1"]["first_name"] == "Eva"
 
 
+def test_a_second_run_of_a_sync_while_one_is_under_way_changes_nothing(here):
+    here.run(member(), member("m-2"))
+    told = []
+
+    def second() -> None:
+        here.gateway.plan()
+        before = here.state.members()
+        told.append(here.run(member(first_name="Grace")).stopped_because)
+        assert here.state.members() == before
+        told.append("nothing changed")
+
+    here.gateway.plan(strike=Strike(1, "after", second))
+    here.gateway.take_journal()
+    assert here.run(member(first_name="Eva"), member("m-2")).changed == 1
+    assert "has been running since" in told[0]
+    assert told[1:] == ["nothing changed"]
+    assert here.box.patients["m-1"]["first_name"] == "Eva"
+
+
 def test_another_spelling_is_noted_only_of_what_was_sent(here):
     """Another sync sends the member after this one has compared it."""
     here.run(member())

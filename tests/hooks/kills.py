@@ -1,6 +1,7 @@
 """Kills at the moment of waiting: `python -m tests.hooks.kills COUNT KIND...`.
 
-Reads nothing, writes the seconds from each signal to the end of what it killed, as JSON.
+Reads nothing, writes the seconds from each signal to the end of what it killed, as JSON. The moments are
+the same in each run.
 """
 
 import json
@@ -33,17 +34,24 @@ def start(kind: str) -> tuple[Callable[[], Any], Callable[[], None]]:
     return lambda: method("m-1"), hook.stop
 
 
-def kill_once(kind: str) -> float:
+def kill(kind: str, after: float, *, is_repeated: bool) -> float:
+    """Kill a call, and return how long it took to end.
+
+    :param after: seconds from the start of the call to the signal.
+    :param is_repeated: whether the signal comes again and again, as from an impatient scheduler. The
+        handler then interrupts itself, too; but a kill that gets lost is made up for by the next one.
+    """
     call, on_kill = start(kind)
     killed: list[float] = []
 
     def handler(*_: object) -> None:
         killed.append(time.monotonic())
-        signal.setitimer(signal.ITIMER_REAL, 0.005)  # again, as an impatient scheduler would
+        if is_repeated:
+            signal.setitimer(signal.ITIMER_REAL, 0.005)
         on_kill()
 
     signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, FIRST_WAIT))
+    signal.setitimer(signal.ITIMER_REAL, after)
     try:
         call()
     except StoppedError:
@@ -60,7 +68,13 @@ def kill_once(kind: str) -> float:
 
 def main(count: int, *kinds: str) -> None:
     os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
-    print(json.dumps([kill_once(kind) for kind in kinds for _ in range(count)]))
+    moments = random.Random(7)
+    seconds = [
+        kill(kind, moments.uniform(0.0001, FIRST_WAIT), is_repeated=bool(number % 2))
+        for kind in kinds
+        for number in range(count)
+    ]
+    print(json.dumps(seconds))
 
 
 if __name__ == "__main__":

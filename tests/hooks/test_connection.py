@@ -194,16 +194,27 @@ def test_both_keys_that_are_missing_are_named_at_once(settings):
     )
 
 
-@pytest.mark.parametrize("uri", ["mediquo://", "mediquo://wren-key@", "mediquo://:wren-key@"])
+@pytest.mark.parametrize(
+    "uri", ["mediquo://", "mediquo://wrennestling-key@", "mediquo://:wrennestling-key@"]
+)
 def test_a_uri_without_a_key_is_told_to_lack_it(settings, uri):
     with pytest.raises(
         ConnectionSettingsError, match=r"it lacks the .*\n.* percent-encode"
     ) as error:
         settings(uri)
-    assert "wren" not in str(error.value)
+    assert "wrennestling" not in str(error.value)
 
 
-@pytest.mark.parametrize("key", ["wren-key\n", " wren-key", "wren-key\t", "wren\u00e4key", "  "])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "wrennestling-key\n",
+        " wrennestling-key",
+        "wrennestling-key\t",
+        "wrennestling\u00e4key",
+        "  ",
+    ],
+)
 @pytest.mark.parametrize("way", ["JSON", "URI"])
 def test_a_key_with_something_stuck_to_it_is_not_sent_and_not_shown(settings, caplog, key, way):
     with pytest.raises(ConnectionSettingsError) as error:
@@ -213,7 +224,7 @@ def test_a_key_with_something_stuck_to_it_is_not_sent_and_not_shown(settings, ca
         "or a character that no header allows.\nCopy keys from mediQuo's dashboard, and "
         "percent-encode them in a URI."
     )
-    assert "wren" not in f"{error.value!r} {caplog.text}"
+    assert "wrennestling" not in f"{error.value!r} {caplog.text}"
 
 
 HOST = "sdk.mediquo.com/v1"
@@ -225,19 +236,19 @@ HOST = "sdk.mediquo.com/v1"
         f"mediquo://wr/en:secret@{HOST}",
         f"mediquo://wr#en:secret@{HOST}",
         f"mediquo://wr?en:secret@{HOST}",
-        f"mediquo://key:12/wren@{HOST}",
-        f"mediquo://key:12#wren@{HOST}",
-        f"mediquo://key:12?wren@{HOST}",
+        f"mediquo://key:12/wrennestling@{HOST}",
+        f"mediquo://key:12#wrennestling@{HOST}",
+        f"mediquo://key:12?wrennestling@{HOST}",
         f"mediquo://key:wr/en@{HOST}",
         f"mediquo://key:wr#en@{HOST}",
         f"mediquo://key:wr?en@{HOST}",
-        f"mediquo://key:wr@en/wren@{HOST}",
-        f"mediquo://key:wr@en?wren@{HOST}",
-        f"mediquo://key:wr@en?wren=9@{HOST}",
-        f"mediquo://key:wr@en#wren@{HOST}",
-        f"mediquo://key:wren%e9@{HOST}",
-        f"mediquo://key:wren@https://{HOST}",
-        f"key:wren@{HOST}",
+        f"mediquo://key:wr@en/wrennestling@{HOST}",
+        f"mediquo://key:wr@en?wrennestling@{HOST}",
+        f"mediquo://key:wr@en?wrennestling=9@{HOST}",
+        f"mediquo://key:wr@en#wrennestling@{HOST}",
+        f"mediquo://key:wrennestling%e9@{HOST}",
+        f"mediquo://key:wrennestling@https://{HOST}",
+        f"key:wrennestling@{HOST}",
     ],
 )
 def test_keys_that_break_a_uri_are_told_to_be_encoded_and_not_shown(settings, caplog, uri):
@@ -247,8 +258,10 @@ def test_keys_that_break_a_uri_are_told_to_be_encoded_and_not_shown(settings, ca
     assert "percent-encode" in message
     assert len(message.splitlines()) <= 2
     # The rest of a key would be taken for the host.
-    assert not {"wr", "en", "wren"} & set(message.replace("/", " ").replace(":", " ").split())
-    assert "wren" not in f"{error.value!r} {caplog.text}"
+    assert not {"wr", "en", "wrennestling"} & set(
+        message.replace("/", " ").replace(":", " ").split()
+    )
+    assert "wrennestling" not in f"{error.value!r} {caplog.text}"
 
 
 @pytest.mark.parametrize("key", ["with@at", "with%percent", "and+&=;,$!*'()~", "with a space"])
@@ -261,7 +274,7 @@ def test_what_breaks_no_uri_need_not_be_encoded(settings, key):
 def test_keys_that_a_uri_changes_are_refused_by_mediquo_and_not_shown(
     start_box, monkeypatch, way, caplog
 ):
-    key = "wren%2Fkey" if way.startswith("%2F") else "wren:key"
+    key = "wrennestling%2Fkey" if way.startswith("%2F") else "wrennestling:key"
     box = start_box(api_key=key)
     host = box.url.removeprefix("http://")
     monkeypatch.setenv(
@@ -269,7 +282,7 @@ def test_keys_that_a_uri_changes_are_refused_by_mediquo_and_not_shown(
     )
     with pytest.raises(AuthenticationError) as error:
         MediquoHook().get_patient("m-1")
-    assert "wren" not in f"{error.value} {caplog.text}"
+    assert "wrennestling" not in f"{error.value} {caplog.text}"
 
 
 # --- no connection at all -------------------------------------------------------------------------
@@ -288,15 +301,15 @@ def test_a_connection_that_is_not_there_is_airflows_own_error():
 @pytest.mark.parametrize(
     "text",
     [
-        '{"conn_type": "mediquo", "login": "wren"',
-        '{"login": "key", "password": "wren", "port": "soon"}',
-        '{"api_key": "wren", "secret_key": "wren"}',
+        '{"conn_type": "mediquo", "login": "wrennestling"',
+        '{"login": "key", "password": "wrennestling", "port": "soon"}',
+        '{"api_key": "wrennestling", "secret_key": "wrennestling"}',
     ],
 )
 def test_a_connection_that_airflow_cannot_read_is_told_to_be_checked(settings, caplog, text):
     with pytest.raises(AirflowNotFoundException, match="check its JSON") as error:
         settings(text)
-    assert "wren" not in f"{error.value} {caplog.text}"
+    assert "wrennestling" not in f"{error.value} {caplog.text}"
 
 
 # --- another type ---------------------------------------------------------------------------------
@@ -475,7 +488,7 @@ def test_it_may_be_verified_with_a_file(settings, tmp_path):
     assert settings(extra={"verify": str(file)}).verify == str(file)
 
 
-@pytest.mark.parametrize("content", ["", "wren", "-----BEGIN CERTIFICATE-----\nwren\n"])
+@pytest.mark.parametrize("content", ["", "wrennestling", "-----BEGIN CERTIFICATE-----\nwren\n"])
 def test_a_file_that_holds_no_certificate_is_said_to_hold_none(settings, tmp_path, content):
     (tmp_path / "ca.pem").write_text(content)
     with pytest.raises(ConnectionSettingsError, match=r"CA file on this worker \(PEM\)"):
@@ -489,8 +502,8 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(settings, tmp_path):
 
 def test_a_certificate_in_the_place_of_its_file_is_said_to_be_no_file(settings):
     with pytest.raises(ConnectionSettingsError, match="existing CA file") as error:
-        settings(extra={"verify": "-----BEGIN CERTIFICATE-----" + "wren" * 2000})
-    assert "wren" not in str(error.value)
+        settings(extra={"verify": "-----BEGIN CERTIFICATE-----" + "wrennestling" * 2000})
+    assert "wrennestling" not in str(error.value)
 
 
 @pytest.mark.parametrize("value", [1, [], {"a": 1}])
@@ -539,7 +552,7 @@ def test_an_extra_that_is_no_object_is_told_wherever_airflow_looks_at_it_first(s
 
 @pytest.mark.parametrize("way", ["JSON", "URI"])
 def test_what_is_misspelt_in_the_extra_is_named_but_not_its_value(settings, caplog, way):
-    extra = {"request_per_minute": "wren1", "timeout": 5, "api_key": "wren2"}
+    extra = {"request_per_minute": "wrennestling1", "timeout": 5, "api_key": "wrennestling2"}
     if way == "JSON":
         read = settings(extra=extra)
     else:
@@ -560,9 +573,9 @@ def test_an_extra_that_is_known_throughout_is_no_reason_to_warn(settings, caplog
 
 
 def test_what_may_be_the_rest_of_a_key_is_not_named(settings, caplog):
-    settings(f"mediquo://key:s@host.example.com?wren&en=1@{HOST}")
+    settings(f"mediquo://key:s@host.example.com?wrennestling&en=1@{HOST}")
     assert "are ignored: 2." in caplog.text
-    assert "wren" not in caplog.text
+    assert "wrennestling" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -594,11 +607,13 @@ def test_names_in_an_extra_are_told_of_but_not_without_end(caplog):
 @pytest.mark.parametrize("name", ["login", "password"])
 @pytest.mark.parametrize("way", ["JSON", "URI"])
 @pytest.mark.parametrize(
-    "key", ["wren\r\nX-Evil: 1", "wren\0", "wr\u00e9n", "wren" * 2000], ids=range(4)
+    "key",
+    ["wrennestling\r\nX-Evil: 1", "wrennestling\0", "wr\u00e9n", "wrennestling" * 2000],
+    ids=range(4),
 )
 def test_a_key_injects_no_header_whichever_way_it_comes(settings, caplog, name, way, key):
     keys = KEYS | {name: key}
     uri = f"mediquo://{quoted(keys['login'])}:{quoted(keys['password'])}@"
     with pytest.raises(ConnectionSettingsError, match="key") as error:
         settings(uri) if way == "URI" else settings(**keys)
-    assert "wren" not in f"{error.value!r} {caplog.text}"
+    assert "wrennestling" not in f"{error.value!r} {caplog.text}"

@@ -19,10 +19,11 @@ from airflow.sdk import DAG
 
 from airflow_provider_mediquo.operators.patients import MediquoGetPatientOperator
 from airflow_provider_mediquo.sandbox import Sandbox
+from tests.support.processes import running
 
 pytestmark = pytest.mark.no_cover
 
-ODD = "wren/b@c%d:e#f?g&h+i=j%2Fk l"
+ODD = "wrennestling/b@cuckooclocks%dovecotehouse:e#f?g&h+ibisfeathers=jackdawjackdaw%2Fk l"
 API_KEY, SECRET_KEY = f"{ODD}1", f"{ODD}2"
 EXTRA = {"requests_per_minute": 1200, "timeout": 12, "verify": False}
 FLAT = "requests_per_minute=1200&timeout=12&verify=false"
@@ -126,7 +127,8 @@ def box():
     """A sandbox that takes odd keys only, and knows m-1."""
     patient = {"code": "m-1", "first_name": "Ada", "plan": "premium"}
     with Sandbox(lag=0, latency=0, api_key=API_KEY, secret_key=SECRET_KEY) as box:
-        requests.put(f"{box.url}/patients", json={"patients": [patient]}, headers=box.headers)
+        sent = {"patients": [patient]}
+        requests.put(f"{box.url}/patients", json=sent, headers=box.headers, timeout=30)
         yield box
 
 
@@ -145,7 +147,8 @@ def forms(box):
 
 def is_hidden(text):
     """Whether nothing of the keys is in it, neither raw nor encoded."""
-    return not any(piece in text for piece in ("wren", "c%d", "i%3Dj", "i=j"))
+    pieces = "wrennestling", "cuckooclocks", "dovecotehouse", "ibisfeathers", "jackdawjackdaw"
+    return not any(piece in text for piece in pieces)
 
 
 # --- Airflow's command line and its database ------------------------------------------------------
@@ -159,7 +162,7 @@ def answer(airflow_database):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     # A test reads in this process what that one has encrypted.
     env = os.environ | {"AIRFLOW__CORE__FERNET_KEY": conf.get("core", "fernet_key")}
-    with subprocess.Popen([sys.executable, "-c", AIRFLOW], env=env, **pipes) as process:
+    with running([sys.executable, "-c", AIRFLOW], env=env, **pipes) as process:
 
         def answer(order):
             process.stdin.write(json.dumps(order) + "\n")
@@ -168,6 +171,7 @@ def answer(airflow_database):
 
         yield answer
         process.stdin.close()
+        process.wait(60)
 
 
 @pytest.fixture
@@ -262,12 +266,15 @@ def test_the_command_line_tells_that_a_connection_works(add, airflow, box):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"password": "wren"}, "invalid keys, or they lack permission"),
+        ({"password": "wrennestling"}, "invalid keys, or they lack permission"),
         ({"password": ""}, "it lacks the Secret key (Password)"),
         ({"login": f"{API_KEY}\n"}, "the API key (Login) has whitespace around it"),
         ({"host": "http://127.0.0.1:1/v1"}, "No answer from 127.0.0.1"),
-        ({"extra": '{"timeout": "wren"}'}, "`timeout` in the connection's extra must be a number"),
-        ({"schema": "wren@key"}, "percent-encode the keys of a URI"),
+        (
+            {"extra": '{"timeout": "wrennestling"}'},
+            "`timeout` in the connection's extra must be a number",
+        ),
+        ({"schema": "wrennestling@key"}, "percent-encode the keys of a URI"),
     ],
 )
 def test_the_command_line_tells_what_is_wrong_with_a_connection(add, answer, box, changes, words):
@@ -300,7 +307,7 @@ def ask():
     command = [sys.executable, "-c", WORKER]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     root = Path(__file__).parents[2]
-    with subprocess.Popen(command, cwd=root, text=True, **pipes) as process:
+    with running(command, cwd=root, text=True, **pipes) as process:
 
         def ask(*conn_ids, **environment):
             process.stdin.write(json.dumps([conn_ids, environment]) + "\n")
@@ -317,6 +324,7 @@ def ask():
 
         yield ask
         process.stdin.close()
+        process.wait(60)
 
 
 def backend(section, name, **options):
@@ -351,14 +359,14 @@ def json_file(ask, box, forms, tmp_path_factory):
     host = box.url.removeprefix("http://")
     wrong = {
         "no-password": {**box.connection, "password": None},
-        "not-encoded": f"mediquo://key:12/wren@{host}",
-        "no-number": {**box.connection, "extra": {"timeout": "wren"}},
-        "misspelt": {**box.connection, "extra": {"request_per_minute": "wren"}},
+        "not-encoded": f"mediquo://key:12/wrennestling@{host}",
+        "no-number": {**box.connection, "extra": {"timeout": "wrennestling"}},
+        "misspelt": {**box.connection, "extra": {"request_per_minute": "wrennestling"}},
     }
     file = tmp_path_factory.mktemp("secrets") / "all.json"
     file.write_text(json.dumps(forms | wrong))
     # Not in the file, none of which Airflow would read then. At DEBUG it logs the piece before `/`.
-    cut = {"AIRFLOW_CONN_CUT": f"mediquo://key:piece/wren@{host}"}
+    cut = {"AIRFLOW_CONN_CUT": f"mediquo://key:piece/wrennestling@{host}"}
     return ask(*forms, *wrong, "cut", "none", **cut, **in_files(file))
 
 

@@ -53,8 +53,8 @@ def test_through_the_hook_a_sync_is_called_after_the_connection(people):
 def test_no_value_is_in_an_error_of_sqlite():
     engine = engine_of("state")
     with engine.connect() as opened, pytest.raises(OperationalError) as raised:
-        opened.execute(text("SELECT :code FROM nowhere"), {"code": "canary"})
-    assert "canary" not in str(raised.value)
+        opened.execute(text("SELECT :code FROM nowhere"), {"code": "canaryinamine"})
+    assert "canaryinamine" not in str(raised.value)
     engine.dispose()
 
 

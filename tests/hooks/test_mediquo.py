@@ -26,6 +26,7 @@ from airflow_provider_mediquo.api.errors import (
     TooManyRejectsError,
 )
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
+from tests.support.threads import join, launch
 
 
 def test_nothing_is_looked_up_until_it_is_needed():
@@ -62,10 +63,10 @@ def https_server(context):
     with Server(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+        launch(thread)
         yield f"https://127.0.0.1:{server.server_address[1]}/v1"
         server.shutdown()
-        thread.join()
+        join(thread)
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +124,10 @@ def test_a_wrong_base_url_is_told_to_be_wrong(box, connect, path):
 
 
 def test_a_host_that_does_not_answer_is_told_not_to(box, connect):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    connect(box, host=f"http://127.0.0.1:{port}/v1")
-    works, message = MediquoHook().test_connection()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # without `listen`: nobody else can take the port
+        connect(box, host=f"http://127.0.0.1:{silent.getsockname()[1]}/v1")
+        works, message = MediquoHook().test_connection()
     assert not works
     assert "No answer from 127.0.0.1" in message
 
@@ -394,14 +395,12 @@ def test_all_that_is_under_way_is_stopped(box, eventually):
         except MediquoError as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=upload, daemon=True) for _ in range(2)]
-    for thread in threads:
-        thread.start()
+    threads = [threading.Thread(target=upload) for _ in range(2)]
+    launch(*threads)
     try:
         eventually(lambda: len(hook._uploads) == 2 and box.counters.accepted > 2000)
     finally:
         hook.stop()
-    for thread in threads:
-        thread.join(10)
+    join(*threads)
     assert [type(error) for error in errors] == [StoppedError] * 2
     assert hook._uploads == []

@@ -47,6 +47,7 @@ from tests.support.states import (
     heal,
     one_of_each,
 )
+from tests.support.threads import join, launch
 
 ADA: dict[str, Any] = {
     "code": "7",
@@ -182,40 +183,32 @@ def test_1_a_second_record_of_an_unchanged_member_is_a_duplicate(box, state, syn
 
 @one_of_each
 def test_2_members_are_in_doubt_before_their_request_leaves(box, every_state, sync, people):
-    seen = []
-    box.settings.latency = 0.3
-    over = threading.Event()
+    seen, accept = [], box._mediquo.upsert
 
-    def watch():
-        while not over.wait(0.02):
-            with suppress(Exception):
-                if box.counters.in_flight:
-                    seen.append(every_state.in_doubt())
+    def look_and_accept(body):
+        seen.append(every_state.in_doubt())
+        return accept(body)
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        sync(box, every_state, people(3)).ok()
-    finally:
-        over.set()
-        thread.join()
-    assert {"m-1", "m-2", "m-3"} in seen
+    box._mediquo.upsert = look_and_accept
+    sync(box, every_state, people(3)).ok()
+    assert seen == [{"m-1", "m-2", "m-3"}]
     assert not every_state.in_doubt()
 
 
 def test_2_the_next_members_are_in_doubt_while_all_allowed_requests_are_in_flight(
-    box, state, prepare_sync, people, eventually
+    box, state, prepare_sync, people
 ):
-    box.settings.latency = 2
+    box.script("upsert", "hang", "hang")
     run = prepare_sync(box, state, people(30), chunk_size=10, max_in_flight=2)
     thread = threading.Thread(target=run.go)
-    thread.start()
+    launch(thread)
     try:
-        eventually(lambda: box.counters.in_flight == 2 and len(state.in_doubt()) == 30)
+        eventually_slow(lambda: box.counters.in_flight == 2 and len(state.in_doubt()) == 30)
+        assert box.counters.max_in_flight == 2
     finally:
-        thread.join()
+        box.restart()  # which cuts both off: they are sent again
+        join(thread)
     assert run.ok().new == 30
-    assert box.counters.max_in_flight == 2
     assert not state.in_doubt()
 
 
@@ -977,10 +970,10 @@ def test_7_a_request_that_was_cut_off_by_a_kill_never_replaces_newer_data(
     older = people(1, first_name="Eva")
     killed = prepare_sync(box, state, older)
     thread = threading.Thread(target=killed.go)
-    thread.start()
+    launch(thread)
     eventually_slow(lambda: box.counters.in_flight)
     killed.upload.stop()
-    thread.join()
+    join(thread)
     assert isinstance(killed.error, StoppedError)
     assert state.sync()["holder"] is None
     heal(box)
@@ -1031,11 +1024,11 @@ def test_7_a_time_limit_while_requests_are_in_flight_ends_them(
 
     before = signal.signal(signal.SIGUSR1, strike)
     striking = threading.Thread(target=strike_when_it_waits, args=[threading.get_ident()])
-    striking.start()
+    launch(striking)
     try:
         run = prepare_sync(box, state, source(), max_without_plan=None).go()
     finally:
-        striking.join()
+        join(striking)
         signal.signal(signal.SIGUSR1, before)
     assert isinstance(run.error, TimeLimit)
     assert state.sync()["holder"] is None
@@ -1046,8 +1039,7 @@ def test_7_a_kill_ends_the_waiting_for_late_requests(box, state, prepare_sync, s
     sync(box, state, people(1)).ok()
     state.run("UPDATE mediquo_sync SET heartbeat = '2999-01-01 00:00:00.000000'")
     run = prepare_sync(box, state, people(1, first_name="Eva"))
-    timer = threading.Timer(0.5, run.upload.stop)
-    timer.start()
+    launch(threading.Timer(0.5, run.upload.stop))
     run.go()
     assert isinstance(run.error, StoppedError)
     assert run.read == 0
@@ -1154,10 +1146,8 @@ def test_8_two_syncs_that_send_the_same_new_members_at_the_same_moment(
         for name, records in (("a", mine), ("b", theirs))
     ]
     threads = [threading.Thread(target=_go, args=[run]) for run in runs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    launch(*threads)
+    join(*threads)
     for run in runs:
         assert run.error is None, run.error
         assert run.unsettled == 0
@@ -1340,19 +1330,19 @@ def test_9_a_state_of_another_version_is_left_alone(box, every_state, sync, peop
 
 CANARY = {
     "code": "m-1",
-    "first_name": "Canaryfirst",
-    "last_name": "Canarylast",
+    "first_name": "Canaryinaminefirst",
+    "last_name": "Canaryinaminelast",
     "gender": "female",
     "birth_date": "1961-07-23",
-    "tax_id": "CANARYTAX",
-    "email": "canary@example.com",
-    "plan": "canaryplan",
+    "tax_id": "CANARYINAMINETAX",
+    "email": "canaryinamine@example.com",
+    "plan": "canaryinamineplan",
     "phone": "+44 7700 900777",
     "locale": "pt",
-    "meta": {"canarykey": "canarymeta"},
+    "meta": {"canaryinaminekey": "canaryinaminemeta"},
 }
 CANARIES = (
-    *("canary", "1961-07-23", "19610723", "7700 900777", "7700900777", "female"),
+    *("canaryinamine", "1961-07-23", "19610723", "7700 900777", "7700900777", "female"),
     *("sandbox-secret-key", "sandbox-api-key"),
 )
 
@@ -1369,15 +1359,15 @@ def test_10_no_value_of_a_patient_is_in_the_state_the_log_or_an_error(
     caplog.set_level("DEBUG", "airflow_provider_mediquo")
     others = [CANARY | {"code": f"m-{n}"} for n in range(2, 6)]
     first = sync(box, every_state, [CANARY, *others]).ok()
-    changed = CANARY | {"first_name": "Canaryother"}
+    changed = CANARY | {"first_name": "Canaryinamineother"}
     if ending == "refused":
-        box.settings.refuse_tax_id = "CANARYTAX"
+        box.settings.refuse_tax_id = "CANARYINAMINETAX"
     if ending == "lost":
         box.script("upsert", *["lost_after"] * 50)
     if ending == "withheld":
         changed = {name: value for name, value in changed.items() if name != "plan"}
     if ending == "missing":
-        box.settings.refuse_tax_id = "CANARYTAX"
+        box.settings.refuse_tax_id = "CANARYINAMINETAX"
         others = others[:-1]
     if ending == "state":
         every_state.run("ALTER TABLE mediquo_member RENAME TO mediquo_gone")
@@ -1405,7 +1395,7 @@ def test_10_no_value_of_a_patient_is_in_the_state_the_log_or_an_error(
 
 def test_10_the_file_itself_holds_none(box, state, sync, tmp_path):
     sync(box, state, [CANARY]).ok()
-    sync(box, state, [CANARY | {"first_name": "Canaryother"}]).ok()
+    sync(box, state, [CANARY | {"first_name": "Canaryinamineother"}]).ok()
     everything = b"".join(path.read_bytes() for path in tmp_path.glob("state.db*"))
     assert b"m-1" in everything
     assert found_in(everything.decode("latin-1")) == []

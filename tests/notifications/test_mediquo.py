@@ -138,10 +138,10 @@ def test_no_code_and_no_value_is_in_it(box, run_task, how):
         seen.append(repr({**context, "ti": None, "task_instance": None, "task": None, "dag": None}))
 
     def records():
-        yield {"code": "canary-1", "first_name": "Canary", "plan": "canary"}
-        yield {"code": "canary-2", "first_name": "Canary", "email": "canary"}
+        yield {"code": "canaryinamine-1", "first_name": "Canaryinamine", "plan": "canaryinamine"}
+        yield {"code": "canaryinamine-2", "first_name": "Canaryinamine", "email": "canaryinamine"}
         if how == "source":
-            raise LookupError("canary-1")
+            raise LookupError("canaryinamine-1")
 
     shown = Slack(slack_webhook_conn_id="slack", text="{{ mediquo }} {{ exception }} {{ report }}")
     tell = MediquoNotifier(shown, look, note)
@@ -150,7 +150,7 @@ def test_no_code_and_no_value_is_in_it(box, run_task, how):
     assert run.state == {"rejects": "failed", "source": "up_for_retry", "warning": "success"}[how]
     assert len(TOLD) == (4 if how == "warning" else 2)  # it succeeds, too
     assert "2 read" in TOLD[0]
-    assert "canary" not in "\n".join([*TOLD, *seen]).lower()
+    assert "canaryinamine" not in "\n".join([*TOLD, *seen]).lower()
 
 
 @pytest.mark.usefixtures("dag")

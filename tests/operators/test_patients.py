@@ -4,7 +4,6 @@ import json
 import threading
 import time
 from contextlib import closing
-from datetime import timedelta
 from typing import Any
 
 import airflow
@@ -381,9 +380,9 @@ def test_a_folder_that_renders_to_none_is_none(box, run_task, tmp_path, monkeypa
 
 def test_the_ledger_is_json_that_adds_up_and_holds_no_patient(box, run_task, people):
     patients = [
-        *people(3, first_name="Canary Lovelace", last_name="Ejemplo Canario"),
-        {"code": "m-1", "first_name": "Canary Again"},
-        {"code": "m-9", "first_name": "Canary Nobody", "email": "not-an-address"},
+        *people(3, first_name="Canaryinamine Lovelace", last_name="Ejemplo Canario"),
+        {"code": "m-1", "first_name": "Canaryinamine Again"},
+        {"code": "m-9", "first_name": "Canaryinamine Nobody", "email": "not-an-address"},
     ]
     run = run_task(upsert(patients, max_rejects=2))
     ledger = run.result
@@ -398,7 +397,12 @@ def test_the_ledger_is_json_that_adds_up_and_holds_no_patient(box, run_task, peo
     }
     assert set(ledger["sample"]) == {"m-1", "m-2", "m-3"}
     # Shorter text may occur by chance in the proofs, which look random.
-    for value in ("Canary Lovelace", "Ejemplo Canario", "Canary Again", "Canary Nobody"):
+    for value in (
+        "Canaryinamine Lovelace",
+        "Ejemplo Canario",
+        "Canaryinamine Again",
+        "Canaryinamine Nobody",
+    ):
         assert value not in json.dumps(ledger)
     assert "not-an-address" not in json.dumps(ledger)
 
@@ -561,9 +565,10 @@ def test_each_of_a_mapped_task_leaves_its_own_ledger(box, run_task, people):
     assert (second.ledger["upserted"], second.ledger["rejected"], second.state) == (3, 1, "failed")
 
 
-def test_a_task_that_takes_too_long_leaves_its_ledger(box, run_task, people):
+def test_a_task_that_takes_too_long_leaves_its_ledger(box, run_task, people, time_over):
     box.script("upsert", "hang")
-    run = run_task(upsert(people(1), execution_timeout=timedelta(seconds=0.5)))
+    limit = time_over(when=lambda: box.counters.in_flight)
+    run = run_task(upsert(people(1), execution_timeout=limit))
     assert type(run.error).__name__ == "AirflowTaskTimeout"
     assert run.ledger["unsettled"] == 1
     assert run.ledger["stopped_because"] == "AirflowTaskTimeout"
@@ -786,10 +791,11 @@ def test_a_task_that_is_killed_ends_its_requests_and_completes_its_ledger(
     assert not [t for t in threading.enumerate() if t.name.startswith("mediquo_")]
 
 
-def test_a_task_that_takes_too_long_ends_its_requests(box, run_task, people):
+def test_a_task_that_takes_too_long_ends_its_requests(box, run_task, people, time_over):
     box.script("upsert", "hang")
     started = time.monotonic()
-    run = run_task(upsert(people(1), execution_timeout=timedelta(seconds=0.5)))
+    limit = time_over(when=lambda: box.counters.in_flight)
+    run = run_task(upsert(people(1), execution_timeout=limit))
     assert time.monotonic() - started < 10
     assert type(run.error).__name__ == "AirflowTaskTimeout"
     assert run.state == "up_for_retry"
@@ -808,12 +814,14 @@ def test_a_task_that_takes_too_long_ends_its_requests(box, run_task, people):
         ),
     ],
 )
-def test_a_try_that_takes_too_long_leaves_the_next_one_alone(box, run_task, people, endpoint, make):
+def test_a_try_that_takes_too_long_leaves_the_next_one_alone(
+    box, run_task, people, time_over, endpoint, make
+):
     """Under `dag.test()`, all tries are of one process and one task."""
     box.settings.lag = 0
     MediquoHook().upsert_patients(people(1))
     box.script(endpoint, "hang")
-    task = make(people, execution_timeout=timedelta(seconds=1))
+    task = make(people, execution_timeout=time_over(when=lambda: box.counters.in_flight))
     first = run_task(task)
     assert type(first.error).__name__ == "AirflowTaskTimeout"
     task.execution_timeout = None
@@ -865,7 +873,7 @@ def read(**options):
 
 @pytest.fixture
 def ada(box, run_task):
-    patient = {"code": "m/1", "first_name": "Canary Lovelace", "plan": "premium"}
+    patient = {"code": "m/1", "first_name": "Canaryinamine Lovelace", "plan": "premium"}
     patient["birth_date"] = "1990-04-12"
     assert run_task(upsert([patient])).state == "success"
     return patient
@@ -883,14 +891,14 @@ def test_only_the_fields_that_are_named_become_an_xcom(ada, run_task):
         read(code="{{ params.code }}", fields=["code", "plan", "tax_id"], params={"code": "m/1"})
     )
     assert run.result == {"code": "m/1", "plan": "premium", "tax_id": None}
-    assert "Canary Lovelace" not in run.everything
+    assert "Canaryinamine Lovelace" not in run.everything
 
 
 def test_an_empty_list_of_fields_is_no_field_and_not_all_of_them(ada, run_task):
     run = run_task(read(code="m/1", fields=[]))
     assert run.state == "success"
     assert run.result == {}
-    assert "Canary Lovelace" not in run.everything
+    assert "Canaryinamine Lovelace" not in run.everything
 
 
 def test_a_patient_that_is_missing_may_yet_come(box, run_task):

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 from contextlib import closing
 from datetime import timedelta
 
@@ -37,15 +38,17 @@ def test_it_names_the_dag_its_run_and_the_task(box, dag, run_task, people, recei
     assert run.ledger["receipt"]["fields"] == ["code", "first_name", "plan"]
 
 
-def test_a_run_that_airflow_times_out_has_one(box, dag, run_task, receipts):
-    from datetime import timedelta
+def test_a_run_that_airflow_times_out_has_one(box, dag, run_task, receipts, time_over):
     from time import sleep
 
     from airflow.sdk import task
 
-    @task.mediquo_upsert(execution_timeout=timedelta(seconds=4), **STATE)
+    begun = threading.Event()
+
+    @task.mediquo_upsert(execution_timeout=time_over(when=begun.is_set), **STATE)
     def upsert():
         yield {"code": "m-1", "first_name": "Ada"}
+        begun.set()
         sleep(60)
 
     run = run_task(upsert().operator)

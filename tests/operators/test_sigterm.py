@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from airflow_provider_mediquo.decorators.mediquo_upsert import mediquo_upsert_task
+from tests.support.threads import join, launch
 
 pytestmark = pytest.mark.usefixtures("dag")
 
@@ -27,12 +28,12 @@ def sigterm_when(condition):
     sender = threading.Thread(target=send)
     # While no task handles it: one that comes too late must not end the tests.
     usual = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sender.start()
+    launch(sender)
     try:
         yield
     finally:
         over.set()
-        sender.join()
+        join(sender)
         signal.signal(signal.SIGTERM, usual)
 
 

@@ -11,19 +11,15 @@ import requests
 
 from airflow_provider_mediquo.sandbox import Settings
 from airflow_provider_mediquo.sandbox.__main__ import build_parser
+from tests.support.processes import running
 
 COMMAND = [sys.executable, "-W", "error", "-m", "airflow_provider_mediquo.sandbox"]
 
 
 def start(*flags):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.Popen(
-        [*COMMAND, *flags],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return running([*COMMAND, *flags], env=environment, text=True, **pipes)
 
 
 def read_until_ready(process):

@@ -85,13 +85,13 @@ def test_a_field_that_comes_twice_is_always_named():
 def test_no_column_is_named_where_one_may_be_a_value(value):
     with pytest.raises(InvalidPatientsError) as caught:
         ColumnMapping({"Tarif": "plan"}).check(
-            ["code", "first_name", "Tarif", "Canary", value], "a"
+            ["code", "first_name", "Tarif", "Canaryinamine", value], "a"
         )
     assert "unknown columns:\n2, not shown because the header may hold patient data" in str(
         caught.value
     )
     with pytest.raises(InvalidPatientsError) as caught:
-        ColumnMapping().check(["code", "first_name", "Canary", "Canary", value], "a")
+        ColumnMapping().check(["code", "first_name", "Canaryinamine", "Canaryinamine", value], "a")
     assert "more than one column\nfor 1, not shown" in str(caught.value)
 
 
@@ -109,12 +109,12 @@ def test_a_dropped_column_need_not_be_there():
     ColumnMapping({"note": None, "plan": None}).check(["code", "first_name"], "a.csv")
 
 
-@given(st.lists(st.text(min_size=1).map(lambda text: f"canary{text}"), max_size=9))
+@given(st.lists(st.text(min_size=1).map(lambda text: f"canaryinamine{text}"), max_size=9))
 def test_no_name_is_shown_if_the_header_may_be_missing(names):
     for least in ([], ["code"], ["first_name"]):
         with pytest.raises(InvalidPatientsError) as caught:
             ColumnMapping().check([*names, *least], "a.csv")
-        assert "canary" not in str(caught.value)
+        assert "canaryinamine" not in str(caught.value)
 
 
 @pytest.mark.parametrize("plan_is_first", [True, False])
@@ -183,17 +183,20 @@ def test_with_a_transform_all_files_have_the_same_columns_in_any_order():
 
 @pytest.mark.parametrize("columns", [None, OWN])
 def test_what_differs_is_not_shown_if_it_may_be_data(columns):
-    for before, names in (([*OWN], ["Canary", "Day", "gold"]), (["Canary", "Bo", "gold"], [*OWN])):
+    for before, names in (
+        ([*OWN], ["Canaryinamine", "Day", "gold"]),
+        (["Canaryinamine", "Bo", "gold"], [*OWN]),
+    ):
         said = differing(before, names, columns)
         assert "not shown because the header may hold patient data" in said
-        assert "Canary" not in said
+        assert "Canaryinamine" not in said
         assert "gold" not in said
 
 
 def test_nor_is_a_value_that_comes_twice_in_a_file_without_a_header():
     with pytest.raises(InvalidPatientsError) as caught:
-        ColumnMapping(is_transformed=True).check(["S-1", "Canary", "Canary"], "a.csv")
-    assert "Canary" not in str(caught.value)
+        ColumnMapping(is_transformed=True).check(["S-1", "Canaryinamine", "Canaryinamine"], "a.csv")
+    assert "Canaryinamine" not in str(caught.value)
 
 
 def test_an_unknown_column_says_how_to_drop_it():

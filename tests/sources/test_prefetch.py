@@ -44,12 +44,12 @@ def test_no_more_than_three_batches_are_in_memory():
 
 def test_an_error_is_raised_after_the_items_before_it_and_carries_no_row():
     def batches():
-        row = "canary"
+        row = "canaryinamine"
         yield [row]
         raise LookupError
 
     items = iter(Prefetch(batches, nothing))
-    assert next(items) == "canary"
+    assert next(items) == "canaryinamine"
     with pytest.raises(LookupError) as caught:
         next(items)
     names = {frame.name for frame in caught.traceback}

@@ -33,6 +33,8 @@ from airflow.sdk.execution_time.supervisor import InProcessTestSupervisor
 from airflow.sdk.log import configure_logging, reset_logging
 from pydantic import TypeAdapter
 
+from tests.support.deadlines import alarm_kept
+
 try:
     from airflow.sdk.serde import deserialize, serialize
     from airflow.serialization.definitions.dag import SerializedDAG
@@ -345,7 +347,8 @@ def _process_kept() -> Iterator[None]:
     """Undo what the task runner, which usually has a process of its own, does to this one."""
     sigterm, environment = signal.getsignal(signal.SIGTERM), dict(os.environ)
     try:
-        yield
+        with alarm_kept():
+            yield
     finally:
         signal.signal(signal.SIGTERM, sigterm)
         os.environ.clear()

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 
 from airflow_provider_mediquo.sandbox import Sandbox
 from tests.support.proxy import Link, Proxy, Spoil
+from tests.support.threads import join
 
 _MOST_BYTES = 5 << 18  # of an answer that never ends
 _UPSERT = "upsert"
@@ -123,7 +124,7 @@ class Gateway:
     def __exit__(self, *failure: object) -> None:
         self.proxy.__exit__()
         self._server.shutdown()
-        self._thread.join()
+        join(self._thread)
         self._server.server_close()
 
     def plan(

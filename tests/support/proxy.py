@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+from tests.support.threads import join
+
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close that throws away what is unsent
 _REPEATED = 16  # bytes
 
@@ -152,7 +154,7 @@ class Proxy:
     def __exit__(self, *failure: object) -> None:
         self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        join(self._thread)
         self._loop.close()
 
     def plan(self, *spoils: Spoil) -> None:

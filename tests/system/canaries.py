@@ -13,54 +13,54 @@ from datetime import UTC, datetime
 from functools import cache
 from urllib.parse import quote
 
-API_KEY = "zqkApiKey-\"'<%41>"
-SECRET_KEY = "zqkSecretKey/+@:{{1}}"
-WRONG_KEY = "zqkWrongApiKey"
-OTHER_SECRET_KEY = "zqkOtherSecretKey"
-TOKEN = "eyZqkTokenHead.zqkTokenBody.zqkTokenSign"
-CODE = "zqkCodeWord/ü'\"<&>%2F"
-NOBODY = "zqkCodeWord-nobody"
-COLUMN = "zqkColumnName"
-PATH = "zqkPathName"
-LEAK = "zqkLeak"
-OWN_KEY = "zqkLeakSecretKey"
-OWN_TOKEN = "zqkLeakToken"
+API_KEY = "zqkwbrvnjApiKey-\"'<%41>"
+SECRET_KEY = "zqkwbrvnjSecretKey/+@:{{1}}"
+WRONG_KEY = "zqkwbrvnjWrongApiKey"
+OTHER_SECRET_KEY = "zqkwbrvnjOtherSecretKey"
+TOKEN = "eyZqkTokenHead.zqkwbrvnjTokenBody.zqkwbrvnjTokenSign"
+CODE = "zqkwbrvnjCodeWord/ü'\"<&>%2F"
+NOBODY = "zqkwbrvnjCodeWord-nobody"
+COLUMN = "zqkwbrvnjColumnName"
+PATH = "zqkwbrvnjPathName"
+LEAK = "zqkwbrvnjLeak"
+OWN_KEY = "zqkwbrvnjLeakSecretKey"
+OWN_TOKEN = "zqkwbrvnjLeakToken"
 COUNT = 71_993  # above every port
 BORN = datetime(1907, 3, 19, tzinfo=UTC)
 
 PATIENT = {
     "code": CODE,
-    "first_name": "zqkFirstName \"q\" 'n' <script>alert(1)</script>",
-    "last_name": "zqkLastName {{ conn.mediquo_default.password }} \u9d89\u9ce5\u9d89",
+    "first_name": "zqkwbrvnjFirstName \"q\" 'n' <script>alert(1)</script>",
+    "last_name": "zqkwbrvnjLastName {{ conn.mediquo_default.password }} \u9d89\u9ce5\u9d89",
     "gender": "female",
     "birth_date": BORN.date().isoformat(),
-    "tax_id": "zqkTaxNumber \x1b[31m; DROP TABLE members --",
-    "email": "zqkMailbox+canary@example.com",
-    "plan": "zqkPlanName %s {0} %(password)s",
+    "tax_id": "zqkwbrvnjTaxNumber \x1b[31m; DROP TABLE members --",
+    "email": "zqkwbrvnjMailbox+canary@example.com",
+    "plan": "zqkwbrvnjPlanName %s {0} %(password)s",
     "phone": "+44 7700 900771",
     "locale": "pt",
-    "meta": {"zqkMetaKey": ["zqkMetaValue\u2028"]},
+    "meta": {"zqkwbrvnjMetaKey": ["zqkwbrvnjMetaValue\u2028"]},
 }
 
 # Of whoever writes a DAG that hands patients about: that these are found shows that others would be.
 OWN_PATIENT = {
-    "code": "zqkLeakCode",
-    "first_name": "zqkLeakFirst",
-    "plan": "zqkLeakPlan",
-    "email": "zqkLeak@example.com",
+    "code": "zqkwbrvnjLeakCode",
+    "first_name": "zqkwbrvnjLeakFirst",
+    "plan": "zqkwbrvnjLeakPlan",
+    "email": "zqkwbrvnjLeak@example.com",
 }
 
 WORDS = {
-    "codes": ["zqkCodeWord"],
+    "codes": ["zqkwbrvnjCodeWord"],
     "values": [
-        "zqkFirstName",
-        "zqkLastName",
+        "zqkwbrvnjFirstName",
+        "zqkwbrvnjLastName",
         "\u9d89\u9ce5\u9d89",
-        "zqkTaxNumber",
-        "zqkMailbox",
-        "zqkPlanName",
-        "zqkMetaKey",
-        "zqkMetaValue",
+        "zqkwbrvnjTaxNumber",
+        "zqkwbrvnjMailbox",
+        "zqkwbrvnjPlanName",
+        "zqkwbrvnjMetaKey",
+        "zqkwbrvnjMetaValue",
         "+44 7700 900771",
         "7700 900771",
         "7700900771",
@@ -70,8 +70,8 @@ WORDS = {
         "03/19/1907",
         str(int(BORN.timestamp())),
     ],
-    "API key": ["zqkApiKey", WRONG_KEY],
-    "secret key": ["zqkSecretKey", OTHER_SECRET_KEY],
+    "API key": ["zqkwbrvnjApiKey", WRONG_KEY],
+    "secret key": ["zqkwbrvnjSecretKey", OTHER_SECRET_KEY],
     "tokens": TOKEN.split("."),
     "columns": [COLUMN],
     "paths": [PATH],

@@ -149,10 +149,12 @@ def test_a_second_one_leaves_the_first_alone(playground):
 
 def test_one_that_was_killed_is_cleared_away_by_the_next(playground, tmp_path, say):
     playground.wait_for("Starting Airflow")
+    deadline = time.monotonic() + START
     while not (playground.home / PIDS).exists():
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     playground.process.kill()
-    playground.process.wait()
+    playground.process.wait(STOP)
     pid = int((playground.home / PIDS).read_text().split()[0])
     assert psutil.pid_exists(pid)
     second = Playground(playground.home, tmp_path / "second", say)

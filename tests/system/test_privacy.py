@@ -15,7 +15,7 @@ import signal
 import socket
 import threading
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import date
 from pathlib import Path
 from urllib.parse import quote
@@ -26,8 +26,8 @@ from cryptography.fernet import Fernet
 
 from airflow_provider_mediquo.sandbox import Sandbox
 from airflow_provider_mediquo.sandbox.model.service import Refusal
-from dev.local_airflow import free_port
 from tests.project.test_docs import read, section
+from tests.support.threads import join, launch
 from tests.system import canaries
 from tests.system.canaries import CODE, LEAK, OWN_PATIENT, PATH, PATIENT
 from tests.system.deployment import copy_examples, running_deployment
@@ -97,7 +97,7 @@ def ask(box, method, path, body=None):
     headers = box.headers | {"Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{box.url}/{path}", data, headers, method=method)
-    urllib.request.urlopen(request).close()
+    urllib.request.urlopen(request, timeout=30).close()
 
 
 def refuse(given):
@@ -122,7 +122,15 @@ def slow(start_box):
 
 
 @pytest.fixture(scope="module")
-def connections(start_box, box, slow, warehouse):
+def nobody_listens():
+    """A port that nobody else can take."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        yield silent.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def connections(start_box, box, slow, warehouse, nobody_listens):
     """A connection for each way in which mediQuo can fail."""
     late = start_box()
     put(late, PATIENT | {"last_name": None, "phone": None})
@@ -142,7 +150,7 @@ def connections(start_box, box, slow, warehouse):
         "settings": box.connection | {"extra": {"verify": "nowhere"}},
         "keys": box.connection | {"login": canaries.WRONG_KEY},
         "rekeyed": late.connection | {"password": canaries.OTHER_SECRET_KEY},
-        "unreachable": box.connection | {"host": f"http://127.0.0.1:{free_port()}/v1"},
+        "unreachable": box.connection | {"host": f"http://127.0.0.1:{nobody_listens}/v1"},
         "failing": start_box(error_rate=1).connection,
         "limited": limited.connection,
         "redirected": start_box(outcome="redirect").connection,
@@ -241,16 +249,19 @@ def metrics():
     packets = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.settimeout(0.5)
+        is_over = threading.Event()
 
         def listen():
-            while packet := listener.recv(1 << 16):
-                packets.append(packet.decode(errors="replace"))
+            while not is_over.is_set():
+                with suppress(TimeoutError):
+                    packets.append(listener.recv(1 << 16).decode(errors="replace"))
 
         thread = threading.Thread(target=listen)
-        thread.start()
+        launch(thread)
         yield listener.getsockname()[1], packets
-        listener.sendto(b"", listener.getsockname())
-        thread.join()
+        is_over.set()
+        join(thread)
 
 
 @pytest.fixture(scope="module")

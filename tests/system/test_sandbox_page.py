@@ -47,11 +47,15 @@ def visit(browser, box):
 def send(box, number):
     """Upsert 30 patients, and read one; return the status of the upsert, None without an answer."""
     patients = [
-        {"code": f"zebra-{number}-{one}", "first_name": "Zenobia", "plan": "zircon"}
+        {
+            "code": f"zebracrossing-{number}-{one}",
+            "first_name": "Zenobiapalmyra",
+            "plan": "zirconbracelet",
+        }
         for one in range(30)
     ]
     try:
-        requests.get(f"{box.url}/patients/zebra-0-0", headers=box.headers, timeout=30)
+        requests.get(f"{box.url}/patients/zebracrossing-0-0", headers=box.headers, timeout=30)
         answer = requests.put(
             f"{box.url}/patients", json={"patients": patients}, headers=box.headers, timeout=30
         )
@@ -129,9 +133,9 @@ def test_its_lines_move_and_pause_and_no_patient_is_on_it(visit, box):
     numbers = page.get_by_role("region", name="In 10 seconds")
     expect(numbers).to_contain_text("120")
     text = page.content()
-    assert "zebra" not in text
-    assert "Zenobia" not in text
-    assert "zircon" not in text
+    assert "zebracrossing" not in text
+    assert "Zenobiapalmyra" not in text
+    assert "zirconbracelet" not in text
 
     page.get_by_role("button", name="Pause").click()
     send(box, 5)

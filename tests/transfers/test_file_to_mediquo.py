@@ -29,7 +29,9 @@ def members(tmp_path):
     """A folder of two files: 250 members, two bad ones among them."""
     folder = tmp_path / "members"
     folder.mkdir()
-    (folder / "a.csv").write_text(f"{HEADER}{rows(0, 150)}m-x;Canary\n", encoding="utf-8-sig")
+    (folder / "a.csv").write_text(
+        f"{HEADER}{rows(0, 150)}m-x;Canaryinamine\n", encoding="utf-8-sig"
+    )
     text = f"{HEADER}m-y; ;basic\n{rows(150, 250)}"
     (folder / "b.csv.gz").write_bytes(gzip.compress(text.encode()))
     (folder / "_SUCCESS").touch()
@@ -61,7 +63,7 @@ def test_each_rejected_record_is_written_down_with_its_file_and_line(
     }
     assert (second["file"], second["line"]) == (str(members / "b.csv.gz"), 2)
     assert (second["code"], second["problems"]) == ("m-y", {"first_name": "required"})
-    assert "Canary" not in run.everything
+    assert "Canaryinamine" not in run.everything
 
 
 def test_a_transform_makes_patients_of_rows_with_any_columns(box, run_task, tmp_path):
@@ -93,7 +95,7 @@ def one_below(folder):
 def test_without_a_rejects_path_they_are_logged_in_the_same_way(box, run_task, members):
     run = run_task(upsert(members))
     assert "b.csv.gz" in run.log
-    assert "Canary" not in run.everything
+    assert "Canaryinamine" not in run.everything
 
 
 def test_its_path_is_a_template(box, run_task, tmp_path):
@@ -121,11 +123,13 @@ def test_a_file_that_is_not_there_yet_is_looked_for_again(box, run_task, tmp_pat
 
 
 def test_one_without_a_header_fails_for_good_and_shows_nothing(box, run_task, tmp_path):
-    (tmp_path / "members.csv").write_text("m-1;Canaryfirst;canary-plan\nm-2;Canaryother;b\n")
+    (tmp_path / "members.csv").write_text(
+        "m-1;Canaryinaminefirst;canaryinamine-plan\nm-2;Canaryinamineother;b\n"
+    )
     run = run_task(upsert(tmp_path / "members.csv"))
     assert run.state == "failed"
     assert "has no column member_id" in str(run.error)
-    assert "canary" not in run.everything.lower()
+    assert "canaryinamine" not in run.everything.lower()
     assert box.counters.total == 0
 
 
@@ -258,7 +262,7 @@ def test_a_connection_that_may_not_read_says_what_it_got(
 
 
 def test_nothing_is_sent_of_what_follows_a_second_header(box, run_task, tmp_path):
-    second = "member_id;product;first_name\nm-x;basic;Canary\n"
+    second = "member_id;product;first_name\nm-x;basic;Canaryinamine\n"
     (tmp_path / "members.csv").write_text(f"{HEADER}{rows(0, 1500)}{second}")
     run = run_task(upsert(tmp_path / "members.csv", retries=1))
     assert run.state == "failed"
@@ -267,7 +271,7 @@ def test_nothing_is_sent_of_what_follows_a_second_header(box, run_task, tmp_path
     )
     assert run.error.report.upserted == len(box.patients) == 1500
     assert "m-x" not in box.patients
-    assert "Canary" not in run.everything
+    assert "Canaryinamine" not in run.everything
 
 
 # --- with a state ---------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def fill(warehouse: Warehouse) -> None:
     )
     warehouse.run(
         "INSERT INTO members VALUES "
-        "(1, ' Canary Ada Lovelace ', '1980-12-10', '1980-12-10 10:00:00', 123456789012345678, 'premium', "
+        "(1, ' Canaryinamine Ada Lovelace ', '1980-12-10', '1980-12-10 10:00:00', 123456789012345678, 'premium', "
         "'ada@example.com', '{\"card_id\": \"1\"}'), "
         "(2, 'Jos\u00e9 \u0141', NULL, NULL, 2, 'basic', '', NULL), "
         "(3, 'Bo', '2999-01-01', NULL, 3, 'basic', 'bo', NULL)"
@@ -127,7 +127,7 @@ def test_rows_arrive_as_patients(warehouse, box, transfer, run_task):
     assert run.state == "success", run.error
     assert (run.result["read"], run.result["upserted"], run.result["invalid"]) == (3, 2, 1)
     ada, jose = box.patients["123456789012345678"], box.patients["2"]
-    assert ada["first_name"] == "Canary Ada Lovelace"
+    assert ada["first_name"] == "Canaryinamine Ada Lovelace"
     assert ada["birth_date"] == "1980-12-10"
     assert ada["meta"] == {"card_id": "1"}
     assert (jose["first_name"], jose["birth_date"], jose["email"]) == (
@@ -137,7 +137,7 @@ def test_rows_arrive_as_patients(warehouse, box, transfer, run_task):
     )
     assert '"row": 3, "code": "3", "refused_by": "schema"' in run.log.replace('\\"', '"')
     # Shorter text may occur by chance in the proofs, which look random.
-    for value in ("Canary Ada Lovelace", "1980-12-10", "ada@example.com"):
+    for value in ("Canaryinamine Ada Lovelace", "1980-12-10", "ada@example.com"):
         assert value not in run.everything
 
 
@@ -327,19 +327,19 @@ def test_a_driver_that_may_not_stream_is_warned_of_once(
     ("sql", "columns", "says"),
     [
         (
-            "SELECT 1 AS code, 'canary' AS first_name, 2 AS shoe_size, 3 AS club",
+            "SELECT 1 AS code, 'canaryinamine' AS first_name, 2 AS shoe_size, 3 AS club",
             None,
             "unknown columns:\nshoe_size, club",
         ),
-        ("SELECT 1 AS code, 'canary' AS first_name", {"id": "code"}, "has no column id"),
-        ("SELECT 1 AS code, 'canary' AS firstname", None, "no column named first_name"),
+        ("SELECT 1 AS code, 'canaryinamine' AS first_name", {"id": "code"}, "has no column id"),
+        ("SELECT 1 AS code, 'canaryinamine' AS firstname", None, "no column named first_name"),
         (
-            "SELECT 1 AS code, 'canary' AS first_name, 2 AS code",
+            "SELECT 1 AS code, 'canaryinamine' AS first_name, 2 AS code",
             None,
             "more than one column\nfor code",
         ),
         (
-            "SELECT 1 AS code, 'canary' AS first_name, '1980-01-01' AS birthdate, 2 AS birth_date",
+            "SELECT 1 AS code, 'canaryinamine' AS first_name, '1980-01-01' AS birthdate, 2 AS birth_date",
             None,
             "more than one column\nfor birth_date",
         ),
@@ -351,15 +351,15 @@ def test_columns_that_cannot_be_patients(warehouse, box, transfer, run_task, sql
     assert says in str(run.error)
     words = "Stopped: invalid source. 0 upserted, 0 unsettled, 0 rejected. Fix the source."
     assert str(run.error).splitlines()[0] == words
-    assert "canary" not in str(run.error)
+    assert "canaryinamine" not in str(run.error)
     assert box.counters.total == 0
 
 
 @pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
 def test_columns_of_something_else_are_not_shown(warehouse, transfer):
     with pytest.raises(InvalidPatientsError) as caught:
-        next(read(transfer("SELECT 1 AS canary, 2 AS first_name")))
-    assert "canary" not in str(caught.value)
+        next(read(transfer("SELECT 1 AS canaryinamine, 2 AS first_name")))
+    assert "canaryinamine" not in str(caught.value)
     assert "no column named code\namong its 2 columns" in str(caught.value)
 
 
@@ -393,12 +393,12 @@ def test_a_statement_that_cannot_run_says_why(warehouse, box, transfer, run_task
 
 @pytest.mark.parametrize("warehouse", POSTGRES, indirect=True)
 def test_what_the_database_says_of_a_row_is_not_repeated(warehouse, box, transfer, run_task):
-    warehouse.run("CREATE TABLE members AS SELECT 1 AS code, 'canary' AS first_name")
+    warehouse.run("CREATE TABLE members AS SELECT 1 AS code, 'canaryinamine' AS first_name")
     sql = "SELECT code, first_name, first_name::date AS birth_date FROM members"
     run = run_task(transfer(sql))
     assert run.state == "up_for_retry"
     assert "22007" in str(run.error), "the database's code for an invalid date"
-    assert "canary" not in run.everything
+    assert "canaryinamine" not in run.everything
     assert run.error.__cause__ is run.error.__context__ is None
 
 
@@ -473,13 +473,15 @@ def test_two_statements_are_not_taken_for_one(warehouse, box, transfer, run_task
 SAYING = {
     "sqlite": [
         "SELECT 1 AS code, CAST(x'43616e617279ff' AS TEXT) AS first_name",
-        "SELECT 1 AS code, json_extract('{}', 'canary') AS first_name",
+        "SELECT 1 AS code, json_extract('{}', 'canaryinamine') AS first_name",
     ],
-    "psycopg": ["SELECT 1 AS code, 'canary'::regclass::text AS first_name FROM pg_class"],
+    "psycopg": ["SELECT 1 AS code, 'canaryinamine'::regclass::text AS first_name FROM pg_class"],
     "psycopg2": [
-        "SELECT 1 AS code, to_tsquery(relname || 'canary &&&')::text AS first_name FROM pg_class"
+        "SELECT 1 AS code, to_tsquery(relname || 'canaryinamine &&&')::text AS first_name FROM pg_class"
     ],
-    "mysql-connector-python": ["SELECT 1 AS code, get_lock(repeat('canary', 50), 1) AS first_name"],
+    "mysql-connector-python": [
+        "SELECT 1 AS code, get_lock(repeat('canaryinamine', 50), 1) AS first_name"
+    ],
 }
 
 
@@ -491,19 +493,19 @@ SAYING = {
 def test_no_words_of_a_database_are_repeated(warehouse, box, transfer, run_task, sql):
     run = run_task(transfer(sql))
     assert run.state == "up_for_retry"
-    assert "canary" not in str(run.error)
+    assert "canaryinamine" not in str(run.error)
     assert "(message hidden: it may contain personal data)" in str(run.error)
 
 
 @every_server
 def test_a_database_that_cannot_be_reached_says_so(warehouse, monkeypatch, box, transfer, run_task):
     connection = json.loads(os.environ["AIRFLOW_CONN_WAREHOUSE"])
-    wrong = json.dumps(connection | {"password": "canary"})
+    wrong = json.dumps(connection | {"password": "canaryinamine"})
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", wrong)
     run = run_task(transfer("SELECT 1 AS code, 'Ada' AS first_name"))
     assert run.state == "up_for_retry"
     assert "tester" in str(run.error), "the user that the database does not let in"
-    assert "canary" not in run.everything
+    assert "canaryinamine" not in run.everything
 
 
 @pytest.mark.parametrize(
@@ -527,7 +529,7 @@ def test_a_statement_in_a_file_is_a_template(dag):
 def test_an_error_of_a_driver_is_not_chained():
     class Connection:
         def cursor(self) -> Any:
-            raise RuntimeError("canary")
+            raise RuntimeError("canaryinamine")
 
     class Hook:
         def get_conn(self) -> Any:
@@ -536,7 +538,7 @@ def test_an_error_of_a_driver_is_not_chained():
     with pytest.raises(SourceError) as caught:
         next(iter(Rows(Hook(), "SELECT 1", None, lambda names: None)))
     assert caught.value.__context__ is None
-    assert "canary" not in str(caught.value)
+    assert "canaryinamine" not in str(caught.value)
     assert "RuntimeError" in str(caught.value)
 
 
@@ -559,11 +561,13 @@ def test_a_state_in_the_file_of_the_source_says_that_it_needs_its_own(
 @pytest.mark.parametrize("warehouse", ["psycopg", "mysqlclient"], indirect=True)
 def test_openlineage_gets_tables_and_mediquo(warehouse, box, transfer):
     fill(warehouse)
-    sql = "SELECT m.card AS code, m.name AS first_name FROM members m WHERE m.name = 'canary'"
+    sql = (
+        "SELECT m.card AS code, m.name AS first_name FROM members m WHERE m.name = 'canaryinamine'"
+    )
     lineage = transfer(sql).get_openlineage_facets_on_start()
     (table,) = lineage.inputs
     assert table.name.endswith("members")
     assert table.namespace.startswith(("postgres://127.0.0.1:", "mysql://127.0.0.1:"))
     (mediquo,) = lineage.outputs
     assert f"{mediquo.namespace}{mediquo.name}" == f"{box.url}/patients"
-    assert "canary" not in str(lineage)
+    assert "canaryinamine" not in str(lineage)

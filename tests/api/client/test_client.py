@@ -1,4 +1,5 @@
 import logging
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -31,6 +32,7 @@ from airflow_provider_mediquo.api.patients.endpoints import (
 )
 from airflow_provider_mediquo.sandbox import Sandbox
 from tests.api.conftest import BriefLimiter
+from tests.support.threads import join, launch
 
 ADA = upsert([encode_patient({"code": "m-1", "first_name": "Ada"})])
 SOON = 10.0
@@ -76,7 +78,7 @@ def test_no_cookie_is_kept(serve, answer, connect):
 
 def test_no_netrc_is_read(serve, answer, connect, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login canary password canary\n")
+    netrc.write_text("machine 127.0.0.1 login canaryinamine password canaryinamine\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     wire = serve(answer())
@@ -112,9 +114,9 @@ def test_a_thread_keeps_its_connection_and_shares_it_with_none(serve, answer, co
     client.send(ADA)
     assert wire.connections == 1
     other = threading.Thread(target=client.send, args=(ADA,))
-    other.start()
+    launch(other)
     client.send(ADA)
-    other.join()
+    join(other)
     assert wire.connections == 2
 
 
@@ -245,10 +247,11 @@ def test_a_time_out_is_tried_again(box, connect):
 
 
 def test_nobody_listening_is_tried_again(connect):
-    with Sandbox() as gone:
-        url = gone.url
     stats = RequestStats()
-    error = raised_by(lambda: connect(url).send(ADA, stats), UnreachableError)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # without `listen`: nobody else can take the port
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        error = raised_by(lambda: connect(url).send(ADA, stats), UnreachableError)
     assert "127.0.0.1" in str(error)
     assert (stats.requests, stats.retries) == (5, 4)
 
@@ -402,8 +405,8 @@ def test_the_next_exchange_of_the_process_does_not_wait_for_such_a_pause_either(
     limiters = RateLimiters()
     raised_by(lambda: connect(box, limiters=limiters).send(ADA), RateLimitedError)
     client = connect(box, limiters=limiters)
-    later = threading.Timer(3.0, client.stop)
-    later.start()
+    later = threading.Timer(SOON, client.stop)  # else it waits for minutes
+    launch(later)
     try:
         raised_by(lambda: client.send(ADA), RateLimitedError)
     finally:
@@ -532,10 +535,8 @@ def test_a_server_that_counts_strictly_never_refuses(connect):
                 threading.Thread(target=lambda: [client.send(ADA) for _ in range(8)])  # noqa: B023
                 for _ in range(4)
             ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            launch(*threads)
+            join(*threads)
             assert box.counters.requests["upsert"] == {"200": 32}
 
 
@@ -625,8 +626,7 @@ def test_an_answer_has_a_bound_in_bytes(serve, connect, attempt, status, kind):
 
 def test_so_has_a_redirect(serve, connect, attempt):
     wire = serve(endless("302 Found", "Location: /elsewhere"))
-    client = connect(wire, timeout=1.0)
-    raised_by(lambda: attempt(client, ADA), ConnectionSettingsError)
+    raised_by(lambda: attempt(connect(wire), ADA), ConnectionSettingsError)
     assert wire.sent < 20_000_000
 
 
@@ -690,11 +690,10 @@ def test_stopping_ends_a_wait_between_requests(box, connect, eventually, waiting
         client.send(ADA)
     caught: list[BaseException] = []
     thread = threading.Thread(target=lambda: caught.append(raised_by(lambda: client.send(ADA))))
-    thread.start()
+    launch(thread)
     eventually(lambda: sum(box.counters.requests["upsert"].values()) == 1)
     client.stop()
-    thread.join(SOON)
-    assert not thread.is_alive()
+    join(thread)
     assert isinstance(caught[0], StoppedError)
     assert box.counters.total == 1
 
@@ -705,11 +704,10 @@ def test_aborting_ends_an_answer_that_is_under_way(serve, connect, eventually, a
     client = connect(wire, timeout=300)
     caught: list[BaseException] = []
     thread = threading.Thread(target=lambda: caught.append(raised_by(lambda: client.send(ADA))))
-    thread.start()
+    launch(thread)
     eventually(lambda: wire.requests)
     client.stop(abort=True)
-    thread.join(SOON)
-    assert not thread.is_alive()
+    join(thread)
     assert isinstance(caught[0], StoppedError)
     assert len(wire.requests) == 1
 
@@ -719,10 +717,10 @@ def test_an_attempt_that_is_aborted_is_not_blamed_on_the_host(serve, connect, at
     client = connect(wire, timeout=300)
     caught: list[BaseException] = []
     thread = threading.Thread(target=lambda: caught.append(raised_by(lambda: attempt(client, ADA))))
-    thread.start()
+    launch(thread)
     eventually(lambda: wire.requests)
     client.stop(abort=True)
-    thread.join(SOON)
+    join(thread)
     assert isinstance(caught[0], StoppedError)
 
 
@@ -737,11 +735,11 @@ def test_without_aborting_an_answer_that_is_under_way_is_waited_for(serve, conne
     client = connect(wire)
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.append(client.send(ADA)))
-    thread.start()
+    launch(thread)
     eventually(lambda: wire.requests)
     client.stop()
     go.set()
-    thread.join()
+    join(thread)
     assert len(answers) == 1
 
 
@@ -796,14 +794,14 @@ def test_without_a_date_the_time_is_unknown(serve, answer, connect):
 
 def test_neither_keys_nor_values_reach_an_error_or_a_log(box, connect, caplog):
     caplog.set_level(logging.DEBUG)
-    client = connect(box, api_key="canary-1", secret_key="canary-2", timeout=0.5)
-    body = upsert([encode_patient({"code": "m-1", "first_name": "canary-3"})])
+    client = connect(box, api_key="canaryinamine-1", secret_key="canaryinamine-2", timeout=0.5)
+    body = upsert([encode_patient({"code": "m-1", "first_name": "canaryinamine-3"})])
     for failure in ("ok", "400", "403", "404", "not_json", "lost_before", "redirect", "422"):
         box.script("upsert", *[failure] * 5)
         error = raised_by(lambda: client.send(body))
         assert error.__context__ is None
         assert error.__cause__ is None
-        assert "canary" not in f"{error!r} {error} {vars(error)} {error.args}"
+        assert "canaryinamine" not in f"{error!r} {error} {vars(error)} {error.args}"
         box.reset()
     assert caplog.records, "urllib3 tells about each request"
-    assert "canary" not in caplog.text
+    assert "canaryinamine" not in caplog.text

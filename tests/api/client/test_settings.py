@@ -9,7 +9,9 @@ from airflow_provider_mediquo.api.errors import ConnectionSettingsError
 
 
 def make(**fields: Any) -> Settings:
-    return Settings(**{"api_key": "canary-api", "secret_key": "canary-secret"} | fields)
+    return Settings(
+        **{"api_key": "canaryinamine-api", "secret_key": "canaryinamine-secret"} | fields
+    )
 
 
 def test_the_defaults_are_mediquos_own():
@@ -145,7 +147,7 @@ def test_what_cannot_work_is_refused_before_anything_is_sent(wrong):
 
 def test_neither_settings_nor_client_show_a_key():
     settings = make()
-    assert "canary" not in repr(settings)
+    assert "canaryinamine" not in repr(settings)
     client = MediquoClient(settings)
-    assert "canary" not in repr(client)
+    assert "canaryinamine" not in repr(client)
     assert "sdk.mediquo.com" in repr(client)

@@ -18,10 +18,16 @@ from airflow_provider_mediquo.api.patients.endpoints import (
     upsert,
 )
 from tests.support.carried import locals_of, texts_of
+from tests.support.deadlines import alarm_kept
 
-KEYS = {"api_key": "canary-api-key", "secret_key": "canary-secret-key"}
-PATIENT = {"code": "m-1", "first_name": "Canary", "tax_id": "CANARYTAX", "plan": "canaryplan"}
-TOKEN = {"access_token": "canary.access.token", "token_type": "Bearer"}
+KEYS = {"api_key": "canaryinamine-api-key", "secret_key": "canaryinamine-secret-key"}
+PATIENT = {
+    "code": "m-1",
+    "first_name": "Canaryinamine",
+    "tax_id": "CANARYINAMINETAX",
+    "plan": "canaryinamineplan",
+}
+TOKEN = {"access_token": "canaryinamine.access.token", "token_type": "Bearer"}
 EXCHANGES = {
     "upsert": (upsert([encode_patient(PATIENT)]), None),
     "get": (get("m-1"), PATIENT),
@@ -43,7 +49,7 @@ def content(request, exchange):
 def told_by(error):
     """What an error shows of the canaries, in its variables too, except those of the test."""
     told = [*texts_of(error), *(told for told in locals_of(error) if __file__ not in told[0])]
-    return [each for each in told if "canary" in str(each).lower()]
+    return [each for each in told if "canaryinamine" in str(each).lower()]
 
 
 @pytest.mark.parametrize("is_secure", [False, True], ids=["http", "https"])
@@ -63,7 +69,7 @@ def test_logs_at_debug_hold_the_path_alone(serve, answer, connect, exchange, con
     wire = serve(answer(200, content))
     connect(wire.url, **KEYS).send(exchange)
     assert exchange.path in caplog.text
-    assert "canary" not in caplog.text.lower()
+    assert "canaryinamine" not in caplog.text.lower()
 
 
 @pytest.mark.parametrize("status", [200, 302, 400, 401, 413, 422, 429, 500])
@@ -71,7 +77,11 @@ def test_no_variable_of_an_error_holds_a_key_or_what_was_read(
     serve, answer, connect, attempt, exchange, status
 ):
     """Tools that report errors send the variables of the functions that they came through."""
-    quoting = {"message": "canary", "access_token": ["canary"], "errors": {"a": ["canary"]}}
+    quoting = {
+        "message": "canaryinamine",
+        "access_token": ["canaryinamine"],
+        "errors": {"a": ["canaryinamine"]},
+    }
     client = connect(serve(answer(status, [quoting], Retry_After="1")).url, **KEYS)
     with pytest.raises(MediquoError) as caught:
         attempt(client, exchange)
@@ -95,14 +105,11 @@ def test_nor_does_one_that_strikes_from_outside(serve, connect, attempt, exchang
 
     wire = serve(lambda wire, connection: wire.stopped.wait())
     client = connect(wire.url, **KEYS)
-    usual = signal.signal(signal.SIGALRM, strike)
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
-    try:
+    with alarm_kept():
+        signal.signal(signal.SIGALRM, strike)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
         with pytest.raises(Cut) as caught:
             attempt(client, exchange)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, usual)
     assert wire.requests
     assert told_by(caught.value) == []
 
@@ -150,4 +157,4 @@ def test_no_warning_quotes_what_is_sent(client):
         client.send(upsert([encode_patient(PATIENT)]))
         client.send(get("m-1"))
         client.send(authenticate("m-1"))
-    assert "canary" not in " ".join(str(each.message) for each in caught).lower()
+    assert "canaryinamine" not in " ".join(str(each.message) for each in caught).lower()

@@ -31,6 +31,7 @@ from airflow_provider_mediquo.api.patients import endpoints as patients
 from airflow_provider_mediquo.api.patients.endpoints import encode_patient, get, upsert
 from airflow_provider_mediquo.api.visibility.poller import VisibilityPoller
 from tests.api.conftest import Seen
+from tests.support.threads import join, launch
 
 ADA = upsert([encode_patient({"code": "m-1", "first_name": "Ada"})])
 LONG = 60.0
@@ -99,9 +100,11 @@ def test_a_request_that_nobody_reads_has_a_bound_in_seconds(serve, connect, auth
     """Sending waits for the other side too; here it takes nothing but what the system keeps."""
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(LONG)
 
         def listen() -> None:
             connection, _ = listener.accept()
+            connection.settimeout(LONG)
             if secure:
                 connection = authorities[0].server.wrap_socket(connection, server_side=True)
             with connection, suppress(OSError):  # the client leaves first
@@ -109,7 +112,7 @@ def test_a_request_that_nobody_reads_has_a_bound_in_seconds(serve, connect, auth
                     pass
 
         listening = threading.Thread(target=listen)
-        listening.start()
+        launch(listening)
         url = f"http{'s' * secure}://127.0.0.1:{listener.getsockname()[1]}/v1"
         client = connect(url, timeout=0.5, verify=authorities[0].file)
         large = upsert([b'"' + b"x" * (1 << 20) + b'"'] * 20)
@@ -119,7 +122,7 @@ def test_a_request_that_nobody_reads_has_a_bound_in_seconds(serve, connect, auth
         finally:
             over.set()
             client.close()
-            listening.join()
+            join(listening)
 
 
 # --- what is in a body ----------------------------------------------------------------------------
@@ -149,7 +152,9 @@ def test_an_answer_that_only_announces_one_is_not_taken_for_it(serve, answer, co
         assert client.send(get(code)).value["code"] == code
 
 
-@pytest.mark.parametrize("line", [b"Ada Lovelace, born canary", b" canary Ada Lovelace"])
+@pytest.mark.parametrize(
+    "line", [b"Ada Lovelace, born canaryinamine", b" canaryinamine Ada Lovelace"]
+)
 def test_what_a_server_writes_into_its_headers_is_not_logged(serve, connect, caplog, line):
     caplog.set_level("DEBUG")
     header = b"HTTP/1.1 200 OK\r\n" + line + b"\r\nContent-Length: 2\r\n\r\n{}"
@@ -157,7 +162,7 @@ def test_what_a_server_writes_into_its_headers_is_not_logged(serve, connect, cap
     with pytest.raises(MediquoError):
         client.try_send(get("m-1"))
     assert "PUT" in caplog.text or "GET" in caplog.text
-    assert "canary" not in caplog.text
+    assert "canaryinamine" not in caplog.text
 
 
 def test_what_was_not_sent_to_its_end_was_not_accepted_whatever_is_answered(serve, answer, connect):
@@ -186,7 +191,8 @@ def slowly(wire, connection):
     """Read a request of MUCH, in a second or two."""
     left = MUCH
     while left > 0:
-        count = len(connection.recv(1 << 18))
+        if not (count := len(connection.recv(1 << 18))):
+            return None  # the client has left
         left -= count
         wire.stopped.wait(count / MUCH)
     return Seen("", {}, b"")
@@ -267,11 +273,11 @@ def test_a_pause_of_a_proxy_with_tls_has_a_bound(behind_tls_proxy, attempt):
 def test_so_has_a_kill_in_such_a_pause(behind_tls_proxy, attempt):
     _, client = behind_tls_proxy(pause=LONG, timeout=LONG)
     killer = threading.Timer(0.5, lambda: client.stop(abort=True))
-    killer.start()
+    launch(killer)
     started = time.monotonic()
     with pytest.raises(StoppedError):
         attempt(client, upsert([b'{"code": "' + b"x" * MUCH + b'"}']))
-    killer.join()
+    join(killer)
     assert time.monotonic() - started < LONG / 2
 
 
@@ -300,11 +306,11 @@ def test_what_is_being_sent_ends_when_it_is_aborted(serve, answer, connect):
     wire._read = lambda connection: begun.set() or wire.stopped.wait()
     client = connect(wire, timeout=LONG)
     killer = threading.Thread(target=lambda: begun.wait(LONG) and client.stop(abort=True))
-    killer.start()
+    launch(killer)
     started = time.monotonic()
     with pytest.raises(StoppedError):
         client.try_send(upsert([b'{"code": "' + b"x" * MUCH + b'"}']))
-    killer.join()
+    join(killer)
     assert time.monotonic() - started < LONG / 2
 
 
@@ -437,11 +443,11 @@ def test_blame_of_records_that_do_not_exist_spares_nobody(serve, answer, connect
 
 
 def test_a_page_of_a_megabyte_says_no_more_than_its_status(serve, answer, connect, attempt):
-    client = connect(serve(answer(401, b"<p>canary</p>" * 80_000)))
+    client = connect(serve(answer(401, b"<p>canaryinamine</p>" * 80_000)))
     with pytest.raises(AuthenticationError) as caught:
         attempt(client, ADA)
     assert len(str(caught.value)) < 300
-    assert "canary" not in str(caught.value)
+    assert "canaryinamine" not in str(caught.value)
 
 
 # --- headers --------------------------------------------------------------------------------------

@@ -408,9 +408,9 @@ def test_any_record_gives_a_valid_patient_or_known_rules(record):
 @QUICK
 @given(st.sampled_from([*PATIENT_FIELDS, "birthdate"]), ANYTHING)
 def test_a_rejected_value_is_never_in_the_problems(name, value):
-    secret = f"canary\x00{value}\x00" if isinstance(value, str) else ["canary", value]
+    secret = f"canaryinamine\x00{value}\x00" if isinstance(value, str) else ["canaryinamine", value]
     _, problems = check_patient(LEAST | {name: secret})
-    assert "canary" not in repr(problems)
+    assert "canaryinamine" not in repr(problems)
     assert rule("birth_date" if name == "birthdate" else name, value) in {None, *RULES}
 
 

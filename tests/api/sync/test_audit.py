@@ -166,12 +166,12 @@ def test_a_mediquo_that_does_not_answer_is_an_error_and_nothing_is_in_doubt(
 
 def test_no_value_is_in_the_report_or_the_log(state, client, box, sync, people, caplog):
     caplog.set_level(logging.DEBUG)
-    sync(people(3, email="canary-of-the-audit@example.com"))
-    put(box, {"code": "m-1", "first_name": "CanaryOfTheAudit", "plan": "premium"})
+    sync(people(3, email="canaryinamine-of-the-audit@example.com"))
+    put(box, {"code": "m-1", "first_name": "CanaryinamineOfTheAudit", "plan": "premium"})
     report = audit(state, client, 300)
     assert report.fields == {"first_name": 1}
     text = caplog.text + str(report) + str(report.as_dict())
-    assert "anary" not in text
+    assert "anaryinamine" not in text
 
 
 def test_the_text_says_what_was_found():

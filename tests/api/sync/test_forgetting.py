@@ -13,6 +13,7 @@ from airflow_provider_mediquo.api.sync.forgetting import ELSEWHERE, forget
 from airflow_provider_mediquo.api.sync.lease import Lease
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from tests.support.states import every_database, every_server
+from tests.support.threads import join, launch
 
 PRIVACY = Path(__file__).parents[3] / "docs" / "privacy.md"
 UUID_CODE = UUID("0a1b2c3d-0000-4000-8000-000000000000")
@@ -94,10 +95,10 @@ def test_no_run_begins_while_a_person_is_forgotten(box, every_state, sync, peopl
         from airflow_provider_mediquo.api.sync.forgetting import _delete
 
         _delete(connection, "m-1")
-        thread.start()
+        launch(thread)
         thread.join(0.5)
         assert began == []
-    thread.join(30)
+    join(thread)
     assert len(began) == 1
     assert set(every_state.members()) == {"m-2"}
 

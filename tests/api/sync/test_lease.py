@@ -8,6 +8,7 @@ from airflow_provider_mediquo.api.errors import StateError, StateMismatchError
 from airflow_provider_mediquo.api.sync import lease as lease_module
 from airflow_provider_mediquo.api.sync.lease import LIFETIME, Lease, wait_for_late_requests
 from tests.support.states import POSTGRES, every_database, every_server, one_of_each
+from tests.support.threads import join, launch
 
 
 def release(store, lease, *, was_cut=False):
@@ -78,10 +79,8 @@ def test_of_many_that_begin_at_once_one_gets_it(every_state):
             refused.append(str(error))
 
     threads = [threading.Thread(target=run, args=[every_state.store()]) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    launch(*threads)
+    join(*threads)
     assert len(got) == 1, refused
     assert len(refused) == 5
     for problem in refused:

@@ -26,6 +26,7 @@ from airflow_provider_mediquo.api.sync.statements import (
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.sync.tables import MEMBER
 from tests.support.states import every_database, every_server
+from tests.support.threads import join, launch
 
 
 def created(state):
@@ -386,10 +387,8 @@ def test_two_writes_that_wait_for_each_other_are_both_made(every_state):
         threading.Thread(target=run, args=[stores[0], "ab"]),
         threading.Thread(target=run, args=[stores[1], "ba"]),
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    launch(*threads)
+    join(*threads)
     assert problems == []
     assert len(tries) > 2, "there was no deadlock"
 
@@ -417,10 +416,8 @@ def test_new_members_of_two_syncs_between_each_other_are_both_written(every_stat
             raise
 
     threads = [threading.Thread(target=run, args=[stores[n], n]) for n in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    launch(*threads)
+    join(*threads)
     assert problems == []
     assert len(tries) == 2, "none had to wait for the other"
     assert len(every_state.members()) == 100
@@ -446,7 +443,7 @@ def test_an_error_has_a_class_and_a_code_and_no_parameter(every_state):
     store = created(every_state)
     send(store, "a")
     statement = text("INSERT INTO mediquo_member (code, has_plan, proof) VALUES (:c, 1, :p)")
-    parameters = {"c": "a", "p": "canary"}
+    parameters = {"c": "a", "p": "canaryinamine"}
     with pytest.raises(StateError) as failure:
         store.write(lambda connection: connection.execute(statement, parameters))
     expected = {

@@ -10,6 +10,7 @@ from airflow_provider_mediquo.api.sync.statements import Doubt, Sent, acknowledg
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.sync.tables import MEMBER, VERSION
 from tests.support.states import TABLES, every_database
+from tests.support.threads import join, launch
 
 # Pairs that a database may take for one: case, accents, Unicode forms, width, what is ignored.
 ALIKE = [
@@ -104,10 +105,8 @@ def test_many_may_create_them_at_once(every_state):
             raise
 
     threads = [threading.Thread(target=run, args=[every_state.store()]) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    launch(*threads)
+    join(*threads)
     assert problems == []
     assert every_state.run("SELECT version FROM mediquo_state") == [{"version": VERSION}]
     assert len(every_state.run("SELECT id FROM mediquo_sync")) == 5

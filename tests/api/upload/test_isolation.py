@@ -49,10 +49,9 @@ def search(records: list[int], bad: set[int], names: Names) -> tuple[list[int], 
 
 
 def mean_requests(bad: int, names: Names) -> float:
-    random.seed(bad)
-    chunk = list(range(100))
+    chunk, chosen = list(range(100)), random.Random(bad)
     return statistics.mean(
-        search(chunk, set(random.sample(chunk, bad)), names)[2] for _ in range(1000)
+        search(chunk, set(chosen.sample(chunk, bad)), names)[2] for _ in range(1000)
     )
 
 
@@ -292,14 +291,14 @@ def test_nor_do_three_hundred_that_are_wrong_in_an_optional_field(
 
 
 def test_as_many_in_a_row_as_max_rejects_allows_do_not_stop_it(box, client, upload, people):
-    records = [{"code": 1, "name": "canary"}] * 400 + people(1)
+    records = [{"code": 1, "name": "canaryinamine"}] * 400 + people(1)
     assert upload(client, records, max_rejects=400).error is None
     run = upload(client, records, max_rejects=399)
     assert "400 consecutive records are invalid" in str(run.error)
 
 
 def test_three_hundred_records_in_a_row_that_break_a_rule_stop_it(box, client, upload, people):
-    records = people(1500) + [{"code": 1, "name": "canary"}] * 100_000
+    records = people(1500) + [{"code": 1, "name": "canaryinamine"}] * 100_000
     run = upload(client, records)
     assert "300 consecutive records are invalid" in str(run.error)
     assert "renamed" in str(run.error)

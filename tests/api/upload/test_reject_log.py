@@ -22,6 +22,7 @@ from airflow_provider_mediquo.api.report import Rejection
 from airflow_provider_mediquo.api.upload import reject_files
 from airflow_provider_mediquo.api.upload.reject_files import LocalFile, StoredParts, as_name
 from airflow_provider_mediquo.api.upload.reject_log import SHOWN, RejectLog
+from tests.support.threads import launch
 
 
 def rejection(row: int, by: str = "schema") -> Rejection:
@@ -302,7 +303,7 @@ def test_a_store_that_hangs_holds_up_none_that_adds_and_no_kill(caplog):
     rejects = RejectLog(file)
     rejects.add(rejection(1))
     flushing = threading.Thread(target=rejects.flush)
-    flushing.start()
+    launch(flushing)
     assert file.is_asked.wait(10)
     rejects.add(rejection(2))  # would wait for a minute
     assert flushing.is_alive()

@@ -13,6 +13,7 @@ from airflow_provider_mediquo.api.patients.endpoints import encode_patient, get,
 from airflow_provider_mediquo.api.visibility import poller
 from airflow_provider_mediquo.api.visibility.fingerprint import make_proof
 from airflow_provider_mediquo.api.visibility.poller import VisibilityPoller
+from tests.support.threads import join, launch
 
 ADA = {"code": "m-1", "first_name": "Ada"}
 
@@ -176,10 +177,10 @@ def test_its_text_can_be_read_while_requests_are_answered(client):
                 watch._note(code, None)
 
     answering = threading.Thread(target=answer)
-    answering.start()
+    launch(answering)
     try:
         for _ in range(300):
             assert "Not visible yet: 1,000" in str(watch)
     finally:
         is_over.set()
-        answering.join()
+        join(answering)

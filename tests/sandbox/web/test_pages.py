@@ -121,12 +121,19 @@ def test_many_reads_hide_no_upsert(client, patient):
 
 
 def test_no_page_has_patient_data(client, patient):
-    client.put({**patient, "code": "zebra-7", "first_name": "Adalovelace", "plan": "zircon"})
-    client.get("zebra-7")
-    client.authenticate("zebra-7")
+    client.put(
+        {
+            **patient,
+            "code": "zebracrossing-7",
+            "first_name": "Adaaugustalovelace",
+            "plan": "zirconbracelet",
+        }
+    )
+    client.get("zebracrossing-7")
+    client.authenticate("zebracrossing-7")
     for path in PAGES:
         page = client.control("GET", path).text
-        assert not re.search("zebra|Adalovelace|zircon", page)
+        assert not re.search("zebracrossing|Adaaugustalovelace|zirconbracelet", page)
 
 
 def test_it_escapes_what_it_shows(client):

@@ -33,7 +33,7 @@ pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
 HEADER = "code,first_name,plan"
-SECRET = "Canary"
+SECRET = "Canaryinamine"
 CASES = Path(__file__).parent / "data"
 
 

@@ -29,4 +29,4 @@ with DAG("own_leaks", schedule=None, params={"leak": Param(LEAK)}):
     def own_error(leak):
         raise LookupError(leak)
 
-    own_error(LEAK)  # zqkLeak is in the code, too
+    own_error(LEAK)  # zqkwbrvnjLeak is in the code, too
