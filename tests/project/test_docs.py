@@ -392,7 +392,6 @@ def test_a_message_that_is_quoted_is_one_of_ours(message):
         assert any(piece in text for text in every), piece
 
 
-@pytest.mark.parametrize("text", sorted({*raised()}))
-def test_a_message_of_ours_is_quoted(text):
+def test_a_message_of_ours_is_quoted():
     told = [piece for message in quoted() for piece in pieces(message) if len(piece) >= 8]
-    assert any(piece in text for piece in told)
+    assert [text for text in raised() if not any(piece in text for piece in told)] == []

@@ -9,8 +9,6 @@ import re
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 import airflow_provider_mediquo
 from airflow_provider_mediquo.api import errors
 from airflow_provider_mediquo.sources.files.formats import _MAGIC
@@ -178,10 +176,8 @@ def messages():
     return sorted(found)
 
 
-@pytest.mark.parametrize(("module", "text"), messages())
-def test_the_first_line_of_a_message_is_short(module, text):
-    first, *_ = text.splitlines()
-    assert len(first) < LIMIT
+def test_the_first_line_of_a_message_is_short():
+    assert [each for each in messages() if len(each[1].splitlines()[0]) >= LIMIT] == []
 
 
 def test_the_text_of_a_message_is_found():
