@@ -6,10 +6,11 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import airflow_provider_mediquo
 from airflow_provider_mediquo.api.report import UploadReport
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
-PACKAGE = PROJECT.parent / "airflow_provider_mediquo"
+PACKAGE = Path(airflow_provider_mediquo.__file__).parent
 
 
 def test_each_layer_imports_only_those_below_it():
