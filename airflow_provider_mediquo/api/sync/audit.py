@@ -169,15 +169,15 @@ def _check_all(
 ) -> list[tuple[str, list[str] | None]]:
     """Return each code with the result of its check.
 
-    What cuts it short, a time limit for one, aborts the client: else the rest of the sample would be
-    read first.
+    What cuts it short stops the client: else the rest of the sample would be read first. A time limit
+    also aborts the requests in progress.
     """
     with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="mediquo-audit") as threads:
         try:
             found = threads.map(lambda item: _check(client, *item), proofs.items())
             return [*zip(proofs, found, strict=True)]
-        except BaseException:
-            client.stop(abort=True)
+        except BaseException as error:
+            client.stop(abort=not isinstance(error, Exception))
             raise
 
 
