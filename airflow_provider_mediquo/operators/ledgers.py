@@ -29,7 +29,7 @@ def push_ledger(report: UploadReport, context: Context) -> None:
 def add_report(error: BaseException, report: UploadReport | None) -> None:
     """Let an error have a `report`, as callbacks read it: its own, or this ledger, or None."""
     with suppress(Exception):  # it may allow no such attribute
-        error.report = getattr(error, "report", report)  # type: ignore[attr-defined]
+        error.report = getattr(error, "report", report)  # type: ignore[attr-defined]  # for callbacks
 
 
 def push_ledger_of(error: BaseException, context: Context) -> None:
