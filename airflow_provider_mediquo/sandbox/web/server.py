@@ -96,8 +96,10 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # uvicorn's own waits for all responses, and some of ours never end.
-        for server in self.servers:
-            server.close()
-        while self.server_state.connections or self.server_state.tasks:
+        # asyncio never closes a connection that it has accepted, but not set up, when the server closes.
+        asyncio.get_running_loop().remove_reader(self._listener)
+        while self.server_state.connections or len(asyncio.all_tasks()) > 1:
             abort(self.server_state.connections)
             await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()

@@ -1,13 +1,17 @@
+import asyncio
+import gc
 import http.client
 import socket
 import threading
 import time
+import warnings
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 
 from airflow_provider_mediquo.sandbox import Sandbox
+from airflow_provider_mediquo.sandbox.web.server import Server
 
 SOON = 20  # seconds, on a busy machine; without the cut it would take 60 or more
 
@@ -33,6 +37,24 @@ def test_it_stops_immediately_with_a_response_pending(outcome, open_get, eventua
     assert not [thread for thread in threading.enumerate() if "sandbox" in thread.name]
     connection.close()
     assert capfd.readouterr() == ("", "")
+
+
+def test_it_closes_a_connection_that_is_accepted_while_it_stops():
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = Server(None, listener)
+    with socket.socket() as late, warnings.catch_warnings(record=True, action="always") as unclosed:
+
+        async def connect_and_stop():
+            late.connect(listener.getsockname())
+            await asyncio.sleep(0)
+            server._stopping.set()  # in the round of the loop that accepts the connection
+
+        server.start()
+        asyncio.run_coroutine_threadsafe(connect_and_stop(), server._loop).result(SOON)
+        server._thread.join(SOON)
+        gc.collect()
+    assert not server._thread.is_alive()
+    assert not unclosed
 
 
 def test_patients_and_counters_can_be_read_after_the_stop(patient):
