@@ -30,7 +30,7 @@ def database_hook(conn_id: str) -> DbApiHook:
     if isinstance(hook, DbApiHook):
         return hook
     raise AirflowFailException(
-        f"The connection {conn_id} is not an SQL database\n(its hook is {type(hook).__name__})."
+        f"The connection {conn_id} is not an SQL database.\nIts hook is {type(hook).__name__}."
     )
 
 

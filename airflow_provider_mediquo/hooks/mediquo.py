@@ -98,9 +98,8 @@ class MediquoHook(BaseHook):
         from airflow_provider_mediquo.hooks.state import sync_run_of
 
         rejects = RejectLog(*report_files(options, rejects_name))
-        sync = sync_run_of(
-            options, self.settings, options.sync_name or self.mediquo_conn_id, held_by
-        )
+        name = options.sync_name or self.mediquo_conn_id
+        sync = sync_run_of(options, self.settings, name, held_by, self.killed)
         with closing(MediquoClient(self.settings, killed=self.killed)) as client:
             upload = Upload(client, options, rejects, sync=sync)
             self._uploads.append(upload)

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 
 def sync_run_of(
-    options: UploadOptions, settings: Settings, name: str, held_by: Holder | None
+    options: UploadOptions,
+    settings: Settings,
+    name: str,
+    held_by: Holder | None,
+    killed: StopFlag,
 ) -> SyncRun | None:
     """Return what an upload needs for its state; None if it has none."""
     if not options.state_conn_id:
@@ -40,7 +44,7 @@ def sync_run_of(
         as_of=as_of_microseconds(options.as_of),
         dry_run=options.dry_run,
     )
-    return SyncRun(Store(engine_of(options.state_conn_id)), run)
+    return SyncRun(Store(engine_of(options.state_conn_id), killed), run)
 
 
 def audit_of(settings: Settings, killed: StopFlag, conn_id: str, sample_size: int) -> AuditReport:
@@ -50,7 +54,7 @@ def audit_of(settings: Settings, killed: StopFlag, conn_id: str, sample_size: in
     """
     if type(sample_size) is not int or not 1 <= sample_size <= MAX_SAMPLE:
         raise ValueError(f"`sample_size` must be a whole number from 1 to {MAX_SAMPLE:,}")
-    client, state = MediquoClient(settings, killed=killed), Store(engine_of(conn_id))
+    client, state = MediquoClient(settings, killed=killed), Store(engine_of(conn_id), killed)
     with closing(client), closing(state):
         return audit(state, client, sample_size)
 

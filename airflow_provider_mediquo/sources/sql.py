@@ -107,7 +107,7 @@ class Rows:
             )
         where = f"after row {self._read:,}" if self._read else "before the first row"
         return SourceError(
-            f"Reading failed {where}: {text}\n(message hidden: it may contain personal data)."
+            f"Reading failed {where}: {text}.\nIts message is hidden: it may contain personal data."
         )
 
     def _interrupt(self) -> None:

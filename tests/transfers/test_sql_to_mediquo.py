@@ -494,7 +494,7 @@ def test_no_words_of_a_database_are_repeated(warehouse, box, transfer, run_task,
     run = run_task(transfer(sql))
     assert run.state == "up_for_retry"
     assert "canaryinamine" not in str(run.error)
-    assert "(message hidden: it may contain personal data)" in str(run.error)
+    assert "Its message is hidden: it may contain personal data)" in str(run.error)
 
 
 @every_server
@@ -515,7 +515,7 @@ def test_a_connection_to_no_database(monkeypatch, box, transfer, run_task, conne
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(connection))
     run = run_task(transfer("SELECT 1"))
     assert run.state == "failed"
-    assert "The connection warehouse is not an SQL database\n(its hook is " in str(run.error)
+    assert "The connection warehouse is not an SQL database.\nIts hook is " in str(run.error)
     assert box.counters.total == 0
 
 

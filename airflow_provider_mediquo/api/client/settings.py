@@ -109,7 +109,7 @@ def _check_base_url(url: str, *, allow_http: bool) -> None:
     )
     _require(
         not {".", ".."} & {*unquote(parts.path).split("/")},
-        f"the path of the Base URL must not contain `.` or `..`.\n{example}",
+        f"no part of the path of the Base URL may be `.` or `..`.\n{example}",
     )
     _require(
         parts.scheme == "https" or allow_http or _is_loopback(parts.hostname or ""),

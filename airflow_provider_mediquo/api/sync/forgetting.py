@@ -82,8 +82,8 @@ def _delete(connection: Connection, code: str) -> tuple[str, ...]:
     for sync in connection.execute(select(SYNC)):
         if sync.holder and has_fresh_heartbeat(sync, now):
             raise StateError(
-                f"The sync {sync.name!r} has been running since {sync.since:%Y-%m-%d %H:%M:%S} UTC,\nand "
-                "may send this person again.\nNobody was forgotten: try again when it has ended."
+                f"The sync {sync.name!r} has been running since {sync.since:%Y-%m-%d %H:%M:%S} UTC.\nIt "
+                "may send this person again, so nobody was forgotten. Try again when it has ended."
             )
         names[sync.id] = sync.name
     owners = select(MEMBER.c.sync_id, MEMBER.c.in_doubt_by).where(MEMBER.c.code == code)

@@ -60,7 +60,7 @@ class Lease:
         if connection.execute(statement).rowcount != 1:
             self._confirmed = -math.inf  # so that the next `check` asks again
             raise StateError(
-                f"Another run of the sync {self._name!r} has taken over,\nbecause this one was "
+                f"Another run of the sync {self._name!r} has taken over.\nThis one was "
                 "silent for too long. Safe to run again after that one."
             )
 
@@ -103,13 +103,13 @@ class Lease:
         now = connection.execute(select(clock(connection))).scalar_one()
         if row.holder and has_fresh_heartbeat(row, now):
             raise StateError(
-                f"The sync {self._name!r} has been running since {row.since:%Y-%m-%d %H:%M:%S} UTC,\nby "
-                f"{row.held_by}. One run at a time: wait until that one has ended. If it was killed, the "
+                f"The sync {self._name!r} has been running since {row.since:%Y-%m-%d %H:%M:%S} UTC.\nIt is "
+                f"held by {row.held_by}. One run at a time: wait until that one has ended. If it was killed, the "
                 "sync is free within a minute. Another source needs a `sync_name` of its own."
             )
         if has_fresh_heartbeat(row, now):
             raise StateError(
-                f"A run of the sync {self._name!r} has just been killed,\nand its requests may still "
+                f"A run of the sync {self._name!r} has just been killed.\nIts requests may still "
                 "arrive. Safe to run again."
             )
         check_as_of(row, as_of)
@@ -180,7 +180,7 @@ def check_as_of(row: Any, as_of: int | None) -> None:
     if as_of is not None and row is not None and row.as_of is not None and as_of < row.as_of:
         last = datetime.fromtimestamp(row.as_of / 1e6, UTC).isoformat()
         raise StateMismatchError(
-            f"`as_of` is earlier than that of the last run ({last}):\nolder data would replace newer "
+            f"`as_of` is earlier than that of the last run ({last}).\nOlder data would replace newer "
             "data. Run with the newest source. If the time of the last run is wrong, set `as_of` of this "
             "sync to NULL in the table mediquo_sync."
         )

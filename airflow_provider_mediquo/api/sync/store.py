@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -14,6 +15,8 @@ from sqlalchemy import bindparam, func, insert, inspect, select
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from airflow_provider_mediquo.api import bounded
+from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.api.errors import StateError, StateMismatchError
 from airflow_provider_mediquo.api.sync.tables import MEMBER, STATE, VERSION, is_of, metadata
 
@@ -22,6 +25,7 @@ T = TypeVar("T")
 OF_SYNC = ("code", "has_plan", "sent_at", "in_doubt_by", "in_doubt_since", "proof")
 _PAGE = 10_000  # rows that one SELECT reads
 _PAUSE = 0.01, 0.2  # seconds between two of them: other threads of other syncs go on meanwhile
+_GRACE = 1.0  # seconds for a transaction, once the task is being killed
 _TRIES = 5  # of what meets the write of another sync
 _CONFLICTS = frozenset({"40001", "40P01", 1213, 1020})  # deadlocks, and rows that have just changed
 _LOCKED = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED
@@ -44,10 +48,14 @@ class Store:
     """The tables of one database.
 
     :param engine: an SQLAlchemy engine whose connections do not commit by themselves.
+    :param killed: set when the task is being killed. From then on, a database that does not answer is
+        waited for a second, once.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, killed: StopFlag | None = None) -> None:
         self._engine = engine
+        self._killed = killed or StopFlag()
+        self._is_silent = False  # a transaction was abandoned
         self._write_lock = threading.Lock()  # SQLite has one writer at a time
         # The driver's own too: rows are fetched, and text is encoded, without SQLAlchemy.
         driver: Any = engine.dialect.dbapi  # `loaded_dbapi` is new in SQLAlchemy 2
@@ -129,6 +137,22 @@ class Store:
             page = self.read(partial(_all, after, last))
 
     def _run(self, act: Callable[[Connection], T], *, repeat: bool = False) -> T:
+        if not self._is_silent:
+            try:
+                return bounded.call(
+                    lambda: self._transact(act, repeat=repeat),
+                    "mediquo-state",
+                    seconds=math.inf,
+                    is_killed=self._killed.is_set,
+                    grace=_GRACE,
+                )
+            except TimeoutError:
+                self._is_silent = True
+        raise StateError(
+            "The state's database did not answer while the task was being killed.\nSafe to run again."
+        )
+
+    def _transact(self, act: Callable[[Connection], T], *, repeat: bool) -> T:
         is_connected = False
         try:
             with self._write_lock, self._engine.begin() as connection:

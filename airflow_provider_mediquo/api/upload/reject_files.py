@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from airflow_provider_mediquo.api import bounded
 from airflow_provider_mediquo.api.errors import MediquoError
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,6 @@ Line = Mapping[str, Any]
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _STORE_TIMEOUT = 60.0  # seconds, to write a part
 _SHUTDOWN_GRACE = 3.0  # seconds, once the task is being killed
-_POLL_SECONDS = 0.1
 MAX_NAME_BYTES = 200  # of a file name; file systems take 255
 NO_NAME = re.compile(r"[\x00-\x1f\x7f/\\]|^\.{1,2}$")
 
@@ -54,24 +54,13 @@ class RejectFile(ABC):
 
     def _bounded(self, act: Callable[[], object]) -> None:
         """Call it in a thread that is abandoned if it takes too long: any storage may hang."""
-        failures: list[Exception] = []
-
-        def try_it() -> None:
-            try:
-                act()
-            except Exception as error:  # noqa: BLE001  # raised in the thread that waits
-                failures.append(error)
-
-        trying = threading.Thread(target=try_it, name="mediquo-store", daemon=True)
-        trying.start()
-        left = _STORE_TIMEOUT
-        while trying.is_alive() and left > 0:
-            trying.join(_POLL_SECONDS)
-            left = min(left, _SHUTDOWN_GRACE if self.is_hurried else left) - _POLL_SECONDS
-        if trying.is_alive():
-            failures.append(TimeoutError("no answer"))
-        if failures:
-            raise failures[0]
+        bounded.call(
+            act,
+            "mediquo-store",
+            seconds=_STORE_TIMEOUT,
+            is_killed=lambda: self.is_hurried,
+            grace=_SHUTDOWN_GRACE,
+        )
 
 
 class LocalFile(RejectFile):
@@ -208,8 +197,8 @@ def _put(part: Any, content: bytes) -> None:
 
 def _not_writable(where: object, why: str = "") -> MediquoError:
     return MediquoError(
-        f"`rejects_path`: cannot write to {where}\nfrom this worker{why}. Nothing was sent. Fix it "
-        "or choose another folder."
+        f"`rejects_path`: this worker cannot write to {where}.\nNothing was sent. Fix it or choose "
+        f"another folder{why}."
     )
 
 

@@ -51,7 +51,7 @@ def iterate_records(patients: Iterable[Any]) -> Iterator[Any]:
     """Return an iterator over records; raises InvalidPatientsError for anything else."""
     if isinstance(patients, str | bytes | Mapping) or not isinstance(patients, Iterable):
         raise InvalidPatientsError(
-            "`patients` must be a list, a generator or another iterable of patients (mappings);\n"
-            f"this is a {type(patients).__name__}."
+            "`patients` must be a list, a generator or another iterable of patients (mappings).\n"
+            f"This is a {type(patients).__name__}."
         )
     return iter(patients)

@@ -60,7 +60,7 @@ def refuse_tables(storage: Any, keys: Sequence[str]) -> None:
 
 def _table(folder: str, kind: str) -> InvalidPatientsError:
     return InvalidPatientsError(
-        f"{escaped(folder)} is a table in {kind} format:\nits files also hold rows that were deleted or "
+        f"{escaped(folder)} is a table in {kind} format.\nIts files also hold rows that were deleted or "
         "changed. Read it with SQL, or export it into a folder of its own."
     )
 
