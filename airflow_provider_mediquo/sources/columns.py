@@ -85,7 +85,7 @@ class ColumnMapping:
         ]
         if changes:
             return (
-                f"other columns\nthan the files before: it {' and '.join(changes)}. With `transform`, "
+                f"other columns than the files before.\nIt {' and '.join(changes)}. With `transform`, "
                 "all files need the same columns. Read files that differ in tasks of their own."
             )
         return ""
@@ -95,20 +95,20 @@ class ColumnMapping:
         expected = {name for name, field in self.columns.items() if field is not None}
         if missing := sorted(map(str, expected - {*names})):
             return (
-                f"no column {listed(missing)},\nwhich `columns` maps. Names must match exactly, "
+                f"no column {listed(missing)}, which `columns` maps.\nNames must match exactly, "
                 "including case and spaces."
             )
         if missing := sorted(REQUIRED.difference(filter(None, fields))):
             is_near = {name.strip().lower() for name in names} & {*missing}
             return (
-                f"no column named {' or '.join(missing)}\namong its {counted(len(names), 'column')}. "
+                f"no column named {' or '.join(missing)} among its {counted(len(names), 'column')}.\n"
                 f"Map it: columns={{'its_name': '{missing[0]}'}}"
                 f"{', or check `encoding` and `delimiter`' if is_text else ''}."
                 f"{' Case and spaces of names count.' if is_near else ''}"
             )
         if self._had_plan is not None and self._had_plan != ("plan" in fields):
             return (
-                f"{'no' if self._had_plan else 'a'} plan column,\nunlike the files before: records without "
+                f"{'no' if self._had_plan else 'a'} plan column, unlike the files before.\nRecords without "
                 "a plan would be unsubscribed. Give each file the column, even if it is blank."
             )
         return ""
@@ -129,7 +129,7 @@ class ColumnMapping:
     def _twice(self, fields: Sequence[str | None], names: Sequence[str]) -> str:
         if twice := sorted({name for name, n in Counter(filter(None, fields)).items() if n > 1}):
             return (
-                f"more than one column\nfor {self._shown(twice, names)}. Drop all but one, in the "
+                f"more than one column for {self._shown(twice, names)}.\nDrop all but one, in the "
                 "source or with None in `columns`."
             )
         return ""

@@ -27,21 +27,21 @@ def test_columns_that_fit_a_patient(names, columns):
         (
             [],
             None,
-            "no column named code or first_name\namong its 0 columns. Map it: columns={'its_name': 'code'}",
+            "no column named code or first_name among its 0 columns.\nMap it: columns={'its_name': 'code'}",
         ),
-        (["code"], None, "no column named first_name\namong its 1 column."),
-        (["code", "name"], {"code": None, "name": "first_name"}, "no column named code\n"),
+        (["code"], None, "no column named first_name among its 1 column."),
+        (["code", "name"], {"code": None, "name": "first_name"}, "no column named code among"),
         (["code", "first_name", "x", "y"], None, "unknown columns:\nx, y. Map each"),
         (["code", "first_name", ""], None, "unknown columns:\n(no name). Map each"),
-        (["code", "first_name", "code"], None, "more than one column\nfor code."),
-        (["code", "first_name", "x"], {"x": "code"}, "more than one column\nfor code."),
-        (["code", "first_name", "x", "x"], {"x": "plan"}, "more than one column\nfor plan."),
+        (["code", "first_name", "code"], None, "more than one column for code."),
+        (["code", "first_name", "x"], {"x": "code"}, "more than one column for code."),
+        (["code", "first_name", "x", "x"], {"x": "plan"}, "more than one column for plan."),
         (
             ["code", "first_name", "birthdate", "birth_date"],
             None,
-            "more than one column\nfor birth_date.",
+            "more than one column for birth_date.",
         ),
-        (["code", "first_name"], {"product": "plan"}, "no column product,\nwhich `columns` maps"),
+        (["code", "first_name"], {"product": "plan"}, "no column product, which `columns` maps"),
     ],
 )
 def test_columns_that_cannot_be_those_of_patients(names, columns, says):
@@ -73,7 +73,7 @@ def test_a_header_that_may_hold_data_is_not_shown(value, columns):
 
 def test_a_field_that_comes_twice_is_always_named():
     names = ["code", "first_name", "ada@example.com", "plan", "plan"]
-    with pytest.raises(InvalidPatientsError, match="more than one column\nfor plan"):
+    with pytest.raises(InvalidPatientsError, match="more than one column for plan"):
         ColumnMapping({"ada@example.com": None}).check(names, "a.csv")
 
 
@@ -92,7 +92,7 @@ def test_no_column_is_named_where_one_may_be_a_value(value):
     )
     with pytest.raises(InvalidPatientsError) as caught:
         ColumnMapping().check(["code", "first_name", "Canaryinamine", "Canaryinamine", value], "a")
-    assert "more than one column\nfor 1, not shown" in str(caught.value)
+    assert "more than one column for 1, not shown" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_all_files_or_none_must_have_a_plan_column(plan_is_first):
     mapping = ColumnMapping()
     mapping.check(first, "a.csv")
     mapping.check(first, "b.csv")
-    says = rf"c\.csv has {'no' if plan_is_first else 'a'} plan column,\nunlike the files before"
+    says = rf"c\.csv has {'no' if plan_is_first else 'a'} plan column, unlike the files before"
     with pytest.raises(InvalidPatientsError, match=says):
         mapping.check(later, "c.csv")
 
@@ -153,7 +153,7 @@ def test_a_column_twice_is_an_error_with_a_transform_too():
     """A record has one value for a name, and which one would be a guess."""
     columns = ColumnMapping(is_transformed=True)
     columns.check(["ID", "telefono", "NOMBRE"], "members.csv")
-    with pytest.raises(InvalidPatientsError, match=r"members.csv has more than one column\nfor"):
+    with pytest.raises(InvalidPatientsError, match=r"members.csv has more than one column for"):
         columns.check(["ID", "telefono", "telefono"], "members.csv")
 
 
@@ -174,9 +174,9 @@ def test_with_a_transform_all_files_have_the_same_columns_in_any_order():
     mapping.check([*OWN, "baja"], "a.csv")
     mapping.check(["baja", *OWN], "b.csv")
     assert differing([*OWN, "baja"], [*OWN], OWN).startswith(
-        "b.csv has other columns\nthan the files before: it lacks baja. With `transform`, all files"
+        "b.csv has other columns than the files before.\nIt lacks baja. With `transform`, all files"
     )
-    assert "it lacks producto and adds tarif. With" in differing(
+    assert "It lacks producto and adds tarif. With" in differing(
         [*OWN], ["num_socio", "nombre", "tarif"], OWN | {"tarif": None}
     )
 

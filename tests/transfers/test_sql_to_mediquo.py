@@ -336,12 +336,12 @@ def test_a_driver_that_may_not_stream_is_warned_of_once(
         (
             "SELECT 1 AS code, 'canaryinamine' AS first_name, 2 AS code",
             None,
-            "more than one column\nfor code",
+            "more than one column for code",
         ),
         (
             "SELECT 1 AS code, 'canaryinamine' AS first_name, '1980-01-01' AS birthdate, 2 AS birth_date",
             None,
-            "more than one column\nfor birth_date",
+            "more than one column for birth_date",
         ),
     ],
 )
@@ -360,7 +360,7 @@ def test_columns_of_something_else_are_not_shown(warehouse, transfer):
     with pytest.raises(InvalidPatientsError) as caught:
         next(read(transfer("SELECT 1 AS canaryinamine, 2 AS first_name")))
     assert "canaryinamine" not in str(caught.value)
-    assert "no column named code\namong its 2 columns" in str(caught.value)
+    assert "no column named code among its 2 columns" in str(caught.value)
 
 
 @pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
@@ -472,7 +472,7 @@ def test_two_statements_are_not_taken_for_one(warehouse, box, transfer, run_task
 
 SAYING = {
     "sqlite": [
-        "SELECT 1 AS code, CAST(x'43616e617279ff' AS TEXT) AS first_name",
+        "SELECT 1 AS code, CAST(x'63616e617279696e616d696e65ff' AS TEXT) AS first_name",
         "SELECT 1 AS code, json_extract('{}', 'canaryinamine') AS first_name",
     ],
     "psycopg": ["SELECT 1 AS code, 'canaryinamine'::regclass::text AS first_name FROM pg_class"],
@@ -494,7 +494,7 @@ def test_no_words_of_a_database_are_repeated(warehouse, box, transfer, run_task,
     run = run_task(transfer(sql))
     assert run.state == "up_for_retry"
     assert "canaryinamine" not in str(run.error)
-    assert "Its message is hidden: it may contain personal data)" in str(run.error)
+    assert "Its message is hidden: it may contain personal data." in str(run.error)
 
 
 @every_server

@@ -197,8 +197,8 @@ def _put(part: Any, content: bytes) -> None:
 
 def _not_writable(where: object, why: str = "") -> MediquoError:
     return MediquoError(
-        f"`rejects_path`: this worker cannot write to {where}.\nNothing was sent. Fix it or choose "
-        f"another folder{why}."
+        f"`rejects_path`: cannot write to {where}.\nNothing was sent from this worker{why}. "
+        "Fix it or choose another folder."
     )
 
 

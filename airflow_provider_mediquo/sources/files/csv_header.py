@@ -71,7 +71,7 @@ def read_layout(
         width = len(given)
     if width > len(given) and _are_numbered(rows, fields, header):
         raise InvalidPatientsError(
-            f"{name} seems to have row numbers\nthat the header does not name: each row has one cell "
+            f"{name} seems to have row numbers.\nThe header does not name them: each row has one cell "
             "more than the header.\nName that column, and drop it with None in `columns`; or, if the "
             "first column is named, end the header with the delimiter, too."
         )
@@ -112,7 +112,7 @@ def _header_row(first: Line, lines: Lines, parser: LineParser, name: str) -> lis
     if (row := parser.first_row(chain([first.text or ""], more))) is not None:
         return row
     raise InvalidPatientsError(
-        f"The header of {name} has a quote\nthat is not closed, or that does not stand next to a "
+        f"The header of {name} has a stray quote.\nIt is not closed, or does not stand next to a "
         "delimiter. Write each name without quotes, or in quotes with no blank around them."
     )
 
@@ -180,7 +180,7 @@ def _check(
 ) -> None:
     if any("\ud800" <= character <= "\udfff" for character in "".join(names)):
         raise InvalidPatientsError(
-            f"The header of {name} is in another encoding\nthan it is read with: set `encoding`."
+            f"The header of {name} is in another encoding than it is read with.\nSet `encoding`."
         )
     if header.is_transformed:
         _refuse_data(names, rows, name, header)
@@ -193,11 +193,11 @@ def _refuse_data(
     """Refuse what no function can make patients of; without one, the names say what is wrong."""
     if len(names) == 1 and _OTHER_DELIMITER.search(names[0]):
         raise InvalidPatientsError(
-            f"{name} has a single column,\nwhose name contains what may be a delimiter. Set `delimiter`."
+            f"{name} has a single column.\nIts name contains what may be a delimiter: set `delimiter`."
         )
     if header.may_be_data(names, rows):
         raise InvalidPatientsError(
-            f"The first line of {name} looks like data,\nbut must be a header: add one, or check "
+            f"The first line of {name} looks like data.\nIt must be a header: add one, or check "
             "`encoding` and `delimiter`. If these are its names, map one of them in `columns`, for "
             "example to None."
         )

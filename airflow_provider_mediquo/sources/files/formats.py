@@ -7,7 +7,7 @@ import re
 _MAGIC = {
     b"PK\x03\x04": "a ZIP archive or an Excel workbook",
     b"PK\x05\x06": "a ZIP archive with nothing in it",
-    b"\xd0\xcf\x11\xe0": "an Excel workbook,\nor another file of Microsoft Office",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook or another Office file",
     b"BZh": "compressed with bzip2",
     b"\xfd7zXZ": "compressed with xz",
     b"\x28\xb5\x2f\xfd": "compressed with Zstandard",
@@ -27,7 +27,7 @@ _MAGIC = {
     b"%PDF": "a PDF document",
     b"{\\rtf": "an RTF document",
     b"SQLite format 3": "an SQLite database",
-    b"-----BEGIN": "encrypted or signed\n(PGP, for example)",
+    b"-----BEGIN": "encrypted or signed, as by PGP",
     b"age-encryption.org": "encrypted with age",
     b"Salted__": "encrypted with OpenSSL",
 }

@@ -82,7 +82,7 @@ def _check_encryption(raw: Any, file: Any, columns: Sequence[str], name: str) ->
     encrypted = encrypted_columns(raw)
     if any(at in encrypted and _is_of(path, columns) for at, path in enumerate(_paths(file))):
         raise InvalidPatientsError(
-            f"{name} has encrypted columns,\nwhich cannot be read. Export it without encryption, or "
+            f"{name} has encrypted columns.\nThey cannot be read: export it without encryption, or "
             "drop them with None in `columns`."
         )
 

@@ -174,7 +174,7 @@ def _text_records(
         raise _no_records(name, "a JSON array.\nWrite one object per line instead: JSON Lines")
     is_json = begin.startswith("{")
     if is_json and _JSON_LINE_BREAK.match(begin):
-        raise _no_records(name, "JSON with line breaks\nin its objects. Write one object per line")
+        raise _no_records(name, "JSON with line breaks in its objects.\nWrite one object per line")
     newline = "\n" if is_json else ""  # csv needs the line ends
     # Bytes that do not fit the encoding reject their record, and no other.
     errors = (

@@ -248,7 +248,7 @@ def test_a_file_may_have_any_name_and_is_shown_as_one_visible_line(tmp_path, cap
     with pytest.raises(InvalidPatientsError) as caught:
         next(stream(tmp_path))
     first, *others = str(caught.value).split("\n")
-    assert first.endswith("has no column named code or first_name")
+    assert first.endswith(" has no column named code or first_name among its 1 column.")
     assert "".join([first, *others]).isprintable()
 
 
