@@ -328,7 +328,7 @@ def ask(url: str, body: Any = None, method: str | None = None) -> Any:
 def free_port(preferred: int = 0) -> int:
     """Return a free port: the preferred one if possible.
 
-    Any other is below those that a system gives to whoever asks for one: it stays free until it is used.
+    Any other is below the ephemeral ports: it stays free until it is used.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

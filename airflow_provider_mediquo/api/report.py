@@ -14,7 +14,7 @@ OUTCOMES = (
     *("rejected", "unsettled", "without_plan", "unsubscribed", "missing"),
     *("missing_unsubscribed", "missing_withheld", "missing_unsettled"),
 )
-"""The counts of a ledger that say what became of records and members.
+"""The counts of a ledger that say what happened to records and members.
 
 Each is a column of the receipts, so another one is a change of the state's tables.
 """

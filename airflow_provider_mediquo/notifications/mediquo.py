@@ -31,11 +31,11 @@ class MediquoNotifier(BaseNotifier):
     def notify(self, context: Context) -> None:
         """Call each notifier, then raise the first error; the other errors are logged."""
         # Empty, not left out: Airflow's templates fail on a name that is not there.
-        told = {"exception": "", "report": "", "mediquo": ledger_text(context)}
+        names = {"exception": "", "report": "", "mediquo": ledger_text(context)}
         errors: list[Exception] = []
         for notifier in self.notifiers:
             try:
-                notifier({**context, **told})
+                notifier({**context, **names})
             except Exception as error:  # noqa: BLE001  # the others have to be called, too
                 errors.append(error)
         for other in errors[1:]:

@@ -1,4 +1,4 @@
-"""How an upsert passes its ledger on: as an XCom, and to the callbacks of `warn_rejects`."""
+"""How an upsert passes its ledger on: as an XCom, to callbacks, and with its error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def push_ledger(report: UploadReport, context: Context) -> None:
 
 
 def add_report(error: BaseException, report: UploadReport | None) -> None:
-    """Let an error have a `report`, as callbacks read it: its own, or this ledger, or None."""
+    """Set the `report` of an error, which callbacks read, unless it has one."""
     with suppress(Exception):  # it may allow no such attribute
         error.report = getattr(error, "report", report)  # type: ignore[attr-defined]  # for callbacks
 

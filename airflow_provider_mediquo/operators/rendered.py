@@ -79,8 +79,8 @@ def nones_of(task: BaseOperator, nones: Collection[str]) -> Collection[str]:
 def sync_name_of(task: BaseOperator, context: Context, name: str | None) -> str:
     """Return the name of a task's sync, by default the task's own.
 
-    The tasks of a mapped one must not share a name: each would take the members of the others for
-    missing.
+    The tasks of a mapped one must not share a name: each would treat the members of the others
+    as missing.
 
     :param name: what `sync_name` was rendered to.
     """

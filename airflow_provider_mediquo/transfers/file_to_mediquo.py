@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -61,6 +61,10 @@ class FileToMediquoOperator(MediquoUpsertBaseOperator):
         from airflow_provider_mediquo.sources.files.reader import read_files
 
         path = none_if_rendered(self.path)
+        if isinstance(path, Collection) and not isinstance(path, str):
+            raise AirflowFailException(
+                "`path` must be one file, folder or glob.\nFor a list, map the task: expand(path=...)."
+            )
         return read_files("" if path is None else str(path), self.path_conn_id, self._reading())
 
     def lineage_inputs(self) -> list[Dataset]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Unpack
 
+from airflow.providers.common.compat.sdk import AirflowFailException
+
 from airflow_provider_mediquo.hooks.database import database_hook
 from airflow_provider_mediquo.operators.base import MediquoUpsertBaseOperator
 
@@ -56,6 +58,8 @@ class SqlToMediquoOperator(MediquoUpsertBaseOperator):
         from airflow_provider_mediquo.sources.columns import ColumnMapping
         from airflow_provider_mediquo.sources.sql import Rows
 
+        if not isinstance(self.sql, str):
+            raise AirflowFailException("`sql` must be one SELECT statement, as text.")
         header = ColumnMapping(self.columns, is_transformed=self.transform is not None)
         return Rows(
             self._database,

@@ -1089,7 +1089,5 @@ def test_a_store_that_is_not_there_ends_it_before_anything_is_sent(
     )
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     run = run_task(upsert(people(3), rejects_path="s3://no_store@bucket/rejects"))
-    assert "`rejects_path`: cannot write to s3://no_store@bucket/rejects" in str(
-        run.error
-    )
+    assert "`rejects_path`: cannot write to s3://no_store@bucket/rejects" in str(run.error)
     assert box.counters.total == 0

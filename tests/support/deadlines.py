@@ -22,7 +22,7 @@ GRACE = 60
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     marker = item.get_closest_marker("timeout")
     usual = item.config.getoption("timeout") or item.config.getini("timeout")
-    limit = float(marker.args[0] if marker else usual)
+    limit = float([*marker.args, marker.kwargs.get("timeout")][0] if marker else usual)
     faulthandler.dump_traceback_later(limit + GRACE, exit=True, file=item.config.stash[STDERR])
     try:
         return (yield)

@@ -115,6 +115,13 @@ def test_a_path_that_renders_to_none_fails_for_good(box, run_task, native):
     assert "`path` is empty" in str(run.error)
 
 
+def test_a_list_of_paths_fails_for_good_and_names_the_way(box, run_task, tmp_path):
+    task = FileToMediquoOperator(task_id="upsert", path=[f"{tmp_path}/a.csv", f"{tmp_path}/b.csv"])
+    run = run_task(task)
+    assert run.state == "failed"
+    assert "For a list, map the task: expand(path=...)." in str(run.error)
+
+
 def test_a_file_that_is_not_there_yet_is_looked_for_again(box, run_task, tmp_path):
     run = run_task(upsert(tmp_path / "members.csv"))
     assert run.state == "up_for_retry"

@@ -470,6 +470,13 @@ def test_two_statements_are_not_taken_for_one(warehouse, box, transfer, run_task
     assert run.state in ("failed", "up_for_retry")
 
 
+@pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)
+def test_a_list_of_statements_fails_for_good(warehouse, box, transfer, run_task):
+    run = run_task(transfer(["SELECT 1 AS code, 'Ada' AS first_name"]))
+    assert run.state == "failed"
+    assert "`sql` must be one SELECT statement, as text." in str(run.error)
+
+
 SAYING = {
     "sqlite": [
         "SELECT 1 AS code, CAST(x'63616e617279696e616d696e65ff' AS TEXT) AS first_name",

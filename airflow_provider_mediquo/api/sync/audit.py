@@ -169,8 +169,8 @@ def _check_all(
 ) -> list[tuple[str, list[str] | None]]:
     """Return each code with the result of its check.
 
-    What cuts it short stops the client: else the rest of the sample would be read first. A time limit
-    also aborts the requests in progress.
+    What cuts it short ends the retries and pauses of the requests in progress; a time limit also aborts
+    them.
     """
     with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="mediquo-audit") as threads:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
@@ -15,21 +16,21 @@ _PLAIN = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "\u0131": "i", "æ": "ae", "œ": "oe"}
     | {"·": ""}  # `ŀ` is decomposed to `l` and this
 )
+_NUMBER = re.compile(r"0*([0-9]+)(?:\.0*)?")  # and how a spreadsheet may rewrite it
 _IGNORED = frozenset(("Mn", "Mc", "Me", "Cf"))  # accents and other marks, invisible characters
 
 
 def key_of(code: str) -> int:
     """Return the hash of a code without its case, accents, width, and invisible characters.
 
+    A number is the same with zeros before it or with `.0` after it: spreadsheets rewrite codes so.
+
     Codes of European languages have the same hash if MySQL's collations for all languages
     (`utf8mb4_0900_ai_ci`, `utf8mb4_unicode_ci`) take them for the same.
     """
-    if code.isascii():
-        return hash(code.strip().lower())
-    # Folding may compose (`ŉ`), and decomposing may give capitals (`™`).
-    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", code).casefold())
-    letters = [letter for letter in text if unicodedata.category(letter) not in _IGNORED]
-    return hash(INVISIBLE.sub("", "".join(letters)).strip().casefold().translate(_PLAIN))
+    text = code.strip().lower() if code.isascii() else _folded(code)
+    number = _NUMBER.fullmatch(text)
+    return hash(number[1] if number else text)
 
 
 def keep_other_spellings(store: Store, members: Members, unknown: Iterable[int]) -> list[str]:
@@ -51,6 +52,13 @@ def keep_other_spellings(store: Store, members: Members, unknown: Iterable[int])
     for code in kept:
         members.flags[members.find(code)] |= PRESENT
     return kept
+
+
+def _folded(code: str) -> str:
+    # Folding may compose (`ŉ`), and decomposing may give capitals (`™`).
+    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", code).casefold())
+    letters = [letter for letter in text if unicodedata.category(letter) not in _IGNORED]
+    return INVISIBLE.sub("", "".join(letters)).strip().casefold().translate(_PLAIN)
 
 
 def _missing(store: Store, members: Members) -> Iterator[str]:

@@ -44,5 +44,5 @@ def close_sync(
         problem = StateError(f"Cannot write the receipt of this run: {type(raised).__name__}.")
     else:
         return None
-    log.warning("%s", problem)
+    log.warning("%s", problem.as_line())
     return problem

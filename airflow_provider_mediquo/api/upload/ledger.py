@@ -1,7 +1,6 @@
-"""What becomes of each record: the one place that counts, safe between threads.
+"""What happens to each record: the one place that counts, safe between threads.
 
-Validation, sender, runner and the guard of unsubscriptions tell the ledger what happened; others only
-read its report.
+Others tell it what happened, and only read its report.
 """
 
 from __future__ import annotations
@@ -128,12 +127,13 @@ class Ledger:
         with self._lock:
             self.report.missing = count + self.report.missing_withheld
 
-    def decide_missing(self, withheld: int, would_unsubscribe: int) -> None:
-        """Note how many of the missing keep their plan, and how many members would lose theirs.
+    def decide_missing(self, missing: int, withheld: int, would_unsubscribe: int) -> None:
+        """Note how many members are missing, how many of them keep their plan, and how many would lose it.
 
         :param would_unsubscribe: by a record without a plan, too.
         """
         with self._lock:
+            self.report.missing = missing
             self.report.missing_withheld = withheld
             self.report.would_unsubscribe = would_unsubscribe
 

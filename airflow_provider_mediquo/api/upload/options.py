@@ -157,7 +157,7 @@ class UploadOptions:
         for name in ("state_conn_id", "sync_name"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value.strip()):
-                raise ValueError(f"`{name}` must be a name, not blank")
+                raise ValueError(f"`{name}` must be text that is not blank")
         if self.sync_name and len(self.sync_name) > MAX_SYNC_NAME:
             raise ValueError(f"`sync_name` must have at most {MAX_SYNC_NAME} characters")
         if self.on_missing not in ("keep", "unsubscribe"):

@@ -56,8 +56,11 @@ class _ChunkResult:
         self.is_logged = True
 
 
+_SEARCH = "A request of %s failed: looking for the cause."
+
+
 class Sender:
-    """Sends chunks, from any number of threads, and tells the ledger what became of each record.
+    """Sends chunks, from any number of threads, and tells the ledger what happened to each record.
 
     :param halt: ends the run early.
     :param in_flight: held while a request waits for its answer.
@@ -110,6 +113,7 @@ class Sender:
             self._resolve(chunk[:middle], result)
             self._resolve(chunk[middle:], result)
         elif isinstance(failure, RejectedRequestError):
+            result.log_parts(_SEARCH, len(chunk))
             self._isolate(chunk, failure.named, result)
         else:
             self._resolve_unanswered(chunk, failure, answers, result)
@@ -130,6 +134,7 @@ class Sender:
             if self.unanswered.answers == answers:
                 self._give_up(chunk, failure, result)
                 return
+        result.log_parts(_SEARCH, len(chunk))
         for part in failed:
             if not self._isolate(part, (), result, _SEARCH_ATTEMPTS):  # it has gone down meanwhile
                 self._give_up(self._ledger.unsettled_of(chunk), failure, result)
@@ -143,7 +148,6 @@ class Sender:
         attempts: int | None = None,
     ) -> bool:
         """Send groups until each record that fails was sent alone; return whether all were tried."""
-        result.log_parts("A request of %s failed: looking for the cause.", len(chunk))
         silent = 0
         with ExitStack() as searching:
             searching.enter_context(self._searches)

@@ -94,7 +94,6 @@ class Unsubscriptions:
         report = self._ledger.report
         if self._is_mirror and report.read > report.skipped:
             missing, with_plan = self.sync.count_missing()
-        self._ledger.count_missing(missing)
         if missing and self._may_be_in_source(missing):
             withheld, with_plan = missing, 0
         elif with_plan and self._losing + with_plan <= self._allowed:
@@ -102,10 +101,10 @@ class Unsubscriptions:
             with_plan -= withheld
         total = self._losing + with_plan
         if total <= self._allowed:
-            self._ledger.decide_missing(withheld, total)
+            self._ledger.decide_missing(missing, withheld, total)
             self.may_send_missing = missing > withheld
             return
-        self._ledger.decide_missing(missing, total)
+        self._ledger.decide_missing(missing, missing, total)
         self._withhold_kept()
         self.problem = UnsubscribeLimitError(
             f"{counted(total, 'member')} would lose their plan: {self._losing:,} by a record without "
@@ -143,8 +142,8 @@ class Unsubscriptions:
         if kept := self.sync.keep_other_spellings():
             log.warning(
                 "%s missing from the source, but it has their code in another spelling "
-                "(case, accents, invisible characters). They keep their plan, because mediQuo may take "
-                "both for the same patient. Correct the source, or call `forget_patient` with the old "
+                "(case, accents, invisible characters, zeros of a number). They keep their plan, because "
+                "both may be the same person. Correct the source, or call `forget_patient` with the old "
                 "spelling.",
                 counted(kept, "member"),
             )

@@ -53,9 +53,24 @@ def test_so_may_these(one, other):
     assert key_of(one) == key_of(other)
 
 
+@pytest.mark.parametrize("other", ["6", "06", "0006", "6.0", "06.00", "6.", " 06 ", "\uff10\uff16"])
+def test_a_number_is_the_same_as_a_spreadsheet_writes_it(other):
+    assert key_of(other) == key_of("006")
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("m-6", "m-7"), ("m-6", "m6"), ("m 6", "m6"), ("6", "06"), ("\u0416", "\u0417")],
+    [
+        ("m-6", "m-7"),
+        ("m-6", "m6"),
+        ("m 6", "m6"),
+        ("m-6", "m-06"),
+        ("6", "60"),
+        ("6", "6.1"),
+        ("6.10", "6.1"),
+        ("0", ""),
+        ("\u0416", "\u0417"),
+    ],
 )
 def test_these_are_different(one, other):
     assert key_of(one) != key_of(other)

@@ -84,9 +84,9 @@ def test_what_is_no_mapping_is_left_to_the_schema():
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"state_conn_id": " "}, "`state_conn_id` must be a name, not blank"),
-        ({"state_conn_id": 7}, "`state_conn_id` must be a name, not blank"),
-        ({"state_conn_id": "s", "sync_name": ""}, "`sync_name` must be a name, not blank"),
+        ({"state_conn_id": " "}, "`state_conn_id` must be text that is not blank"),
+        ({"state_conn_id": 7}, "`state_conn_id` must be text that is not blank"),
+        ({"state_conn_id": "s", "sync_name": ""}, "`sync_name` must be text that is not blank"),
         (
             {"state_conn_id": "s", "sync_name": "n" * 251},
             "`sync_name` must have at most 250 characters",
