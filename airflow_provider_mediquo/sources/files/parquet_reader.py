@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
 from airflow_provider_mediquo.api.patients.limits import MAX_RECORD_BYTES
-from airflow_provider_mediquo.api.records import LocatedRecord, SourceLocation, Unreadable
+from airflow_provider_mediquo.api.records import LocatedRecord, SourceLocation
 from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.empty_rows import is_empty
 from airflow_provider_mediquo.sources.files.bounded_gzip import FREE, MOST
@@ -151,11 +151,15 @@ def _rows(batch: Any) -> list[Any]:
         return [_row(plain.slice(number, 1)) for number in range(plain.num_rows)]
 
 
-def _row(batch: Any) -> Any:
+def _row(batch: Any) -> dict[str, Any]:
+    return {name: _cell(batch.select([at])) for at, name in enumerate(batch.schema.names)}
+
+
+def _cell(batch: Any) -> Any:
     try:
-        return _values(batch)[0]
+        return next(iter(_values(batch)[0].values()))
     except Exception:  # noqa: BLE001  # as above
-        return Unreadable("record")
+        return ...  # which is no value of any field: the field's rule rejects it
 
 
 def _values(batch: Any) -> list[dict[str, Any]]:
