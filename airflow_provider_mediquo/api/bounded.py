@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import TypeVar
+
+from airflow_provider_mediquo.api.errors import MediquoError
 
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.1
 
 
-def call(
-    act: Callable[[], T],
-    name: str,
-    *,
-    seconds: float,
-    is_killed: Callable[[], bool],
-    grace: float,
-) -> T:
+class NoAnswerError(TimeoutError):
+    """A call took too long."""
+
+
+def call(act: Callable[[], T], name: str, allowed: Callable[[], float]) -> T:
     """Call a function in a thread, which is abandoned if it takes too long.
 
-    Raises what the function raises, or TimeoutError.
+    Raises what the function raises, or NoAnswerError.
 
     :param name: of the thread.
-    :param seconds: how long it may take.
-    :param is_killed: whether the task is being killed; from then on it may take `grace` seconds.
+    :param allowed: returns how many seconds more it may take; asked ten times a second.
     """
     results: list[T] = []
     failures: list[BaseException] = []
@@ -37,13 +36,22 @@ def call(
             failures.append(error)
 
     thread = threading.Thread(target=call_it, name=name, daemon=True)
-    thread.start()
-    left = seconds
-    while thread.is_alive() and left > 0:
+    _start(thread)
+    left = math.inf
+    while thread.is_alive() and (left := min(left, allowed())) > 0:
         thread.join(_POLL_SECONDS)
-        left = min(left, grace if is_killed() else left) - _POLL_SECONDS
+        left -= _POLL_SECONDS
     if failures:
         raise failures.pop()  # out of the list, because the error's frames hold the list
     if not results:
-        raise TimeoutError("no answer")
+        raise NoAnswerError("no answer")
     return results.pop()
+
+
+def _start(thread: threading.Thread) -> None:
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise MediquoError(
+            f"This worker cannot start a thread: {error}.\nAllow the worker more threads."
+        ) from None

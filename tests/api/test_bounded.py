@@ -4,13 +4,13 @@ import time
 import pytest
 
 from airflow_provider_mediquo.api import bounded
+from airflow_provider_mediquo.api.errors import MediquoError
 
 SOON = 20  # seconds, on a busy machine
 
 
-def call(act, **options):
-    defaults = {"seconds": SOON, "is_killed": lambda: False, "grace": SOON}
-    return bounded.call(act, "a-name", **defaults | options)
+def call(act, allowed=lambda: SOON):
+    return bounded.call(act, "a-name", allowed)
 
 
 @pytest.fixture
@@ -34,16 +34,35 @@ def test_an_error_is_raised_here():
 
 
 def test_what_takes_too_long_is_abandoned(hangs):
-    with pytest.raises(TimeoutError, match="no answer"):
-        call(hangs, seconds=0.2)
+    with pytest.raises(bounded.NoAnswerError, match="no answer"):
+        call(hangs, lambda: 0.2)
 
 
-def test_a_kill_leaves_only_the_grace(hangs):
+def test_less_may_be_allowed_meanwhile(hangs):
     start = time.monotonic()
-    with pytest.raises(TimeoutError):
-        call(hangs, seconds=3 * SOON, grace=0.2, is_killed=lambda: time.monotonic() > start + 0.3)
+    with pytest.raises(bounded.NoAnswerError):
+        call(hangs, lambda: 0.2 if time.monotonic() > start + 0.3 else 3 * SOON)
     assert 0.3 < time.monotonic() - start < SOON
 
 
-def test_what_is_done_within_the_grace_counts():
-    assert call(lambda: time.sleep(0.3) or 7, is_killed=lambda: True) == 7
+def test_what_is_done_in_time_counts():
+    assert call(lambda: time.sleep(0.3) or 7) == 7
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, KeyboardInterrupt])
+def test_an_error_of_the_function_is_its_own(kind):
+    def fail():
+        raise kind("its own")
+
+    with pytest.raises(kind, match="its own") as raised:
+        call(fail)
+    assert type(raised.value) is kind
+
+
+def test_a_worker_without_threads_says_so(monkeypatch):
+    def fail(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(MediquoError, match="Allow the worker more threads"):
+        call(lambda: 7)

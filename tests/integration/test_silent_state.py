@@ -12,8 +12,10 @@ import pytest
 from sqlalchemy import text
 
 from airflow_provider_mediquo.api.errors import StoppedError
+from airflow_provider_mediquo.api.sync import store
+from airflow_provider_mediquo.api.sync.lease import Lease
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
-from tests.support.states import CONN_ID, every_database
+from tests.support.states import CONN_ID, every_database, one_of_each
 from tests.support.threads import join, launch
 
 LOCKS = {"postgresql": "LOCK TABLE mediquo_sync", "sqlite": "BEGIN EXCLUSIVE"}
@@ -33,19 +35,27 @@ def silent(state):
             connection.execute(text("UNLOCK TABLES" if "TABLES" in lock else "ROLLBACK"))
 
 
+class TimeLimit(BaseException):
+    """As Airflow's for `execution_timeout`."""
+
+
+def raise_time_limit():
+    raise TimeLimit
+
+
 @contextmanager
-def killed_by(hook, is_waiting):
-    """Let a signal handler stop a hook a moment after something has happened."""
-    before = signal.signal(signal.SIGUSR1, lambda *_: hook.stop())
+def signalled(act, is_waiting):
+    """Let a signal handler call a function a moment after something has happened."""
+    before = signal.signal(signal.SIGUSR1, lambda *_: act())
     times = []
 
-    def kill():
+    def send():
         is_waiting.wait(60)
         time.sleep(A_MOMENT)
         times.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGUSR1)
 
-    thread = threading.Thread(target=kill)
+    thread = threading.Thread(target=send)
     launch(thread)
     try:
         yield
@@ -84,7 +94,7 @@ def test_a_kill_ends_a_run_whose_state_does_not_answer(
         yield from people(1300)[1100:]
 
     def killed(patients):
-        with killed_by(hook, is_silent), pytest.raises(StoppedError) as raised:
+        with signalled(hook.stop, is_silent), pytest.raises(StoppedError) as raised:
             hook.upsert_patients(patients, **options)
         return raised.value.report
 
@@ -102,3 +112,45 @@ def test_a_kill_ends_a_run_whose_state_does_not_answer(
     assert (report.read, report.unsettled) == (1300, 0)
     assert len(every_state.members()) == 1300
     assert every_state.in_doubt() == set()
+
+
+@one_of_each
+def test_a_time_limit_ends_it_too(box, every_state, people, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(store, "_ABORT_GRACE", 1.0)
+    is_silent = threading.Event()
+
+    def source():
+        yield from people(1001)
+        stack.enter_context(silent(every_state))
+        is_silent.set()
+        yield from people(1300)[1001:]
+
+    with ExitStack() as stack, signalled(raise_time_limit, is_silent), pytest.raises(TimeLimit):
+        MediquoHook().upsert_patients(source(), state_conn_id=CONN_ID)
+    assert "did not answer before the task had to end" in caplog.text
+    abandoned_threads_end()
+
+
+@every_database
+def test_a_time_limit_while_the_lease_is_taken_frees_it(every_state, monkeypatch):
+    state = every_state.store()
+    state.create()
+    acquire, is_taken, may_go_on = Lease._acquire, threading.Event(), threading.Event()
+
+    def take(self, *given):
+        row = acquire(self, *given)
+        is_taken.set()
+        may_go_on.wait(60)
+        return row
+
+    def time_is_over():
+        may_go_on.set()
+        raise TimeLimit
+
+    monkeypatch.setattr(Lease, "_acquire", take)
+    with signalled(time_is_over, is_taken), pytest.raises(TimeLimit):
+        Lease(state, "members")
+    assert every_state.sync()["run"] == 1, "the transaction went on"
+    assert every_state.sync()["holder"] is None
+    state.close()

@@ -7,6 +7,7 @@ import math
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -46,7 +47,15 @@ class Lease:
         self._token = uuid.uuid4().hex
         self._confirmed = time.monotonic()
         store.write(self._create)
-        row = store.write(lambda connection: self._acquire(connection, as_of))
+        try:
+            row = store.write(lambda connection: self._acquire(connection, as_of))
+        except Exception:
+            raise
+        except BaseException:  # a time limit, while the transaction goes on
+            store.abort()
+            with suppress(StateError):
+                store.write(self.free)
+            raise
         self.sync_id, self.run = int(row.id), int(row.run) + 1
 
     def fence(self, connection: Connection) -> None:
@@ -89,9 +98,8 @@ class Lease:
 
         :param was_cut: whether requests were given up: the last heartbeat says how long ago.
         """
-        is_held = SYNC.c.id == self.sync_id, SYNC.c.holder == self._token
         values = {"holder": None} if was_cut else {"holder": None, "heartbeat": None}
-        connection.execute(update(SYNC).where(*is_held).values(**values))
+        connection.execute(update(SYNC).where(SYNC.c.holder == self._token).values(**values))
 
     def _create(self, connection: Connection) -> None:
         if find(connection, self._name) is None:

@@ -51,6 +51,7 @@ class SyncRun:
 
     def __init__(self, state: Store, settings: SyncSettings) -> None:
         self._store, self._settings = state, settings
+        self.abort = state.abort
         self._receipt: RunReceipt | None = None
         self._lease: lease.Lease | None = None
         self._writes: GroupedWrites | None = None
@@ -88,8 +89,8 @@ class SyncRun:
     @property
     def description(self) -> dict[str, Any]:
         """Where the state is, which sync this is and which run of it, for the ledger."""
-        settings = self._settings
-        return {"state_conn_id": settings.conn_id, "name": settings.name, "run": self.run}
+        sync = self._settings
+        return {"state_conn_id": sync.conn_id, "name": sync.name, "run": self.run}
 
     @property
     def run(self) -> int | None:
@@ -128,8 +129,7 @@ class SyncRun:
             except StateError as problem:
                 raise StateError(f"Cannot write the receipt of this run:\n{problem}") from None
         if receipt and (moved := receipt.report.moved):
-            members = counted(moved, "member")
-            log.info("%s taken over from other syncs.", members)
+            log.info("%s taken over from other syncs.", counted(moved, "member"))
 
     def heartbeat(self) -> None:
         """Keep the lease; a failure shows at the next write."""

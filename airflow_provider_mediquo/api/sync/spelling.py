@@ -16,7 +16,7 @@ _PLAIN = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "\u0131": "i", "æ": "ae", "œ": "oe"}
     | {"·": ""}  # `ŀ` is decomposed to `l` and this
 )
-_NUMBER = re.compile(r"0*([0-9]+)(?:\.0*)?")  # and how a spreadsheet may rewrite it
+_NUMBER = re.compile(r"([0-9]+)(?:[.,]0*)?")  # and how a spreadsheet may rewrite it
 _IGNORED = frozenset(("Mn", "Mc", "Me", "Cf"))  # accents and other marks, invisible characters
 
 
@@ -30,7 +30,7 @@ def key_of(code: str) -> int:
     """
     text = code.strip().lower() if code.isascii() else _folded(code)
     number = _NUMBER.fullmatch(text)
-    return hash(number[1] if number else text)
+    return hash((number[1].lstrip("0") or "0") if number else text)
 
 
 def keep_other_spellings(store: Store, members: Members, unknown: Iterable[int]) -> list[str]:

@@ -25,7 +25,9 @@ T = TypeVar("T")
 OF_SYNC = ("code", "has_plan", "sent_at", "in_doubt_by", "in_doubt_since", "proof")
 _PAGE = 10_000  # rows that one SELECT reads
 _PAUSE = 0.01, 0.2  # seconds between two of them: other threads of other syncs go on meanwhile
-_GRACE = 1.0  # seconds for a transaction, once the task is being killed
+# Seconds for a transaction, once the task is being killed: Airflow waits for 5; or is over its time.
+_KILL_GRACE = 1.0
+_ABORT_GRACE = 10.0
 _TRIES = 5  # of what meets the write of another sync
 _CONFLICTS = frozenset({"40001", "40P01", 1213, 1020})  # deadlocks, and rows that have just changed
 _LOCKED = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED
@@ -48,18 +50,23 @@ class Store:
     """The tables of one database.
 
     :param engine: an SQLAlchemy engine whose connections do not commit by themselves.
-    :param killed: set when the task is being killed. From then on, a database that does not answer is
-        waited for a second, once.
+    :param killed: set when the task is being killed. From then on, one transaction waits a second for
+        the database, and no other does if that was in vain.
     """
 
     def __init__(self, engine: Engine, killed: StopFlag | None = None) -> None:
         self._engine = engine
         self._killed = killed or StopFlag()
+        self._is_aborted = False
         self._is_silent = False  # a transaction was abandoned
         self._write_lock = threading.Lock()  # SQLite has one writer at a time
         # The driver's own too: rows are fetched, and text is encoded, without SQLAlchemy.
         driver: Any = engine.dialect.dbapi  # `loaded_dbapi` is new in SQLAlchemy 2
         self._errors = SQLAlchemyError, driver.Error, UnicodeError
+
+    def abort(self) -> None:
+        """Wait only ten seconds more for the database: the task is over its time limit."""
+        self._is_aborted = True
 
     def close(self) -> None:
         """Close all connections."""
@@ -70,7 +77,7 @@ class Store:
         self.check_version()  # and whether there is a database at all
         for attempt in reversed(range(_TRIES)):
             try:
-                metadata.create_all(self._engine)
+                self._bounded(lambda: metadata.create_all(self._engine))
                 break
             except SQLAlchemyError as error:  # another run may be creating them too
                 problem = describe(error)
@@ -137,20 +144,22 @@ class Store:
             page = self.read(partial(_all, after, last))
 
     def _run(self, act: Callable[[Connection], T], *, repeat: bool = False) -> T:
+        return self._bounded(lambda: self._transact(act, repeat=repeat))
+
+    def _bounded(self, act: Callable[[], T]) -> T:
         if not self._is_silent:
             try:
-                return bounded.call(
-                    lambda: self._transact(act, repeat=repeat),
-                    "mediquo-state",
-                    seconds=math.inf,
-                    is_killed=self._killed.is_set,
-                    grace=_GRACE,
-                )
-            except TimeoutError:
+                return bounded.call(act, "mediquo-state", self._allowed)
+            except bounded.NoAnswerError:
                 self._is_silent = True
         raise StateError(
-            "The state's database did not answer while the task was being killed.\nSafe to run again."
+            "The state's database did not answer before the task had to end.\nSafe to run again."
         )
+
+    def _allowed(self) -> float:
+        if self._killed.is_set():
+            return _KILL_GRACE
+        return _ABORT_GRACE if self._is_aborted else math.inf
 
     def _transact(self, act: Callable[[Connection], T], *, repeat: bool) -> T:
         is_connected = False

@@ -57,9 +57,7 @@ class RejectFile(ABC):
         bounded.call(
             act,
             "mediquo-store",
-            seconds=_STORE_TIMEOUT,
-            is_killed=lambda: self.is_hurried,
-            grace=_SHUTDOWN_GRACE,
+            lambda: _SHUTDOWN_GRACE if self.is_hurried else _STORE_TIMEOUT,
         )
 
 
@@ -197,8 +195,8 @@ def _put(part: Any, content: bytes) -> None:
 
 def _not_writable(where: object, why: str = "") -> MediquoError:
     return MediquoError(
-        f"`rejects_path`: cannot write to {where}.\nNothing was sent from this worker{why}. "
-        "Fix it or choose another folder."
+        f"`rejects_path`: cannot write to {where}.\nNothing was sent. Fix it{why} or choose "
+        "another folder."
     )
 
 

@@ -201,6 +201,8 @@ class Upload:
     def _abort(self) -> None:
         self._is_aborted = True
         self._client.stop(abort=True)
+        if self._sync:
+            self._sync.abort()
 
     def _halt(self, error: MediquoError) -> None:
         """End the run early. Appending is atomic, and the first reason counts."""

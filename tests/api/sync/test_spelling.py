@@ -53,7 +53,9 @@ def test_so_may_these(one, other):
     assert key_of(one) == key_of(other)
 
 
-@pytest.mark.parametrize("other", ["6", "06", "0006", "6.0", "06.00", "6.", " 06 ", "\uff10\uff16"])
+@pytest.mark.parametrize(
+    "other", ["6", "06", "0006", "6.0", "06.00", "6.", "6,0", " 06 ", "\uff10\uff16"]
+)
 def test_a_number_is_the_same_as_a_spreadsheet_writes_it(other):
     assert key_of(other) == key_of("006")
 

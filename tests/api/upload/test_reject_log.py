@@ -314,7 +314,7 @@ def test_a_store_that_hangs_holds_up_none_that_adds_and_no_kill(caplog):
     assert time.monotonic() - started < 20
     file.answers.set()
     rejects.flush()
-    assert "(TimeoutError): its lines are logged instead" in caplog.text
+    assert "(NoAnswerError): its lines are logged instead" in caplog.text
     assert '"m-1"' in caplog.text
     assert '"m-2"' in caplog.text
 
@@ -334,7 +334,7 @@ def test_so_does_a_file_of_the_workers_own(stuck, caplog, monkeypatch):
     with RejectLog(LocalFile(stuck)) as rejects:
         rejects.add(rejection(1))
         rejects.add(rejection(2))
-    assert "(TimeoutError): its lines are logged instead" in caplog.text
+    assert "(NoAnswerError): its lines are logged instead" in caplog.text
     assert '"m-1"' in caplog.text
     assert '"m-2"' in caplog.text
 
