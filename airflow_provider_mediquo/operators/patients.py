@@ -12,7 +12,11 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_mediquo.hooks.mediquo import fail_without_retry
 from airflow_provider_mediquo.operators.base import MediquoOperator, MediquoUpsertBaseOperator
 from airflow_provider_mediquo.operators.hidden import HiddenPatients, hide, resolve
-from airflow_provider_mediquo.operators.rendered import failing_on_value_errors, rendered_number
+from airflow_provider_mediquo.operators.rendered import (
+    constant,
+    failing_on_value_errors,
+    rendered_number,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -103,6 +107,7 @@ class MediquoGetPatientOperator(MediquoOperator):
         if not isinstance(self.missing_ok, bool):
             raise AirflowFailException("`missing_ok` must be True or False.")
         self._check_names()
+        self.code = constant(self, "code") or self.code
         with fail_without_retry(), closing(self._hook.get_conn()):
             patient = self._hook.get_patient(self.code)
         if patient is None:
@@ -218,6 +223,7 @@ class MediquoAuthenticatePatientOperator(MediquoOperator):
 
     def execute(self, context: Context) -> dict[str, str]:
         """Return the code and the token type. The token itself is not returned."""
+        self.code = constant(self, "code") or self.code
         with fail_without_retry(), closing(self._hook.get_conn()):
             token = self._hook.authenticate_patient(self.code)
         return {"code": self.code, "token_type": token.token_type}

@@ -894,6 +894,16 @@ def test_only_the_fields_that_are_named_become_an_xcom(ada, run_task):
     assert "Canaryinamine Lovelace" not in run.everything
 
 
+@pytest.mark.parametrize("kind", [MediquoGetPatientOperator, MediquoAuthenticatePatientOperator])
+def test_a_code_is_never_read_as_a_number(box, run_task, people, kind):
+    """Python reads 1_001 as 1001: the code of another person."""
+    both = [*people(1, code="1001"), *people(1, code="1_001")]
+    assert run_task(upsert(both)).state == "success"
+    task = kind(task_id="read", code="1_001")
+    task.dag.render_template_as_native_obj = True
+    assert run_task(task).result["code"] == "1_001"
+
+
 def test_an_empty_list_of_fields_is_no_field_and_not_all_of_them(ada, run_task):
     run = run_task(read(code="m/1", fields=[]))
     assert run.state == "success"
