@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.api.errors import StateError
 from airflow_provider_mediquo.api.sync import store as store_module
 from airflow_provider_mediquo.api.sync.statements import (
@@ -534,6 +535,26 @@ def test_a_locked_file_says_what_to_do(state, reader):
         "PostgreSQL, MySQL or MariaDB."
     )
     assert failure.value.__context__ is None
+
+
+def test_once_the_task_is_being_killed_a_silent_database_is_waited_for_once(state):
+    """Each wait takes a second, and Airflow kills a task 5 seconds after it has asked it to end."""
+    created(state)
+    killed = StopFlag()
+    store = Store(state.engine(), killed)
+    killed.set()
+    before = {*threading.enumerate()}
+    with closing(state.engine().raw_connection()) as other:
+        other.driver_connection.isolation_level = None
+        other.driver_connection.execute("BEGIN EXCLUSIVE")
+        for act in (store.count, store.check_version, lambda: send(store, "a")):
+            with pytest.raises(StateError, match="did not answer before the task had to end"):
+                act()
+        waiting = {*threading.enumerate()} - before
+        other.driver_connection.execute("ROLLBACK")
+    join(*waiting)
+    assert [thread.name for thread in waiting] == ["mediquo-state"]
+    assert state.members() == {}
 
 
 def test_what_is_no_error_of_the_database_is_raised_as_it_is(state):

@@ -2,6 +2,7 @@
 
 import random
 import statistics
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection
 from itertools import permutations
@@ -15,6 +16,7 @@ from airflow_provider_mediquo.api.patients.rules import RULES
 from airflow_provider_mediquo.api.upload.circuit_breaker import RefusedChunks
 from airflow_provider_mediquo.api.upload.isolation import isolate
 from airflow_provider_mediquo.sandbox import Sandbox
+from tests.support.judging_server import JudgingServer
 
 Names = Callable[[list[int]], Collection[int]]
 """The places in a request of its bad records -> those that the answer names."""
@@ -236,6 +238,31 @@ def test_three_chunks_that_are_bad_throughout_stop_it(strict_box, client, upload
     # Ten chunks are in flight: which three are searched first, is not always three in a row.
     assert 300 <= run.report.refused < 1000
     assert strict_box.counters.total < 2000
+
+
+def test_of_those_that_are_refused_at_once_three_are_searched_at_a_time(connect, upload, people):
+    """Otherwise all that are in flight would be sent record by record, to prove the same."""
+    size, chunks = 20, 6
+    all_are_sent, lock = threading.Barrier(chunks, timeout=30), threading.Lock()
+    left: dict[int, set[str]] = {}  # of each search that has begun: who was not sent alone yet
+    at_once = []
+
+    def judge(codes: list[str]) -> tuple[int, bytes]:
+        if len(codes) == size:
+            all_are_sent.wait()
+            return 422, b"{}"
+        first = (int(codes[0].removeprefix("m-")) - 1) // size * size
+        with lock:
+            searched = left.setdefault(first, {f"m-{first + n}" for n in range(1, size + 1)})
+            if len(codes) == 1:
+                searched.discard(codes[0])
+            at_once.append(sum(map(bool, left.values())))
+        return 422, b"{}"
+
+    with JudgingServer(judge) as server:
+        run = upload(connect(server), people(chunks * size), chunk_size=size, max_in_flight=chunks)
+    assert isinstance(run.error, RejectedRequestError)
+    assert 1 <= max(at_once) <= 3
 
 
 @pytest.mark.no_cover
