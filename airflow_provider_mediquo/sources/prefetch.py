@@ -30,15 +30,16 @@ class Prefetch(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         thread = threading.Thread(target=self._read, name="mediquo-source", daemon=True)
-        thread.start()
         try:
+            thread.start()  # in here, because a kill may come before it returns
             while (batch := self._take()) is not None:
                 if isinstance(batch, BaseException):
                     raise batch
                 yield from batch
         finally:
             self._is_over.set()
-            thread.join(_GRACE)
+            if thread.is_alive():
+                thread.join(_GRACE)
             if thread.is_alive():
                 self._end_wait(thread)
 
@@ -51,6 +52,8 @@ class Prefetch(Generic[T]):
         thread.join(_GRACE)
 
     def _read(self) -> None:
+        if self._is_over.is_set():
+            return
         end = None
         try:
             with closing(self._batches()) as batches:

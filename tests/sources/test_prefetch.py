@@ -76,6 +76,55 @@ def test_a_wait_is_interrupted_at_the_end():
     assert not threads()
 
 
+def test_a_kill_before_the_thread_has_started_interrupts_it_too(monkeypatch):
+    """What a signal handler raises comes out of `Thread.start`, which waits until the thread runs."""
+
+    class Killed(BaseException):
+        pass
+
+    waits, interrupted, start = threading.Event(), threading.Event(), threading.Thread.start
+
+    def batches():
+        waits.set()
+        interrupted.wait(60)
+        yield [1]
+
+    def start_and_be_killed(thread):
+        start(thread)
+        if thread.name == "mediquo-source":
+            waits.wait(30)
+            raise Killed
+
+    monkeypatch.setattr(threading.Thread, "start", start_and_be_killed)
+    with pytest.raises(Killed):
+        next(iter(Prefetch(batches, interrupted.set)))
+    assert interrupted.is_set()
+    assert not threads()
+
+
+def test_a_thread_that_starts_after_the_end_reads_nothing(monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    begun, late = [], []
+
+    def batches():
+        begun.append(1)
+        yield [1]
+
+    def be_killed(thread):
+        late.append(thread)
+        raise Killed
+
+    monkeypatch.setattr(threading.Thread, "start", be_killed)
+    with pytest.raises(Killed):
+        next(iter(Prefetch(batches, nothing)))
+    monkeypatch.undo()
+    late[0].start()
+    late[0].join(30)
+    assert begun == []
+
+
 def test_the_end_does_not_wait_for_a_database_that_does_not_answer():
     """Airflow kills a task 5 seconds after it has asked it to end."""
     silence, waits = threading.Event(), threading.Event()

@@ -30,12 +30,13 @@ def run_periodically(seconds: float, *acts: Callable[[], None]) -> Iterator[None
                 act()
 
     thread = threading.Thread(target=repeat, name="mediquo-progress", daemon=True)
-    thread.start()
     try:
+        thread.start()  # in here, because a time limit may strike before it returns
         yield
     finally:
         is_over.set()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
 
 
 def length_if_known(patients: Any) -> int:
