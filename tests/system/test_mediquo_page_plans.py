@@ -330,6 +330,7 @@ def test_of_many_kinds_of_rejects_the_most_frequent_are_shown(visit):
 
 def test_the_rows_of_the_unsubscribed_add_up(visit):
     lost = visit({**QUIET, **BOTH}, RUN).get_by_role("table", name="Patients that lost their plan")
+    expect(lost.get_by_role("row")).to_have_count(5)  # waits; what reads the texts does not
     rows = [row.text_content() for row in lost.get_by_role("row").all()[1:]]
     assert rows == [
         "lost their plan, in all3",
