@@ -25,7 +25,7 @@ T = TypeVar("T")
 OF_SYNC = ("code", "has_plan", "sent_at", "in_doubt_by", "in_doubt_since", "proof")
 _PAGE = 10_000  # rows that one SELECT reads
 _PAUSE = 0.01, 0.2  # seconds between two of them: other threads of other syncs go on meanwhile
-# Seconds for a transaction, once the task is being killed: Airflow waits for 5; or is over its time.
+# Seconds that a transaction may still take: after a kill, for which Airflow waits 5, and a time limit.
 _KILL_GRACE = 1.0
 _ABORT_GRACE = 10.0
 _TRIES = 5  # of what meets the write of another sync
