@@ -18,12 +18,13 @@ from tests.system.privacy_dags.told import write_down
 
 FILES = os.environ["PRIVACY_FILES"]
 REJECTS = os.environ["PRIVACY_REJECTS"]
-SENSORS = {
-    "poke": {},
-    "reschedule": {"mode": "reschedule"},
-    "deferrable": {"deferrable": True},
-}
 HASTE = {"poke_interval": 1, "timeout": 3}
+SENSORS = {
+    "poke": HASTE,
+    "reschedule": HASTE | {"mode": "reschedule"},
+    # Longer: a busy triggerer has to check before the time is up.
+    "deferrable": HASTE | {"deferrable": True, "timeout": 60},
+}
 TOLD = {"on_failure_callback": write_down}
 
 
@@ -39,7 +40,7 @@ with DAG("faults", schedule=None, max_active_tasks=32, default_args=TOLD):
         MediquoGetPatientOperator(task_id=f"get_{fault}", code=CODE, **conn)
         MediquoAuthenticatePatientOperator(task_id=f"authenticate_{fault}", code=CODE, **conn)
         mode, how = next(turns)
-        MediquoPatientSensor(task_id=f"{mode}_{fault}", codes=[CODE], **HASTE, **how, **conn)
+        MediquoPatientSensor(task_id=f"{mode}_{fault}", codes=[CODE], **how, **conn)
 
 with DAG("failures", schedule=None, max_active_tasks=32, default_args=TOLD):
     MediquoUpsertPatientsOperator(
@@ -118,19 +119,17 @@ with DAG("failures", schedule=None, max_active_tasks=32, default_args=TOLD):
         task_id="late", patients=[PATIENT], mediquo_conn_id="mediquo_late"
     )
     for mode, how in SENSORS.items():
-        MediquoPatientSensor(task_id=f"nobody_{mode}", codes=[NOBODY], **HASTE, **how)
+        MediquoPatientSensor(task_id=f"nobody_{mode}", codes=[NOBODY], **how)
         MediquoPatientSensor(
             task_id=f"differs_{mode}",
             written=late.output,
             mediquo_conn_id="mediquo_late",
-            **HASTE,
             **how,
         )
         MediquoPatientSensor(
             task_id=f"rekeyed_{mode}",
             written=late.output,
             mediquo_conn_id="mediquo_rekeyed",
-            **HASTE,
             **how,
         )
     MediquoPatientSensor(task_id="no_ledger", written={"sample": {CODE: "no proof"}})
