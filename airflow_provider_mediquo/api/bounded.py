@@ -1,4 +1,4 @@
-"""Calls that may hang: a database's or a file system's, which ignore signals while they wait."""
+"""Threads, and calls that may hang: a database's or a file system's, which ignore signals while they wait."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def call(act: Callable[[], T], name: str, allowed: Callable[[], float]) -> T:
             failures.append(error)
 
     thread = threading.Thread(target=call_it, name=name, daemon=True)
-    _start(thread)
+    start(thread)
     left = math.inf
     while thread.is_alive() and (left := min(left, allowed())) > 0:
         thread.join(_POLL_SECONDS)
@@ -48,7 +48,8 @@ def call(act: Callable[[], T], name: str, allowed: Callable[[], float]) -> T:
     return results.pop()
 
 
-def _start(thread: threading.Thread) -> None:
+def start(thread: threading.Thread) -> None:
+    """Start a thread, or raise a MediquoError that says what to do."""
     try:
         thread.start()
     except RuntimeError as error:

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_mediquo.codes import TextCodes
 from airflow_provider_mediquo.hooks.mediquo import fail_without_retry
 from airflow_provider_mediquo.operators.base import MediquoOperator, MediquoUpsertBaseOperator
 from airflow_provider_mediquo.operators.hidden import HiddenPatients, hide, resolve
-from airflow_provider_mediquo.operators.rendered import (
-    constant,
-    failing_on_value_errors,
-    rendered_number,
-)
+from airflow_provider_mediquo.operators.rendered import failing_on_value_errors, rendered_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -76,7 +73,7 @@ class MediquoUpsertPatientsOperator(MediquoUpsertBaseOperator):
             self.patients = HiddenPatients(resolve(self.patients.given, context))
 
 
-class MediquoGetPatientOperator(MediquoOperator):
+class MediquoGetPatientOperator(TextCodes, MediquoOperator):
     """Read one patient. The result is stored in XCom, so list only the fields you need.
 
     :param code: the patient's code in your system.
@@ -107,7 +104,6 @@ class MediquoGetPatientOperator(MediquoOperator):
         if not isinstance(self.missing_ok, bool):
             raise AirflowFailException("`missing_ok` must be True or False.")
         self._check_names()
-        self.code = constant(self, "code") or self.code
         with fail_without_retry(), closing(self._hook.get_conn()):
             patient = self._hook.get_patient(self.code)
         if patient is None:
@@ -206,7 +202,7 @@ class MediquoAuditPatientsOperator(MediquoOperator):
         return report.as_dict()
 
 
-class MediquoAuthenticatePatientOperator(MediquoOperator):
+class MediquoAuthenticatePatientOperator(TextCodes, MediquoOperator):
     """Check that a patient can log in to the widget. To get the token itself, call the hook.
 
     :param code: the patient's code in your system.
@@ -223,7 +219,6 @@ class MediquoAuthenticatePatientOperator(MediquoOperator):
 
     def execute(self, context: Context) -> dict[str, str]:
         """Return the code and the token type. The token itself is not returned."""
-        self.code = constant(self, "code") or self.code
         with fail_without_retry(), closing(self._hook.get_conn()):
             token = self._hook.authenticate_patient(self.code)
         return {"code": self.code, "token_type": token.token_type}

@@ -87,7 +87,7 @@ def sync_name_of(task: BaseOperator, context: Context, name: str | None) -> str:
     ti = context["ti"]
     default = f"{ti.dag_id}.{ti.task_id}"
     is_mapped = ti.map_index is not None and ti.map_index >= 0
-    if is_mapped and name in (None, "", default, constant(task, "sync_name")):
+    if is_mapped and name in (None, "", default, _constant(task, "sync_name")):
         raise AirflowFailException(
             "A mapped task with a state needs a `sync_name` for each of its tasks: each is a sync of "
             "its own.\nGive each part of the members a name that it keeps, for example with "
@@ -97,11 +97,8 @@ def sync_name_of(task: BaseOperator, context: Context, name: str | None) -> str:
     return name or default
 
 
-def constant(task: BaseOperator, option: str) -> str | None:
-    """Return an option that is text without a template in the DAG, the same for each mapped task.
-
-    None if it is anything else.
-    """
+def _constant(task: BaseOperator, option: str) -> str | None:
+    """Return an option that is the same text for each task of a mapped one, else None."""
     in_dag = _given_to_all(task)
     if in_dag is None:  # in a mapped group
         dag = task.get_dag()

@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
+from airflow_provider_mediquo.codes import TextCodes
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook, fail_without_retry
 from airflow_provider_mediquo.sensors.written import (
     expected_of,
@@ -47,7 +48,7 @@ _MIN_FIRST_LOOK = 1.0
 """Seconds. So that a sensor looks at least once, however short its `timeout` or `poke_interval`."""
 
 
-class MediquoPatientSensor(BaseSensorOperator):
+class MediquoPatientSensor(TextCodes, BaseSensorOperator):
     """Wait until patients are visible: mediQuo accepts a write before it shows it.
 
     Pass either `written` or `codes`. Temporary errors are retried until `timeout`. Wrong keys or

@@ -8,6 +8,8 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import Generic, TypeVar
 
+from airflow_provider_mediquo.api import bounded
+
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.5
@@ -31,7 +33,7 @@ class Prefetch(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         thread = threading.Thread(target=self._read, name="mediquo-source", daemon=True)
         try:
-            thread.start()  # in here, because a kill may come before it returns
+            bounded.start(thread)  # in here, because a kill may come before it returns
             while (batch := self._take()) is not None:
                 if isinstance(batch, BaseException):
                     raise batch

@@ -14,6 +14,8 @@ from sqlalchemy import text
 from airflow_provider_mediquo.api.errors import StoppedError
 from airflow_provider_mediquo.api.sync import store
 from airflow_provider_mediquo.api.sync.lease import Lease
+from airflow_provider_mediquo.api.sync.receipts import RunReceipt
+from airflow_provider_mediquo.api.upload import runner
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from tests.support.states import CONN_ID, every_database, one_of_each
 from tests.support.threads import join, launch
@@ -25,14 +27,25 @@ A_MOMENT = 0.5  # seconds, in which the run begins to wait for the state
 
 @contextmanager
 def silent(state):
-    """Let every transaction of others wait."""
-    with state.own.connect() as connection:
-        lock = LOCKS.get(connection.dialect.name, "LOCK TABLES mediquo_sync WRITE")
-        connection.execute(text(lock))
-        try:
-            yield
-        finally:
+    """Let every transaction of others wait; not for ever, so that a run that does not end fails."""
+    is_silent, is_over = threading.Event(), threading.Event()
+
+    def hold():
+        with state.own.connect() as connection:
+            lock = LOCKS.get(connection.dialect.name, "LOCK TABLES mediquo_sync WRITE")
+            connection.execute(text(lock))
+            is_silent.set()
+            is_over.wait(2 * SOON)
             connection.execute(text("UNLOCK TABLES" if "TABLES" in lock else "ROLLBACK"))
+
+    thread = threading.Thread(target=hold)
+    launch(thread)
+    assert is_silent.wait(60)
+    try:
+        yield
+    finally:
+        is_over.set()
+        join(thread)
 
 
 class TimeLimit(BaseException):
@@ -115,20 +128,75 @@ def test_a_kill_ends_a_run_whose_state_does_not_answer(
 
 
 @one_of_each
-def test_a_time_limit_ends_it_too(box, every_state, people, caplog, monkeypatch):
+@pytest.mark.parametrize(
+    ("when", "reason"),
+    [
+        ("it sends", "The state's database did not answer before the task had to end."),
+        ("it ends", "TimeLimit"),
+        ("its source has failed", "TimeLimit"),
+    ],
+)
+def test_a_time_limit_ends_it_too(
+    when, reason, box, every_state, people, eventually, caplog, monkeypatch
+):
     caplog.set_level("INFO")
     monkeypatch.setattr(store, "_ABORT_GRACE", 1.0)
+    monkeypatch.setattr(runner, "HEARTBEAT_SECONDS", 0.1)  # it waits for the state, too
     is_silent = threading.Event()
 
     def source():
-        yield from people(1001)
+        yield from people(1100)
+        eventually(lambda: len(every_state.members()) == 1100 and not every_state.in_doubt())
         stack.enter_context(silent(every_state))
         is_silent.set()
-        yield from people(1300)[1001:]
+        if when == "its source has failed":
+            raise LookupError
+        if when == "it sends":
+            yield from people(1300)[1100:]
 
+    options = {"state_conn_id": CONN_ID, "sync_name": "members"}
+    limit = pytest.raises(TimeLimit)
+    with ExitStack() as stack, signalled(raise_time_limit, is_silent), limit as raised:
+        MediquoHook().upsert_patients(source(), **options)
+    assert raised.value.report.upserted == 1100
+    assert f"stopped_because      {reason}" in caplog.text
+    abandoned_threads_end()
+
+
+@one_of_each
+def test_a_time_limit_while_the_receipt_is_opened_closes_it(box, every_state, people, monkeypatch):
+    is_open = threading.Event()
+    opened = RunReceipt.open
+
+    def open_slowly(self, connection):
+        opened(self, connection)
+        is_open.set()
+        time.sleep(2 * A_MOMENT)
+
+    monkeypatch.setattr(RunReceipt, "open", open_slowly)
+    with signalled(raise_time_limit, is_open), pytest.raises(TimeLimit):
+        MediquoHook().upsert_patients(people(1), state_conn_id=CONN_ID, sync_name="members")
+    assert [row["outcome"] for row in every_state.receipts()] == ["failed"]
+    assert every_state.sync()["holder"] is None
+
+
+@one_of_each
+def test_a_time_limit_while_no_lease_can_be_taken_ends_the_wait(every_state, monkeypatch):
+    monkeypatch.setattr(store, "_ABORT_GRACE", 1.0)
+    state = every_state.store()
+    state.create()
+    is_silent = threading.Event()
+
+    def acquire(self, *given):
+        stack.enter_context(silent(every_state))
+        is_silent.set()
+        return acquired(self, *given)
+
+    acquired = Lease._acquire
+    monkeypatch.setattr(Lease, "_acquire", acquire)
     with ExitStack() as stack, signalled(raise_time_limit, is_silent), pytest.raises(TimeLimit):
-        MediquoHook().upsert_patients(source(), state_conn_id=CONN_ID)
-    assert "did not answer before the task had to end" in caplog.text
+        Lease(state, "members")
+    state.close()
     abandoned_threads_end()
 
 

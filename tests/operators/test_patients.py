@@ -895,13 +895,19 @@ def test_only_the_fields_that_are_named_become_an_xcom(ada, run_task):
 
 
 @pytest.mark.parametrize("kind", [MediquoGetPatientOperator, MediquoAuthenticatePatientOperator])
-def test_a_code_is_never_read_as_a_number(box, run_task, people, kind):
+@pytest.mark.parametrize("code", ["1_001", "{{ params.code }}", "{{ '1_' }}001"])
+def test_a_code_is_never_read_as_a_number(box, run_task, people, kind, code):
     """Python reads 1_001 as 1001: the code of another person."""
     both = [*people(1, code="1001"), *people(1, code="1_001")]
     assert run_task(upsert(both)).state == "success"
-    task = kind(task_id="read", code="1_001")
-    task.dag.render_template_as_native_obj = True
-    assert run_task(task).result["code"] == "1_001"
+    params = {"code": "1_001"}
+    plain = kind(task_id="read", code=code, params=params)
+    mapped = kind.partial(task_id="mapped", params=params).expand(code=[code])
+    for reading, index in ((plain, -1), (mapped, 0)):
+        reading.dag.render_template_as_native_obj = True
+        run = run_task(reading, map_index=index)
+        assert run.error is None
+        assert run.result["code"] == run.rendered["code"] == "1_001"
 
 
 def test_an_empty_list_of_fields_is_no_field_and_not_all_of_them(ada, run_task):

@@ -1,4 +1,4 @@
-"""The first line of a message that is written where it is raised is short, whatever is put into it.
+"""The first line of a message whose text is a literal in its `raise` is short, whatever is put into it.
 
 Log lines and the cells of a list in Airflow's UI show that line alone.
 """

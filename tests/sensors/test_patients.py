@@ -419,6 +419,27 @@ def test_ledgers_are_stored_the_same_at_each_parse_of_a_dag():
     assert MediquoPatientSensor(task_id="wait", written=ledgers).written == [{"sample": {}}] * 2
 
 
+@pytest.mark.parametrize(
+    "codes", ["1_001", ["1_001"], ("{{ params.codes[0] }}",), "{{ params.codes }}"]
+)
+def test_a_code_is_never_read_as_a_number(box, write, run_task, codes):
+    """Python reads 1_001 as 1001: the code of another person."""
+    write(patient("1001"))
+    sensor = MediquoPatientSensor(
+        task_id="wait", codes=codes, timeout=0, params={"codes": ["1_001"]}
+    )
+    sensor.dag.render_template_as_native_obj = True
+    assert "not found: 1_001" in str(run_task(sensor).error)
+    write(patient("1_001"))
+    assert run_task(sensor).state == "success"
+
+
+def test_a_code_of_another_task_is_left_as_it_is(box, run_task):
+    sensor = MediquoPatientSensor(task_id="wait", codes=["code:1", source()], timeout=0)
+    run = run_task(sensor, xcoms={("source", -1): "code:7"})
+    assert "not found: code:1, code:7" in str(run.error)
+
+
 @pytest.mark.parametrize("codes", [[["m-1"]], [{"code": "m-1"}], {"m-1": None}, 7])
 def test_what_are_no_codes_are_none(box, run_task, codes):
     run = run_task(MediquoPatientSensor(task_id="wait", codes=codes))

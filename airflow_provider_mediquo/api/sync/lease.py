@@ -49,10 +49,7 @@ class Lease:
         store.write(self._create)
         try:
             row = store.write(lambda connection: self._acquire(connection, as_of))
-        except Exception:
-            raise
-        except BaseException:  # a time limit, while the transaction goes on
-            store.abort()
+        except BaseException:  # a time limit too, while the transaction goes on
             with suppress(StateError):
                 store.write(self.free)
             raise

@@ -51,7 +51,6 @@ class SyncRun:
 
     def __init__(self, state: Store, settings: SyncSettings) -> None:
         self._store, self._settings = state, settings
-        self.abort = state.abort
         self._receipt: RunReceipt | None = None
         self._lease: lease.Lease | None = None
         self._writes: GroupedWrites | None = None
@@ -77,13 +76,11 @@ class SyncRun:
             return
         self._store.create()
         lease.wait_for_late_requests(self._store, settings.name, check)
-        held_by = settings.held_by.text
-        self._lease = lease.Lease(self._store, settings.name, settings.as_of, held_by)
+        self._lease = lease.Lease(self._store, settings.name, settings.as_of, settings.held_by.text)
         self._writes = GroupedWrites(self._lease)
         self._own = self._lease.sync_id
-        receipt = RunReceipt(settings, self._lease, report)
-        self._lease.write(receipt.open)
-        self._receipt = receipt
+        self._receipt = RunReceipt(settings, self._lease, report)
+        self._lease.write(self._receipt.open)
         self._load(check)
 
     @property
@@ -96,6 +93,10 @@ class SyncRun:
     def run(self) -> int | None:
         """The number of this run in its sync; None for a dry run."""
         return self._lease.run if self._lease else None
+
+    def abort(self) -> None:
+        """Let no write wait long for the database, because the task is over its time limit."""
+        self._store.abort()
 
     def close(
         self, outcome: str = SUCCEEDED, error: str | None = None, *, was_cut: bool = False

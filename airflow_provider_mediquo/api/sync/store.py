@@ -25,7 +25,7 @@ T = TypeVar("T")
 OF_SYNC = ("code", "has_plan", "sent_at", "in_doubt_by", "in_doubt_since", "proof")
 _PAGE = 10_000  # rows that one SELECT reads
 _PAUSE = 0.01, 0.2  # seconds between two of them: other threads of other syncs go on meanwhile
-# Seconds that a transaction may still take: after a kill, for which Airflow waits 5, and a time limit.
+# Seconds that a transaction may still take after a kill (Airflow waits 5 in all), and after a time limit.
 _KILL_GRACE = 1.0
 _ABORT_GRACE = 10.0
 _TRIES = 5  # of what meets the write of another sync
@@ -50,8 +50,8 @@ class Store:
     """The tables of one database.
 
     :param engine: an SQLAlchemy engine whose connections do not commit by themselves.
-    :param killed: set when the task is being killed. From then on, one transaction waits a second for
-        the database, and no other does if that was in vain.
+    :param killed: set when the task is being killed. From then on, a transaction waits a second for the
+        database. If that is too short, later ones fail at once.
     """
 
     def __init__(self, engine: Engine, killed: StopFlag | None = None) -> None:
@@ -152,6 +152,11 @@ class Store:
                 return bounded.call(act, "mediquo-state", self._allowed)
             except bounded.NoAnswerError:
                 self._is_silent = True
+            except Exception:
+                raise
+            except BaseException:  # a time limit, which strikes once: nothing may wait any more
+                self.abort()
+                raise
         raise StateError(
             "The state's database did not answer before the task had to end.\nSafe to run again."
         )

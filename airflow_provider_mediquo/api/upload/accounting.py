@@ -10,6 +10,7 @@ from airflow_provider_mediquo.api.errors import MediquoError, StateError, Stoppe
 from airflow_provider_mediquo.api.report import Receipt
 from airflow_provider_mediquo.api.sync.receipts import FAILED, STOPPED, SUCCEEDED
 from airflow_provider_mediquo.api.sync.run import SyncRun
+from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.visibility.fingerprint import key_id
 
 log = logging.getLogger(__name__)
@@ -18,6 +19,23 @@ log = logging.getLogger(__name__)
 def receipt_of(settings: Settings) -> Receipt:
     """Return the receipt of a run that has sent nothing yet."""
     return Receipt(settings.base_url, __version__, key_id(settings.secret_key))
+
+
+def close_ledger(ledger: Ledger, seconds: float, ended_by: BaseException | None) -> None:
+    """Close the ledger, and log it.
+
+    :param ended_by: what ended the run early.
+    """
+    reason = None
+    if isinstance(ended_by, MediquoError):
+        reason = ended_by.as_line()
+    elif ended_by:
+        source = "the source failed: " * isinstance(ended_by, Exception)
+        reason = f"{source}{type(ended_by).__name__}"
+    report = ledger.close(seconds, reason)
+    log.info("Ledger\n%s", report.as_text())
+    if unsubscribed := report.unsubscribed_as_text():
+        log.info("%s", unsubscribed)
 
 
 def close_sync(

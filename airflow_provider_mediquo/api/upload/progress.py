@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from operator import length_hint
 from typing import Any
 
+from airflow_provider_mediquo.api import bounded
 from airflow_provider_mediquo.api.client.stats import RequestStats
 from airflow_provider_mediquo.api.report import UploadReport
 
@@ -31,7 +32,7 @@ def run_periodically(seconds: float, *acts: Callable[[], None]) -> Iterator[None
 
     thread = threading.Thread(target=repeat, name="mediquo-progress", daemon=True)
     try:
-        thread.start()  # in here, because a time limit may strike before it returns
+        bounded.start(thread)  # in here, because a time limit may strike before it returns
         yield
     finally:
         is_over.set()

@@ -195,7 +195,7 @@ def _put(part: Any, content: bytes) -> None:
 
 def _not_writable(where: object, why: str = "") -> MediquoError:
     return MediquoError(
-        f"`rejects_path`: cannot write to {where}.\nNothing was sent. Fix it{why} or choose "
+        f"`rejects_path`: cannot write to {where}.\nNothing was sent{why}. Correct that, or choose "
         "another folder."
     )
 

@@ -6,7 +6,6 @@ One thread reads and checks, others send, `max_in_flight` requests at once. Memo
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -17,7 +16,7 @@ from airflow_provider_mediquo.api.errors import MediquoError, StoppedError
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.sync.run import HEARTBEAT_SECONDS, SyncRun
-from airflow_provider_mediquo.api.upload.accounting import close_sync, receipt_of
+from airflow_provider_mediquo.api.upload.accounting import close_ledger, close_sync, receipt_of
 from airflow_provider_mediquo.api.upload.garbage import existing_objects_frozen
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.missing import MissingMembers, by_plan
@@ -38,8 +37,6 @@ from airflow_provider_mediquo.api.upload.synced_ledger import SyncedLedger
 from airflow_provider_mediquo.api.upload.unsubscriptions import Unsubscriptions
 from airflow_provider_mediquo.api.upload.validation import RecordValidator
 from airflow_provider_mediquo.api.visibility.sample import Sample
-
-log = logging.getLogger(__name__)
 
 
 class Upload:
@@ -78,7 +75,6 @@ class Upload:
         self._reader = SourceReader(self._check_halted)
         self._reasons: list[MediquoError] = []  # why it ends early; the first one counts
         self._is_aborted = False  # requests in progress were cut off
-        self._ended_by: str | None = None  # what the source raised, or a time limit
 
     @property
     def report(self) -> UploadReport:
@@ -99,11 +95,9 @@ class Upload:
         beat = run_periodically(HEARTBEAT_SECONDS, sync.heartbeat) if sync else nullcontext()
         with existing_objects_frozen(), self._rejects, logs, beat:
             try:
-                self._send_all(source)
-                self._close_sync(None)
+                self._send_and_close(source)
             except BaseException as error:
-                self._close_sync(error)
-                self._close_ledger(started)
+                self._close_ledger(started, error)
                 with_ledger(error, self.report)
                 raise
             self._close_ledger(started)
@@ -130,6 +124,14 @@ class Upload:
         self._rejects.hurry()
         self._reader.interrupt()
 
+    def _send_and_close(self, source: Iterator[Any]) -> None:
+        try:
+            self._send_all(source)
+            self._close_sync(None)
+        except BaseException as error:
+            self._close_sync(error)
+            raise
+
     def _send_all(self, source: Iterator[Any]) -> None:
         try:
             try:
@@ -137,12 +139,9 @@ class Upload:
             finally:
                 if close := getattr(source, "close", None):
                     close()
-        except Exception as error:
-            self._ended_by = f"the source failed: {type(error).__name__}"
-            raise
-        except BaseException as error:  # Airflow's timeout, wherever it strikes
-            self._ended_by = type(error).__name__
-            self._abort()
+        except BaseException as error:
+            if not isinstance(error, Exception):  # Airflow's timeout, wherever it strikes
+                self._abort()
             raise
         finally:
             self._join()
@@ -213,12 +212,9 @@ class Upload:
         if self._reasons:
             raise Halted
 
-    def _close_ledger(self, started: float) -> None:
-        reason = self._reasons[0].as_line() if self._reasons else self._ended_by
-        report = self._ledger.close(time.monotonic() - started, reason)
-        log.info("Ledger\n%s", report.as_text())
-        if unsubscribed := report.unsubscribed_as_text():
-            log.info("%s", unsubscribed)
+    def _close_ledger(self, started: float, error: BaseException | None = None) -> None:
+        ended_by = next(iter(self._reasons), error)
+        close_ledger(self._ledger, time.monotonic() - started, ended_by)
 
     def _close_sync(self, error: BaseException | None) -> None:
         if not self._sync:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import OperationalError
 
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.api.errors import StateError
@@ -557,10 +557,19 @@ def test_once_the_task_is_being_killed_a_silent_database_is_waited_for_once(stat
     assert state.members() == {}
 
 
+def test_nor_is_one_that_falls_silent_while_it_creates_the_tables(state, monkeypatch):
+    killed, is_over = StopFlag(), threading.Event()
+    store = Store(state.engine(), killed)
+    killed.set()
+    monkeypatch.setattr(store_module.metadata, "create_all", lambda engine: is_over.wait(60))
+    with pytest.raises(StateError, match="did not answer before the task had to end"):
+        store.create()
+    is_over.set()
+
+
 def test_what_is_no_error_of_the_database_is_raised_as_it_is(state):
     store = created(state)
-    for kind in (KeyError, StateError, IntegrityError):
-        error = kind("a") if kind is not IntegrityError else ValueError("a")
+    for error in (KeyError("a"), StateError("a"), ValueError("a"), TimeoutError("a")):
 
         def act(connection, error=error):
             connection.execute(text("DELETE FROM mediquo_state"))

@@ -70,6 +70,18 @@ def test_it_has_ended_if_a_time_limit_strikes_while_it_starts(monkeypatch: pytes
     assert "mediquo-progress" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_a_time_limit_before_it_has_started_is_what_is_raised(monkeypatch: pytest.MonkeyPatch):
+    class TimeLimit(BaseException):
+        pass
+
+    def fail(thread: threading.Thread) -> None:
+        raise TimeLimit
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(TimeLimit), run_periodically(60, lambda: None):
+        pass
+
+
 def test_it_says_what_was_done_and_how_fast():
     assert progress(0, read=20_000, upserted=19_000, invalid=7) == (
         "20,000 read (2,000 a second), 19,000 upserted, 7 rejected, 12 requests, 0 s paused"
