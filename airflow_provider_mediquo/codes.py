@@ -12,7 +12,7 @@ class TextCodes:
     """A task whose `code` or `codes` are text, also with `render_template_as_native_obj`.
 
     Airflow would read what a template renders as Python: `1_001` as the number 1001, which is the code
-    of another patient. A template for all of `codes` may still render to a list.
+    of another patient. One template for all of `codes` is not changed: it may render to a list.
     """
 
     def _do_render_template_fields(
@@ -24,9 +24,11 @@ class TextCodes:
             del given["codes"]
         for name, value in given.items():
             setattr(self, name, _marked(value))
-        super()._do_render_template_fields(parent, template_fields, *others, **named)  # type: ignore[misc]
-        for name, value in given.items():
-            setattr(self, name, _unmarked(getattr(self, name), value))
+        try:
+            super()._do_render_template_fields(parent, template_fields, *others, **named)  # type: ignore[misc]
+        finally:
+            for name, value in given.items():
+                setattr(self, name, _unmarked(getattr(self, name), value))
 
 
 def _may_be_list(codes: Any) -> bool:

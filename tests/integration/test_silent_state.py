@@ -74,6 +74,7 @@ def signalled(act, is_waiting):
         yield
         assert time.monotonic() - times[0] < SOON
     finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # if it has not come yet
         is_waiting.set()
         join(thread)
         signal.signal(signal.SIGUSR1, before)
@@ -133,7 +134,7 @@ def test_a_kill_ends_a_run_whose_state_does_not_answer(
     [
         ("it sends", "The state's database did not answer before the task had to end."),
         ("it ends", "TimeLimit"),
-        ("its source has failed", "TimeLimit"),
+        ("its source has failed", "the source failed: LookupError"),
     ],
 )
 def test_a_time_limit_ends_it_too(
@@ -177,6 +178,27 @@ def test_a_time_limit_while_the_receipt_is_opened_closes_it(box, every_state, pe
     with signalled(raise_time_limit, is_open), pytest.raises(TimeLimit):
         MediquoHook().upsert_patients(people(1), state_conn_id=CONN_ID, sync_name="members")
     assert [row["outcome"] for row in every_state.receipts()] == ["failed"]
+    assert every_state.sync()["holder"] is None
+
+
+@one_of_each
+def test_a_time_limit_while_the_receipt_is_closed_is_in_the_receipt(
+    box, every_state, people, monkeypatch
+):
+    is_closing = threading.Event()
+    close = RunReceipt.close
+
+    def close_slowly(self, connection, outcome, error):
+        close(self, connection, outcome, error)
+        if not is_closing.is_set():
+            is_closing.set()
+            time.sleep(2 * A_MOMENT)
+
+    monkeypatch.setattr(RunReceipt, "close", close_slowly)
+    with signalled(raise_time_limit, is_closing), pytest.raises(TimeLimit):
+        MediquoHook().upsert_patients(people(1), state_conn_id=CONN_ID, sync_name="members")
+    (receipt,) = every_state.receipts()
+    assert (receipt["outcome"], receipt["error"]) == ("failed", "TimeLimit")
     assert every_state.sync()["holder"] is None
 
 

@@ -435,7 +435,8 @@ def test_a_code_is_never_read_as_a_number(box, write, run_task, codes):
 
 
 def test_a_code_of_another_task_is_left_as_it_is(box, run_task):
-    sensor = MediquoPatientSensor(task_id="wait", codes=["code:1", source()], timeout=0)
+    codes: list[Any] = ["code:1", source()]
+    sensor = MediquoPatientSensor(task_id="wait", codes=codes, timeout=0)
     run = run_task(sensor, xcoms={("source", -1): "code:7"})
     assert "not found: code:1, code:7" in str(run.error)
 
@@ -445,6 +446,14 @@ def test_what_are_no_codes_are_none(box, run_task, codes):
     run = run_task(MediquoPatientSensor(task_id="wait", codes=codes))
     assert run.state == "failed"
     assert "`codes` must be a code or a list of codes" in str(run.error)
+
+
+def test_a_native_template_of_one_code_says_what_to_do(box, run_task):
+    sensor = MediquoPatientSensor(task_id="wait", codes="{{ '1_001' }}", timeout=0)
+    sensor.dag.render_template_as_native_obj = True
+    run = run_task(sensor)
+    assert run.state == "failed"
+    assert "not a int.\nPut the template of one code into a list" in str(run.error)
 
 
 @pytest.mark.parametrize("codes", [["m-1", "m-2", "m-3"], ["m-1", "nobody", "m-3"]])

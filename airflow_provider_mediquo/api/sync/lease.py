@@ -49,9 +49,10 @@ class Lease:
         store.write(self._create)
         try:
             row = store.write(lambda connection: self._acquire(connection, as_of))
-        except BaseException:  # a time limit too, while the transaction goes on
-            with suppress(StateError):
-                store.write(self.free)
+        except BaseException as error:
+            if not isinstance(error, Exception):  # a time limit, while the transaction goes on
+                with suppress(Exception):
+                    store.write(self.free)
             raise
         self.sync_id, self.run = int(row.id), int(row.run) + 1
 

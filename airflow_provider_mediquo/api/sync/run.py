@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
@@ -53,6 +52,7 @@ class SyncRun:
         self._store, self._settings = state, settings
         self._receipt: RunReceipt | None = None
         self._lease: lease.Lease | None = None
+        self._is_ending = False  # no heartbeat from now on
         self._writes: GroupedWrites | None = None
         self._contested: set[str] = set()  # codes that another sync was sending when this one began
         self._own: int | None = None  # ID of this sync
@@ -103,13 +103,13 @@ class SyncRun:
     ) -> None:
         """Write what is left and the receipt, and let the next run begin.
 
-        Raises StateError if the receipt cannot be written.
+        If a time limit interrupts it, call it again. Raises StateError if the receipt cannot be written.
 
         :param error: the class of what ended the run.
         :param was_cut: that of `Lease.free`.
         """
-        held, self._lease = self._lease, None  # no heartbeat after that
-        receipt, self._receipt = self._receipt, None
+        self._is_ending = True
+        held, receipt = self._lease, self._receipt
 
         def end(connection: Connection) -> None:
             if receipt:
@@ -127,6 +127,7 @@ class SyncRun:
             try:
                 if held:
                     self._store.write(end)
+                    self._lease = None
             except StateError as problem:
                 raise StateError(f"Cannot write the receipt of this run:\n{problem}") from None
         if receipt and (moved := receipt.report.moved):
@@ -136,12 +137,12 @@ class SyncRun:
         """Keep the lease; a failure shows at the next write."""
         held, receipt = self._lease, self._receipt
         try:
-            if held:
+            if held and not self._is_ending:
                 held.heartbeat()
                 if receipt:  # a write of its own, because it must not cost the lease
                     self._store.write(receipt.note)
         except Exception as error:  # noqa: BLE001  # else the next heartbeats would not come
-            if self._lease:  # else it was released meanwhile
+            if not self._is_ending:  # else it was released meanwhile
                 text = error.as_line() if isinstance(error, StateError) else type(error).__name__
                 log.warning("Heartbeat: %s", text)
 
@@ -176,7 +177,7 @@ class SyncRun:
         """
         patients = (json.loads(record.encoded) for record in records)
         proofs = make_proofs(patients, self._settings.secret_key, sent_at)
-        sent = [_as_sent(*each) for each in zip(records, proofs, strict=True)]
+        sent = [Sent.of(*each) for each in zip(records, proofs, strict=True)]
         self._write(self._acknowledge, sent)
         self._contested.difference_update(record.code for record in records)
 
@@ -241,10 +242,3 @@ class SyncRun:
         """Write, if this is no dry run and the lease is still held."""
         if self._writes:
             self._writes.write(act, items)
-
-
-def _as_sent(record: ValidRecord, proof: str) -> Sent:
-    change = record.change
-    assert change
-    known = change.fingerprint, change.source, proof
-    return Sent(record.code, *known, record.has_plan, int(time.time()))

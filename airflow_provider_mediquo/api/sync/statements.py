@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from sqlalchemy import ARRAY, String, any_, bindparam, delete, literal, select, update
 from sqlalchemy.engine import Connection
 
+from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.sync.inserts import insert_members
 from airflow_provider_mediquo.api.sync.tables import MEMBER, SYNC, is_of
 
@@ -26,6 +27,14 @@ class Sent(NamedTuple):
     proof: str
     has_plan: bool
     sent_at: int
+
+    @classmethod
+    def of(cls, record: ValidRecord, proof: str) -> Self:
+        """Return it for a record that mediQuo has just accepted."""
+        change = record.change
+        assert change
+        known = change.fingerprint, change.source, proof
+        return cls(record.code, *known, record.has_plan, int(time.time()))
 
 
 class Doubt(NamedTuple):

@@ -152,10 +152,9 @@ class Store:
                 return bounded.call(act, "mediquo-state", self._allowed)
             except bounded.NoAnswerError:
                 self._is_silent = True
-            except Exception:
-                raise
-            except BaseException:  # a time limit, which strikes once: nothing may wait any more
-                self.abort()
+            except BaseException as error:
+                if not isinstance(error, Exception):  # a time limit, wherever it strikes
+                    self.abort()
                 raise
         raise StateError(
             "The state's database did not answer before the task had to end.\nSafe to run again."

@@ -21,18 +21,9 @@ def receipt_of(settings: Settings) -> Receipt:
     return Receipt(settings.base_url, __version__, key_id(settings.secret_key))
 
 
-def close_ledger(ledger: Ledger, seconds: float, ended_by: BaseException | None) -> None:
-    """Close the ledger, and log it.
-
-    :param ended_by: what ended the run early.
-    """
-    reason = None
-    if isinstance(ended_by, MediquoError):
-        reason = ended_by.as_line()
-    elif ended_by:
-        source = "the source failed: " * isinstance(ended_by, Exception)
-        reason = f"{source}{type(ended_by).__name__}"
-    report = ledger.close(seconds, reason)
+def close_ledger(ledger: Ledger, seconds: float, stopped_because: str | None) -> None:
+    """Close the ledger, and log it."""
+    report = ledger.close(seconds, stopped_because)
     log.info("Ledger\n%s", report.as_text())
     if unsubscribed := report.unsubscribed_as_text():
         log.info("%s", unsubscribed)

@@ -159,9 +159,13 @@ class LineWriter:
         with self._writing:
             with self._lock:
                 lines, self._waiting = self._waiting, []
-            if lines and not (self._file and self._is_written(self._file, lines)):
-                self.unwritten += len(lines) if self._has_file else 0
-                self._log_lines(lines)
+            is_done = not lines
+            try:
+                is_done = is_done or bool(self._file and self._is_written(self._file, lines))
+            finally:  # a time limit may strike meanwhile
+                if not is_done:
+                    self.unwritten += len(lines) if self._has_file else 0
+                    self._log_lines(lines)
 
     def _is_written(self, file: RejectFile, lines: Sequence[Line]) -> bool:
         try:
@@ -195,7 +199,7 @@ def _put(part: Any, content: bytes) -> None:
 
 def _not_writable(where: object, why: str = "") -> MediquoError:
     return MediquoError(
-        f"`rejects_path`: cannot write to {where}.\nNothing was sent{why}. Correct that, or choose "
+        f"`rejects_path`: cannot write to {where}.\nNothing was sent. Correct that{why}, or choose "
         "another folder."
     )
 

@@ -74,6 +74,7 @@ class Upload:
         self._sender = Sender(client, options.chunk_size, ledger, self._halt, pool.in_flight)
         self._reader = SourceReader(self._check_halted)
         self._reasons: list[MediquoError] = []  # why it ends early; the first one counts
+        self._ended_by: str | None = None  # what the source raised, or a time limit
         self._is_aborted = False  # requests in progress were cut off
 
     @property
@@ -93,14 +94,15 @@ class Upload:
         logs = run_periodically(self._interval, progress.log, self._rejects.flush)
         sync = self._sync
         beat = run_periodically(HEARTBEAT_SECONDS, sync.heartbeat) if sync else nullcontext()
-        with existing_objects_frozen(), self._rejects, logs, beat:
-            try:
+        try:
+            with existing_objects_frozen(), self._rejects, logs, beat:
                 self._send_and_close(source)
-            except BaseException as error:
-                self._close_ledger(started, error)
-                with_ledger(error, self.report)
-                raise
             self._close_ledger(started)
+        except BaseException as error:
+            self._ended_by = self._ended_by or type(error).__name__
+            self._close_ledger(started)
+            with_ledger(error, self.report)
+            raise
         self._raise_problem()
         return self.report
 
@@ -129,6 +131,8 @@ class Upload:
             self._send_all(source)
             self._close_sync(None)
         except BaseException as error:
+            if not isinstance(error, Exception):
+                self._abort()
             self._close_sync(error)
             raise
 
@@ -139,9 +143,11 @@ class Upload:
             finally:
                 if close := getattr(source, "close", None):
                     close()
-        except BaseException as error:
-            if not isinstance(error, Exception):  # Airflow's timeout, wherever it strikes
-                self._abort()
+        except Exception as error:
+            self._ended_by = f"the source failed: {type(error).__name__}"
+            raise
+        except BaseException:  # Airflow's timeout, wherever it strikes
+            self._abort()
             raise
         finally:
             self._join()
@@ -212,17 +218,16 @@ class Upload:
         if self._reasons:
             raise Halted
 
-    def _close_ledger(self, started: float, error: BaseException | None = None) -> None:
-        ended_by = next(iter(self._reasons), error)
-        close_ledger(self._ledger, time.monotonic() - started, ended_by)
+    def _close_ledger(self, started: float) -> None:
+        reason = self._reasons[0].as_line() if self._reasons else self._ended_by
+        close_ledger(self._ledger, time.monotonic() - started, reason)
 
     def _close_sync(self, error: BaseException | None) -> None:
         if not self._sync:
             return
         error = error or self._pool.failure or self._outcome().error()
         was_cut = self._is_aborted and self._pool.was_stopped
-        stopped_by = next(iter(self._reasons), None)
-        problem = close_sync(self._sync, error, stopped_by, was_cut=was_cut)
+        problem = close_sync(self._sync, error, next(iter(self._reasons), None), was_cut=was_cut)
         if problem and not error:  # else the run has failed for a better reason
             self._reasons.append(problem)
 

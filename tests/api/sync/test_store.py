@@ -557,7 +557,7 @@ def test_once_the_task_is_being_killed_a_silent_database_is_waited_for_once(stat
     assert state.members() == {}
 
 
-def test_nor_is_one_that_falls_silent_while_it_creates_the_tables(state, monkeypatch):
+def test_a_kill_ends_the_wait_for_tables_to_be_created(state, monkeypatch):
     killed, is_over = StopFlag(), threading.Event()
     store = Store(state.engine(), killed)
     killed.set()

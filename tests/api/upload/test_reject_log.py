@@ -339,6 +339,22 @@ def test_so_does_a_file_of_the_workers_own(stuck, caplog, monkeypatch):
     assert '"m-2"' in caplog.text
 
 
+def test_a_time_limit_while_lines_are_written_loses_none(tmp_path, caplog, monkeypatch):
+    class TimeLimit(BaseException):
+        pass
+
+    def strike(file, lines):
+        raise TimeLimit
+
+    monkeypatch.setattr(LocalFile, "write", strike)
+    rejects = RejectLog(LocalFile(tmp_path / "rejects.jsonl"))
+    with pytest.raises(TimeLimit):
+        rejects.add(rejection(1))
+        rejects.flush()
+    assert '"m-1"' in caplog.text
+    assert rejects.unwritten == 1
+
+
 def test_a_folder_that_does_not_answer_is_known_before_anything_is_sent(tmp_path, monkeypatch):
     monkeypatch.setattr(reject_files, "_STORE_TIMEOUT", 0.3)
     over = threading.Event()

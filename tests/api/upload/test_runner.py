@@ -857,6 +857,21 @@ def test_a_time_limit_while_the_source_is_closed_ends_the_requests_too(
     assert run.report.unsettled == run.report.read == 1000
 
 
+def test_a_time_limit_at_the_very_end_has_the_ledger(client, prepare, people, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    run, strikes = prepare(client, people(3)), iter([Cut])
+
+    def flush(rejects: RejectLog) -> None:
+        for strike in strikes:
+            raise strike
+
+    monkeypatch.setattr(RejectLog, "flush", flush)
+    with pytest.raises(Cut) as raised:
+        run.upload.run(people(3))
+    assert raised.value.report.upserted == 3
+    assert "stopped_because      Cut" in caplog.text
+
+
 @pytest.mark.parametrize("wrong", ["m-1", {"code": "m-1"}, 7], ids=lambda w: type(w).__name__)
 def test_an_error_for_what_is_no_list_of_patients_has_the_ledger(client, wrong):
     run = upload_module.Upload(client, UploadOptions(), RejectLog())
