@@ -16,33 +16,46 @@ class TextCodes:
     """
 
     def _do_render_template_fields(
-        self, parent: Any, template_fields: Iterable[str], *others: Any, **named: Any
+        self,
+        parent: Any,
+        template_fields: Iterable[str],
+        context: Any,
+        jinja_env: Any,
+        seen_oids: set[int],
     ) -> None:
         names = {"code", "codes"}.intersection(template_fields) if parent is self else ()
         given = {name: getattr(self, name) for name in names}
         if _may_be_list(given.get("codes")):
             del given["codes"]
+        literal = frozenset(seen_oids)  # what a mapped task got from another one is no template
         for name, value in given.items():
-            setattr(self, name, _marked(value))
+            setattr(self, name, _marked(value, literal))
         try:
-            super()._do_render_template_fields(parent, template_fields, *others, **named)  # type: ignore[misc]
+            super()._do_render_template_fields(  # type: ignore[misc]
+                parent, template_fields, context, jinja_env, seen_oids
+            )
         finally:
             for name, value in given.items():
-                setattr(self, name, _unmarked(getattr(self, name), value))
+                setattr(self, name, _unmarked(getattr(self, name), value, literal))
 
 
 def _may_be_list(codes: Any) -> bool:
     return isinstance(codes, str) and "{{" in codes
 
 
-def _marked(given: Any) -> Any:
+def _marked(given: Any, literal: frozenset[int]) -> Any:
+    if id(given) in literal:
+        return given
     if isinstance(given, list | tuple):
-        return type(given)(map(_marked, given))
+        return type(given)(_marked(each, literal) for each in given)
     return _TEXT + given if isinstance(given, str) else given
 
 
-def _unmarked(rendered: Any, given: Any) -> Any:
-    """Return what was rendered, without the mark where what was given has one."""
+def _unmarked(rendered: Any, given: Any, literal: frozenset[int]) -> Any:
+    """Return what was rendered, without the mark where what was given has got one."""
+    if id(given) in literal:
+        return rendered
     if isinstance(given, list | tuple):
-        return type(given)(map(_unmarked, rendered, given))
+        pairs = zip(rendered, given, strict=True)
+        return type(given)(_unmarked(*pair, literal) for pair in pairs)
     return rendered.removeprefix(_TEXT) if isinstance(given, str) else rendered
