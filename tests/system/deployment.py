@@ -12,6 +12,14 @@ from dev.local_airflow import EXAMPLES, Airflow, free_port
 from tests.support.services import Database
 
 PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+# Settings with which Airflow notices a dead component within seconds, not minutes. On a busy machine it
+# may take a living one for dead, so only tests that kill set them.
+SOON_TAKEN_FOR_DEAD = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+}
 
 
 @contextmanager
@@ -37,11 +45,6 @@ def running_deployment(
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
             # A DAG is parsed again only if its file changes.
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
-            # Notice a dead component within seconds, not minutes.
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
-            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
             **{
                 f"AIRFLOW_CONN_{name.upper()}": json.dumps(connection)
                 for name, connection in connections.items()

@@ -7,7 +7,13 @@ import pytest
 
 from airflow_provider_mediquo.sandbox import Sandbox
 from tests.support.services import as_nobody, folder, free_port, program, running
-from tests.system.deployment import copy_examples, running_deployment, sqlalchemy_url, variant
+from tests.system.deployment import (
+    SOON_TAKEN_FOR_DEAD,
+    copy_examples,
+    running_deployment,
+    sqlalchemy_url,
+    variant,
+)
 
 MEMBERS = 50_000
 SHARD = 12_500
@@ -68,6 +74,7 @@ def airflow(tmp_path_factory, box, postgres, warehouse, say, nothing_left):
             "AIRFLOW__CELERY__BROKER_URL": broker,
             "AIRFLOW__CELERY__RESULT_BACKEND": "db+" + sqlalchemy_url(database),
             "AIRFLOW__CELERY__WORKER_CONCURRENCY": "2",
+            **SOON_TAKEN_FOR_DEAD,
         }
         workers = [
             (name, "celery", "worker", "--celery-hostname", f"{name}@%h", "--skip-serve-logs")

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from airflow_provider_mediquo.sandbox import Sandbox
-from tests.system.deployment import copy_examples, running_deployment, variant
+from tests.system.deployment import SOON_TAKEN_FOR_DEAD, copy_examples, running_deployment, variant
 
 MEMBERS = 20_000
 MEMBER = {
@@ -62,7 +62,8 @@ def home(tmp_path_factory):
 def airflow(home, box, postgres, say, nothing_left):
     with postgres.fresh() as database:
         say("Starting API server, scheduler, DAG processor and triggerer on PostgreSQL")
-        with running_deployment(home, database, {"mediquo_default": box.connection}, {}) as airflow:
+        connections = {"mediquo_default": box.connection}
+        with running_deployment(home, database, connections, SOON_TAKEN_FOR_DEAD) as airflow:
             airflow.wait_until_ready(
                 "mediquo_nightly", "nightly_with_quick_retries", "waits_for_nobody"
             )
