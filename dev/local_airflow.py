@@ -51,6 +51,23 @@ def ignoring_stop_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def deferring_stop_signals() -> Iterator[None]:
+    """Let stop signals wait, so that none comes between the start of a process and the note of it."""
+    caught: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: caught.append(number))
+        for number in STOP_SIGNALS
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if caught:
+        signal.raise_signal(caught[0])
+
+
 class Airflow:
     """The processes of an Airflow, each with a log in `home`, and its REST API.
 
@@ -71,6 +88,7 @@ class Airflow:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._known: set[psutil.Process] = set()
 
+    @deferring_stop_signals()
     def start(self, name: str, *arguments: str) -> None:
         """Start `airflow NAME ARGUMENTS` as a process group of its own."""
         with (self.home / f"{name}.log").open("ab") as log:

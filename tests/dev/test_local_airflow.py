@@ -92,6 +92,25 @@ def test_processes_that_a_killed_airflow_left_behind_are_killed_and_no_others(
         stranger.wait()
 
 
+def test_ctrl_c_while_a_process_starts_comes_when_it_is_known(tmp_path, monkeypatch):
+    airflow, popen = Airflow(tmp_path, free_port(), {}), subprocess.Popen
+
+    def interrupted(command, **options):
+        started = popen([sys.executable, "-c", STUBBORN], **options)
+        signal.raise_signal(signal.SIGINT)
+        return started
+
+    monkeypatch.setattr(local_airflow.subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        airflow.start("standalone")
+    monkeypatch.undo()
+    monkeypatch.setattr(local_airflow, "STOP_SECONDS", 0.2)
+    left = family(airflow)
+    assert (tmp_path / PIDS).read_text().startswith(f"{left[0].pid} ")
+    airflow.stop()
+    assert are_gone(left)
+
+
 def test_a_port_is_the_preferred_one_or_one_that_no_system_gives_away():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
