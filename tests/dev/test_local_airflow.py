@@ -101,8 +101,10 @@ def test_ctrl_c_while_a_process_starts_comes_when_it_is_known(tmp_path, monkeypa
         return started
 
     monkeypatch.setattr(local_airflow.subprocess, "Popen", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # xdist ignores it
     with pytest.raises(KeyboardInterrupt):
         airflow.start("standalone")
+    signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
     monkeypatch.setattr(local_airflow, "STOP_SECONDS", 0.2)
     left = family(airflow)
