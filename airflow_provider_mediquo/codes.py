@@ -31,7 +31,7 @@ class TextCodes:
         for name, value in given.items():
             setattr(self, name, _marked(value, literal))
         try:
-            super()._do_render_template_fields(  # type: ignore[misc]
+            super()._do_render_template_fields(  # type: ignore[misc]  # of the operator
                 parent, template_fields, context, jinja_env, seen_oids
             )
         finally:
@@ -40,7 +40,7 @@ class TextCodes:
 
 
 def _may_be_list(codes: Any) -> bool:
-    return isinstance(codes, str) and "{{" in codes
+    return isinstance(codes, str) and ("{{" in codes or "{%" in codes)
 
 
 def _marked(given: Any, literal: frozenset[int]) -> Any:

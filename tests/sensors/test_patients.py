@@ -420,7 +420,11 @@ def test_ledgers_are_stored_the_same_at_each_parse_of_a_dag():
 
 
 @pytest.mark.parametrize(
-    "codes", ["1_001", ["1_001"], ("{{ params.codes[0] }}",), "{{ params.codes }}"]
+    "codes",
+    [
+        *("1_001", ["1_001"], ("{{ params.codes[0] }}",), "{{ params.codes }}"),
+        "{% if params.codes %}['1_001']{% endif %}",
+    ],
 )
 def test_a_code_is_never_read_as_a_number(box, write, run_task, codes):
     """Python reads 1_001 as 1001: the code of another person."""
