@@ -29,7 +29,9 @@ from airflow_provider_mediquo.sandbox import Sandbox
 from tests.support.processes import unmeasured
 from tests.support.threads import join, launch
 
-pytest_plugins = ["tests.support.deadlines", "tests.support.services", "tests.support.states"]
+pytest_plugins = [
+    f"tests.support.{name}" for name in ("deadlines", "services", "states", "time_limits")
+]
 pytest.register_assert_rewrite("tests.faults.invariants", "tests.faults.sync_invariants")
 EXAMPLES = Path(__file__).parents[1] / "example_dags"
 PLENTY = 1_000_000

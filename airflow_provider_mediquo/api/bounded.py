@@ -1,11 +1,13 @@
-"""Threads, and calls that may hang: a database's or a file system's, which ignore signals while they wait."""
+"""Threads, time limits, and calls that may hang: a database's or a file system's, which ignore signals while they wait."""
 
 from __future__ import annotations
 
 import math
+import signal
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from airflow_provider_mediquo.api.errors import MediquoError
 
@@ -51,8 +53,31 @@ def call(act: Callable[[], T], name: str, allowed: Callable[[], float]) -> T:
 def start(thread: threading.Thread) -> None:
     """Start a thread, or raise a MediquoError that says what to do."""
     try:
-        thread.start()
+        with deferring_time_limit():
+            thread.start()
     except RuntimeError as error:
         raise MediquoError(
             f"This worker cannot start a thread: {error}.\nAllow the worker more threads."
         ) from None
+
+
+@contextmanager
+def deferring_time_limit() -> Iterator[None]:
+    """Let a time limit strike at the end, instead of in the middle of what must not be left half done.
+
+    Airflow's `execution_timeout` raises its error in a signal handler: between any two steps of Python, such
+    as those that take and release the lock of a semaphore. Not for anything that may wait.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    handler: Any = signal.getsignal(signal.SIGALRM) if is_main else None
+    if not callable(handler):
+        yield
+        return
+    struck: list[tuple[Any, ...]] = []
+    signal.signal(signal.SIGALRM, lambda *given: struck.append(given))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+        if struck:
+            handler(*struck[0])

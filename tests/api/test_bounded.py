@@ -1,3 +1,4 @@
+import signal
 import threading
 import time
 
@@ -5,6 +6,8 @@ import pytest
 
 from airflow_provider_mediquo.api import bounded
 from airflow_provider_mediquo.api.errors import MediquoError
+from tests.support.threads import join, launch
+from tests.support.time_limits import TimeLimit
 
 SOON = 20  # seconds, on a busy machine
 
@@ -66,3 +69,51 @@ def test_a_worker_without_threads_says_so(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", fail)
     with pytest.raises(MediquoError, match="Allow the worker more threads"):
         call(lambda: 7)
+
+
+def test_a_time_limit_strikes_after_what_must_not_be_left_half_done(strike):
+    done = []
+    with pytest.raises(TimeLimit), bounded.deferring_time_limit():
+        strike()
+        done.append("the rest")
+    assert done
+    with pytest.raises(TimeLimit):
+        strike()
+
+
+def test_it_strikes_also_if_that_fails(strike):
+    with pytest.raises(TimeLimit) as raised, bounded.deferring_time_limit():
+        strike()
+        raise LookupError
+    assert isinstance(raised.value.__context__, LookupError)
+
+
+def test_without_a_time_limit_nothing_changes(strike):
+    limit = signal.getsignal(signal.SIGALRM)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    with bounded.deferring_time_limit():
+        assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+    signal.signal(signal.SIGALRM, limit)
+    seen = []
+
+    def look():
+        with bounded.deferring_time_limit():
+            seen.append(signal.getsignal(signal.SIGALRM))
+
+    thread = threading.Thread(target=look)  # which cannot change a handler
+    launch(thread)
+    join(thread)
+    assert seen == [limit]
+
+
+def test_a_thread_whose_start_a_time_limit_interrupts_runs(strike, monkeypatch):
+    start, has_run = threading.Thread.start, threading.Event()
+
+    def interrupted(thread):
+        strike()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(TimeLimit):
+        bounded.start(threading.Thread(target=has_run.set))
+    assert has_run.wait(SOON)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from airflow_provider_mediquo.api import bounded
 from airflow_provider_mediquo.api.errors import MediquoError, StoppedError
 from airflow_provider_mediquo.api.records import ValidRecord
 
@@ -33,7 +35,9 @@ class SendingPool:
         """Whether a job was stopped, maybe after its request had left."""
         self._size = size + spare
         self._halt = halt
-        self._slots = threading.BoundedSemaphore(self._size)
+        # One for each free thread. No semaphore: a time limit could leave its lock held.
+        self._slots = queue.SimpleQueue[None]()
+        self._release(self._size)
         self._workers = workers = list[threading.Thread]()
         self._busy: set[int] = set()  # workers that run a job
         self._threads = ThreadPoolExecutor(
@@ -50,18 +54,18 @@ class SendingPool:
         :param check: raises what ends the run, once there is a free thread.
         """
         self._take_slot()
-        problem = None
         try:
             check()
-            self._threads.submit(self._run, job, number, chunk)
+        except BaseException:
+            self._release()
+            raise
+        try:
+            with bounded.deferring_time_limit():
+                self._threads.submit(self._run, job, number, chunk)
+            return True
         except RuntimeError as error:
             problem = str(error)
-        except BaseException:
-            self._slots.release()
-            raise
-        if problem is None:
-            return True
-        self._slots.release()
+        self._release()
         self._halt(
             MediquoError(
                 f"This worker cannot start a thread to send with: {problem}.\nLower "
@@ -74,15 +78,23 @@ class SendingPool:
         """Return when all jobs are done."""
         for _ in range(self._size):
             self._take_slot()
-        for _ in range(self._size):
-            self._slots.release()
+        self._release(self._size)
 
-    def close(self) -> None:
-        """Wait until all jobs are done, and join the threads; if a signal ends that, call it again.
+    def close(self, abort: Callable[[], None]) -> None:
+        """Wait until all jobs are done, and join the threads: no request may outlive the lease.
 
-        Joining alone would not do. Before Python 3.13, a thread counts as ended once a signal has
-        interrupted its join, and the executor loses a thread if a signal comes while it starts it.
+        :param abort: ends all requests, if a time limit strikes meanwhile.
         """
+        try:
+            self._join()
+        except BaseException:
+            abort()
+            self._join()
+            raise
+
+    def _join(self) -> None:
+        # Joining alone would not do: before Python 3.13, a thread counts as ended once a signal has
+        # interrupted its join.
         while self._busy:
             time.sleep(_PAUSE_SECONDS)
         self._threads.shutdown()
@@ -90,8 +102,15 @@ class SendingPool:
             worker.join()
 
     def _take_slot(self) -> None:
-        while not self._slots.acquire(timeout=_POLL_SECONDS):
-            pass  # a signal that comes just before a wait does not end it
+        while True:
+            try:
+                return self._slots.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                pass  # a signal that comes just before a wait does not end it
+
+    def _release(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._slots.put(None)
 
     def _run(self, job: Callable[[int, T], None], number: int, chunk: T) -> None:
         self._busy.add(threading.get_ident())
@@ -106,7 +125,7 @@ class SendingPool:
             self._halt(MediquoError(f"{type(error).__name__}."))
         finally:
             self._busy.discard(threading.get_ident())
-            self._slots.release()
+            self._release()
 
 
 def chunked(records: Iterator[ValidRecord], size: int) -> Iterator[list[ValidRecord]]:

@@ -1,9 +1,12 @@
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from airflow_provider_mediquo.api.errors import MediquoError, ServerError, StoppedError
+from airflow_provider_mediquo.api.upload import pool as pool_module
 from airflow_provider_mediquo.api.upload.pool import SendingPool
+from tests.support.time_limits import TimeLimit
 
 PATIENCE = 30
 
@@ -17,7 +20,7 @@ def halted():
 def pool(halted):
     pool = SendingPool(3, halted.append)
     yield pool
-    pool.close()
+    pool.close(nothing)
 
 
 def nothing():
@@ -131,6 +134,40 @@ def test_a_job_whose_thread_was_started_when_a_signal_came_is_waited_for(pool, m
         with pytest.raises(Cut):
             pool.submit(nothing, job, 0, None)
     threading.Timer(0.2, go_on.set).start()
-    pool.close()
+    pool.close(nothing)
     assert done
     assert not done[0].is_alive()
+
+
+def test_a_time_limit_while_a_job_is_handed_over_strikes_afterwards(pool, monkeypatch, strike):
+    """In the middle, it would leave the executor's own lock held, and nothing would end."""
+    submit, done = pool._threads.submit, []
+
+    def interrupted(*given):
+        strike()
+        return submit(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pool._threads, "submit", interrupted)
+        with pytest.raises(TimeLimit):
+            pool.submit(nothing, lambda number, chunk: done.append(number), 0, None)
+    pool.wait()  # with the thread of that job
+    assert done == [0]
+
+
+def test_a_time_limit_while_it_is_closed_ends_all_requests(monkeypatch, strike):
+    pool, go_on, done = SendingPool(1, print), threading.Event(), []
+
+    def job(number, chunk):
+        assert go_on.wait(PATIENCE)
+        done.append(number)
+
+    def sleep(seconds):
+        if not go_on.is_set():
+            strike()
+
+    pool.submit(nothing, job, 0, None)
+    monkeypatch.setattr(pool_module, "time", SimpleNamespace(sleep=sleep))
+    with pytest.raises(TimeLimit):
+        pool.close(go_on.set)
+    assert done == [0]
