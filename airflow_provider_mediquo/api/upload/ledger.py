@@ -76,8 +76,8 @@ class Ledger:
     ) -> Rejection:
         """Write down a record that may not be sent."""
         rejection = Rejection(row, code, refused_by, problems, location=location)
-        self._count(rejection)
         self._rejects.add(rejection)
+        self._count(rejection)
         return rejection
 
     def begin(self, records: Sequence[ValidRecord]) -> None:

@@ -147,8 +147,9 @@ class LineWriter:
 
     def add(self, lines: Iterable[Line]) -> None:
         """Write lines down, or keep them for the next write."""
+        new = [*lines]
         with self._lock:
-            self._waiting += lines
+            self._waiting += new
             file = self._file  # once: another thread may find that it cannot be written
             is_due = not file or len(self._waiting) >= file.lines_at_once
         if is_due:
@@ -157,11 +158,11 @@ class LineWriter:
     def flush(self) -> None:
         """Write down what is waiting."""
         with self._writing:
-            with self._lock:
-                lines, self._waiting = self._waiting, []
-            is_done = not lines
+            lines, is_done = list[Line](), False
             try:
-                is_done = is_done or bool(self._file and self._is_written(self._file, lines))
+                with bounded.deferring_time_limit(), self._lock:
+                    lines, self._waiting = self._waiting, []
+                is_done = not lines or bool(self._file and self._is_written(self._file, lines))
             finally:  # a time limit may strike meanwhile
                 if not is_done:
                     self.unwritten += len(lines) if self._has_file else 0

@@ -95,12 +95,15 @@ class Upload:
         sync = self._sync
         beat = run_periodically(HEARTBEAT_SECONDS, sync.heartbeat) if sync else nullcontext()
         try:
-            with existing_objects_frozen(), self._rejects, logs, beat:
-                self._send_and_close(source)
-            self._close_ledger(started)
+            try:
+                with existing_objects_frozen(), self._rejects, logs, beat:
+                    self._send_and_close(source)
+            except BaseException as error:
+                self._ended_by = self._ended_by or type(error).__name__
+                raise
+            finally:
+                self._close_ledger(started)
         except BaseException as error:
-            self._ended_by = self._ended_by or type(error).__name__
-            self._close_ledger(started)
             with_ledger(error, self.report)
             raise
         self._raise_problem()
@@ -111,8 +114,8 @@ class Upload:
         try:
             self._rejects.check()
             return iterate_records(patients)
-        except MediquoError as error:
-            error.report = self.report
+        except BaseException as error:
+            error.report = self.report  # type: ignore[attr-defined]  # not every error is ours
             raise
 
     def stop(self) -> None:
@@ -128,12 +131,16 @@ class Upload:
 
     def _send_and_close(self, source: Iterator[Any]) -> None:
         try:
-            self._send_all(source)
-            self._close_sync(None)
+            try:
+                self._send_all(source)
+                self._close_sync(None)
+            except Exception as error:
+                self._close_sync(error)
+                raise
         except BaseException as error:
-            if not isinstance(error, Exception):
+            if not isinstance(error, Exception):  # a time limit, wherever it strikes
                 self._abort()
-            self._close_sync(error)
+                self._close_sync(error)
             raise
 
     def _send_all(self, source: Iterator[Any]) -> None:
@@ -150,15 +157,7 @@ class Upload:
             self._abort()
             raise
         finally:
-            self._join()
-
-    def _join(self) -> None:
-        try:
-            self._pool.close()
-        except BaseException:  # a time limit; no request may outlive the lease
-            self._abort()
-            self._pool.close()
-            raise
+            self._pool.close(self._abort)
 
     def _submit_all(self, source: Iterator[Any]) -> None:
         problem = None

@@ -12,6 +12,7 @@ from airflow_provider_mediquo.api.upload.reject_files import LocalFile
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.visibility.sample import Sample
 from tests.support.threads import join, launch
+from tests.support.time_limits import TimeLimit
 
 
 @pytest.fixture
@@ -27,6 +28,18 @@ def opened(ledger, count, *, has_plan=True, change=None):
         ledger.open(record)
         records.append(record)
     return records
+
+
+def test_a_record_counts_as_rejected_once_it_is_written_down(ledger, monkeypatch):
+    """Else a time limit in between would leave a count without a line."""
+
+    def strike(*_):
+        raise TimeLimit
+
+    monkeypatch.setattr(RejectLog, "add", strike)
+    with pytest.raises(TimeLimit):
+        ledger.reject(ledger.next_row(), "m-0", "schema", {"email": "email"}, None)
+    assert ledger.report.rejected == 0
 
 
 def test_each_outcome_has_a_count_of_its_own():

@@ -23,6 +23,7 @@ from airflow_provider_mediquo.api.upload import reject_files
 from airflow_provider_mediquo.api.upload.reject_files import LocalFile, StoredParts, as_name
 from airflow_provider_mediquo.api.upload.reject_log import SHOWN, RejectLog
 from tests.support.threads import launch
+from tests.support.time_limits import TimeLimit
 
 
 def rejection(row: int, by: str = "schema") -> Rejection:
@@ -340,14 +341,29 @@ def test_so_does_a_file_of_the_workers_own(stuck, caplog, monkeypatch):
 
 
 def test_a_time_limit_while_lines_are_written_loses_none(tmp_path, caplog, monkeypatch):
-    class TimeLimit(BaseException):
-        pass
-
     def strike(file, lines):
         raise TimeLimit
 
     monkeypatch.setattr(LocalFile, "write", strike)
     rejects = RejectLog(LocalFile(tmp_path / "rejects.jsonl"))
+    with pytest.raises(TimeLimit):
+        rejects.add(rejection(1))
+        rejects.flush()
+    assert '"m-1"' in caplog.text
+    assert rejects.unwritten == 1
+
+
+def test_nor_does_one_just_before(tmp_path, caplog, strike):
+    class Lock:
+        def __enter__(self):
+            pass
+
+        def __exit__(self, *failure):
+            if not rejects._rejects._waiting:
+                strike()
+
+    rejects = RejectLog(LocalFile(tmp_path / "rejects.jsonl"))
+    rejects._rejects._lock = Lock()  # type: ignore[assignment]
     with pytest.raises(TimeLimit):
         rejects.add(rejection(1))
         rejects.flush()

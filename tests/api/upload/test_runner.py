@@ -33,6 +33,7 @@ from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.upload import plan_guard as plans_module
 from airflow_provider_mediquo.api.upload import runner as upload_module
+from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 from airflow_provider_mediquo.api.upload.reject_files import LocalFile
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
@@ -41,6 +42,7 @@ from airflow_provider_mediquo.api.visibility import sample as sample_module
 from airflow_provider_mediquo.api.visibility.fingerprint import differences
 from tests.api.conftest import BriefLimiter
 from tests.support.threads import join, launch
+from tests.support.time_limits import TimeLimit
 
 SOON = 10.0
 """Seconds that "at once" may take on a busy machine; what is waited for would take longer."""
@@ -870,6 +872,29 @@ def test_a_time_limit_at_the_very_end_has_the_ledger(client, prepare, people, ca
         run.upload.run(people(3))
     assert raised.value.report.upserted == 3
     assert "stopped_because      Cut" in caplog.text
+
+
+@pytest.mark.parametrize("ending", [None, LookupError])
+def test_so_has_one_while_the_ledger_is_closed(
+    ending, client, prepare, people, caplog, monkeypatch, strike
+):
+    caplog.set_level("INFO")
+    close = Ledger.close
+
+    def source() -> Iterator[Any]:
+        yield from people(3)
+        if ending:
+            raise ending
+
+    def interrupted(ledger: Ledger, *given: Any) -> Any:
+        strike()
+        return close(ledger, *given)
+
+    monkeypatch.setattr(Ledger, "close", interrupted)
+    with pytest.raises(TimeLimit) as raised:
+        prepare(client, source()).upload.run(source())
+    assert raised.value.report.read == 3
+    assert len([line for line in caplog.messages if line.startswith("Ledger\n")]) == 1
 
 
 @pytest.mark.parametrize("wrong", ["m-1", {"code": "m-1"}, 7], ids=lambda w: type(w).__name__)
