@@ -12,7 +12,8 @@ class TextCodes:
     """A task whose `code` or `codes` are text, also with `render_template_as_native_obj`.
 
     Airflow would read what a template renders as Python: `1_001` as the number 1001, which is the code
-    of another patient. One template for all of `codes` is not changed: it may render to a list.
+    of another patient. One template for all of `codes` is not changed, because it may render to a list: codes that it
+    puts together, as in `"[{{ a }}, {{ b }}]"`, are read as Python.
     """
 
     def _do_render_template_fields(

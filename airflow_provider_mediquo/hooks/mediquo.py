@@ -138,7 +138,7 @@ class MediquoHook(BaseHook):
         """
         from airflow_provider_mediquo.hooks.receipts import export
 
-        return export(state_conn_id, path)
+        return export(state_conn_id, path, self.killed)
 
     def forget_patient(self, code: Any, *, state_conn_id: str) -> Forgotten:
         """Delete a person from a state, for all syncs; return where else the code may be.
@@ -151,7 +151,7 @@ class MediquoHook(BaseHook):
         """
         from airflow_provider_mediquo.hooks.state import forget_in
 
-        return forget_in(state_conn_id, code)
+        return forget_in(state_conn_id, code, self.killed)
 
     def stop(self) -> None:
         """Stop every request, running or still to come, because the task is being killed.

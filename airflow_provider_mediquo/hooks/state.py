@@ -59,15 +59,16 @@ def audit_of(settings: Settings, killed: StopFlag, conn_id: str, sample_size: in
         return audit(state, client, sample_size)
 
 
-def forget_in(conn_id: str, code: Any) -> Forgotten:
+def forget_in(conn_id: str, code: Any, killed: StopFlag) -> Forgotten:
     """Delete a person from the state of a connection."""
-    with closing(Store(engine_of(conn_id))) as state:
+    with closing(Store(engine_of(conn_id), killed)) as state:
         return forget(state, code)
 
 
-def put_run_in_doubt(conn_id: str, name: str, run: int) -> int:
+def put_run_in_doubt(conn_id: str, name: str, run: int, killed: StopFlag) -> int:
     """Let the next run of a sync send again what one of its runs sent; return how many records."""
-    with closing(Store(engine_of(conn_id))) as state:
+    with closing(Store(engine_of(conn_id), killed)) as state:
+        state.abort()  # the task has failed: it waits ten seconds for the database
         if not state.check_version():
             return 0
         return state.write(lambda connection: statements.doubt_run(connection, name, run))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from airflow.providers.common.compat.sdk import (
@@ -56,7 +57,8 @@ class MediquoPatientSensor(TextCodes, BaseSensorOperator):
 
     :param written: the ledger that an upsert returned, or a list of ledgers. Each patient in the
         sample must show what was written.
-    :param codes: one code or several. The patients only have to exist.
+    :param codes: one code or several. The patients only have to exist. For templates, a list with one for
+        each code.
     :param mediquo_conn_id: ID of a connection of type `mediquo`.
     :param deferrable: wait in the triggerer instead of holding a worker slot.
     :param poke_interval: seconds between two checks.
@@ -137,7 +139,7 @@ class MediquoPatientSensor(TextCodes, BaseSensorOperator):
                 return super().resume_execution(next_method, next_kwargs, context)
             except AirflowException as error:
                 if _is_timeout(error):
-                    put_in_doubt(ledgers_of(self.written))
+                    self._put_in_doubt()
                 if next_method != _TRIGGER_FAILED:
                     raise
                 failure = self._failure_of_trigger(error)
@@ -147,17 +149,25 @@ class MediquoPatientSensor(TextCodes, BaseSensorOperator):
         self._until = time.monotonic() + max(seconds, _MIN_FIRST_LOOK)
 
     def _wait_here(self, context: Context) -> None:
-        detailed = None
         try:
             super().execute(context)
         except (AirflowSensorTimeout, AirflowSkipException) as error:
             detailed = type(error)(f"{error}\n{self._poller}")
+            # `soft_fail` and `never_fail` skip after other errors, too.
+            is_timeout = isinstance(
+                error.__cause__, (AirflowSensorTimeout, AirflowTaskTimeout, NoneType)
+            )
         except AirflowTaskTimeout:
-            put_in_doubt(ledgers_of(self.written))
+            self._put_in_doubt()
             raise
-        if detailed:
-            put_in_doubt(ledgers_of(self.written))
-            raise detailed
+        else:
+            return
+        if is_timeout:
+            self._put_in_doubt()
+        raise detailed
+
+    def _put_in_doubt(self) -> None:
+        put_in_doubt(ledgers_of(self.written), self._killed)
 
     def _get_next_poke_interval(self, *args: Any) -> float:
         """Wait here if Airflow would sleep now: its sleep cannot be ended."""

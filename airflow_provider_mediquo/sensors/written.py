@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.api.text import counted
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def expected_of(ledgers: Sequence[Any]) -> dict[str, str | None]:
     return expected
 
 
-def put_in_doubt(ledgers: Sequence[Any]) -> None:
+def put_in_doubt(ledgers: Sequence[Any], killed: StopFlag) -> None:
     """Let the next run of each sync send again what was not seen."""
     for ledger in ledgers:
         sync = ledger.get("sync") if isinstance(ledger, Mapping) else None
@@ -51,7 +52,7 @@ def put_in_doubt(ledgers: Sequence[Any]) -> None:
 
         name, run = sync["name"], sync["run"]
         try:
-            count = put_run_in_doubt(sync["state_conn_id"], name, run)
+            count = put_run_in_doubt(sync["state_conn_id"], name, run, killed)
         except Exception as error:  # noqa: BLE001  # the task has its error
             problem = type(error).__name__
             log.warning(

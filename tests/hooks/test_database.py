@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNot
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.api.sync.statements import Doubt, Sent, acknowledge, doubt
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.sync.tables import MEMBER
@@ -32,7 +33,7 @@ def file(tmp_path, monkeypatch):
         lambda file: MediquoHook().export_receipts(file.with_suffix(".csv"), state_conn_id="state"),
         lambda file: MediquoHook().forget_patient("m-1", state_conn_id="state"),
         lambda file: MediquoHook().audit_patients(state_conn_id="state"),
-        lambda file: put_run_in_doubt("state", "members", 1),
+        lambda file: put_run_in_doubt("state", "members", 1, StopFlag()),
     ],
     ids=["export", "forget", "audit", "doubt"],
 )

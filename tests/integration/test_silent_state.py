@@ -11,29 +11,33 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from sqlalchemy import text
 
-from airflow_provider_mediquo.api.errors import StoppedError
+from airflow_provider_mediquo.api.client.stop_flag import StopFlag
+from airflow_provider_mediquo.api.errors import StateError, StoppedError
 from airflow_provider_mediquo.api.sync import store
 from airflow_provider_mediquo.api.sync.lease import Lease
 from airflow_provider_mediquo.api.sync.receipts import RunReceipt
+from airflow_provider_mediquo.api.sync.run import SyncRun
 from airflow_provider_mediquo.api.upload import runner
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
+from airflow_provider_mediquo.sensors.written import put_in_doubt
 from tests.support.states import CONN_ID, every_database, one_of_each
 from tests.support.threads import join, launch
+from tests.support.time_limits import TimeLimit
 
-LOCKS = {"postgresql": "LOCK TABLE mediquo_sync", "sqlite": "BEGIN EXCLUSIVE"}
+LOCKS = {"postgresql": "LOCK TABLE {}", "sqlite": "BEGIN EXCLUSIVE"}
 SOON = 20  # seconds, on a busy machine; while the state is silent, the run would not end
 A_MOMENT = 0.5  # seconds, in which the run begins to wait for the state
 
 
 @contextmanager
-def silent(state):
+def silent(state, table="mediquo_sync"):
     """Let every transaction of others wait; not for ever, so that a run that does not end fails."""
     is_silent, is_over = threading.Event(), threading.Event()
 
     def hold():
         with state.own.connect() as connection:
-            lock = LOCKS.get(connection.dialect.name, "LOCK TABLES mediquo_sync WRITE")
-            connection.execute(text(lock))
+            lock = LOCKS.get(connection.dialect.name, "LOCK TABLES {} WRITE")
+            connection.execute(text(lock.format(table)))
             is_silent.set()
             is_over.wait(2 * SOON)
             connection.execute(text("UNLOCK TABLES" if "TABLES" in lock else "ROLLBACK"))
@@ -46,10 +50,6 @@ def silent(state):
     finally:
         is_over.set()
         join(thread)
-
-
-class TimeLimit(BaseException):
-    """As Airflow's for `execution_timeout`."""
 
 
 def raise_time_limit():
@@ -200,6 +200,61 @@ def test_a_time_limit_while_the_receipt_is_closed_is_in_the_receipt(
     (receipt,) = every_state.receipts()
     assert (receipt["outcome"], receipt["error"]) == ("failed", "TimeLimit")
     assert every_state.sync()["holder"] is None
+
+
+@one_of_each
+def test_a_time_limit_while_a_failed_run_is_closed_is_in_the_receipt(
+    box, every_state, people, monkeypatch, strike
+):
+    write = SyncRun._write_respelled
+
+    def source():
+        yield from people(3)
+        raise LookupError
+
+    def interrupted(self):
+        monkeypatch.setattr(SyncRun, "_write_respelled", write)
+        strike()
+
+    monkeypatch.setattr(SyncRun, "_write_respelled", interrupted)
+    with pytest.raises(TimeLimit) as raised:
+        MediquoHook().upsert_patients(source(), state_conn_id=CONN_ID, sync_name="members")
+    assert raised.value.report.unsettled == 3
+    (receipt,) = every_state.receipts()
+    assert (receipt["outcome"], receipt["error"]) == ("failed", "TimeLimit")
+    assert every_state.sync()["holder"] is None
+
+
+@every_database
+def test_a_sensor_does_not_wait_for_it_for_ever(box, every_state, people, caplog, monkeypatch):
+    """It puts a run in doubt after its time limit, which does not strike again."""
+    monkeypatch.setattr(store, "_ABORT_GRACE", 0.5)
+    report = MediquoHook().upsert_patients(people(1), state_conn_id=CONN_ID, sync_name="members")
+    begun = time.monotonic()
+    with silent(every_state):
+        put_in_doubt([report.as_dict()], StopFlag())
+        assert time.monotonic() - begun < SOON
+    assert "could not be put in doubt (StateError)" in caplog.text
+    abandoned_threads_end()
+
+
+@one_of_each
+@pytest.mark.parametrize(
+    ("table", "wait"),
+    [
+        ("mediquo_sync", lambda hook, path: hook.forget_patient("m-1", state_conn_id=CONN_ID)),
+        ("mediquo_receipt", lambda hook, path: hook.export_receipts(path, state_conn_id=CONN_ID)),
+    ],
+    ids=["forget_patient", "export_receipts"],
+)
+def test_stop_ends_the_hooks_other_waits_for_it(table, wait, box, every_state, people, tmp_path):
+    hook, may_stop = MediquoHook(), threading.Event()
+    hook.upsert_patients(people(1), state_conn_id=CONN_ID, sync_name="members")
+    with silent(every_state, table):
+        may_stop.set()
+        with signalled(hook.stop, may_stop), pytest.raises(StateError, match="did not answer"):
+            wait(hook, tmp_path / "receipts.csv")
+    abandoned_threads_end()
 
 
 @one_of_each

@@ -818,6 +818,13 @@ def test_so_it_does_for_each_ledger_that_has_a_state(box, write, wait, state):
     assert write(patient("m-2"), **state)["resent"] == 1
 
 
+def test_with_never_fail_an_error_is_no_timeout(box, write, wait, state):
+    written = write(patient(), **state)
+    box.script("get", "401")
+    assert wait(written=written, never_fail=True).state in ("skipped", "failed")  # if it defers
+    assert write(patient(), **state)["resent"] == 0
+
+
 def test_a_state_that_is_gone_does_not_hide_the_timeout(box, write, wait, state, monkeypatch):
     lag(box, FOREVER)
     written = write(patient(), **state)

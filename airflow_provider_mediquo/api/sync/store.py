@@ -65,7 +65,7 @@ class Store:
         self._errors = SQLAlchemyError, driver.Error, UnicodeError
 
     def abort(self) -> None:
-        """Wait only ten seconds more for the database: the task is over its time limit."""
+        """Wait only ten seconds more for the database: the task has failed, or is over its time limit."""
         self._is_aborted = True
 
     def close(self) -> None:
