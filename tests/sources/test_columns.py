@@ -153,8 +153,11 @@ def test_a_column_twice_is_an_error_with_a_transform_too():
     """A record has one value for a name, and which one would be a guess."""
     columns = ColumnMapping(is_transformed=True)
     columns.check(["ID", "telefono", "NOMBRE"], "members.csv")
-    with pytest.raises(InvalidPatientsError, match=r"members.csv has more than one column for"):
+    with pytest.raises(
+        InvalidPatientsError, match=r"members.csv has more than one column for"
+    ) as e:
         columns.check(["ID", "telefono", "telefono"], "members.csv")
+    assert str(e.value).endswith("\nDrop all but one, in the source.")
 
 
 OWN = {"num_socio": "code", "nombre": "first_name", "producto": "plan"}

@@ -40,7 +40,8 @@ def read_parquet(raw: Any, name: str, header: ColumnMapping) -> Iterator[Located
         header.check(names, name)
         if not file.metadata.num_rows:
             log.warning("%s is empty: it has only columns.", name)
-        columns = [name for name, field in zip(names, header.fields(names), strict=True) if field]
+        fields = header.fields(names)
+        columns = [name for name, each in zip(names, fields, strict=True) if each is not None]
         _check_encryption(raw, file, columns, name)
         rows = chain.from_iterable(map(_rows, _batches(raw, file, columns, name)))
         for number, row in enumerate(rows, 1):

@@ -112,7 +112,7 @@ def read_file(file: StoredFile, reading: FileReadOptions) -> Iterator[LocatedRec
     be read to its end.
     """
     failure = ""
-    values = folder_values(file.name)
+    values = folder_values(file.key)
     if values:
         reading = replace(reading, header=FolderColumns(reading.header, values))
     try:

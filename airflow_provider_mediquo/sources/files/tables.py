@@ -22,7 +22,7 @@ _LOGS = {
 _ACID = re.compile(r"(?:base|delta|delete_delta)_[0-9]{7}(?:_[0-9]{7})?(?:_[0-9]{4})?(?:_v[0-9]+)?")
 """A write of a transactional table of Hive, whose later folders replace earlier ones."""
 _NULL = "__HIVE_DEFAULT_PARTITION__"
-_VALUE = re.compile(r"([^=]+)=(.*)")
+_VALUE = re.compile(r"([^=]+)=(.*)", re.DOTALL)
 
 
 def refuse_log(key: str) -> None:
@@ -78,14 +78,18 @@ def _has(storage: Any, path: str) -> bool:
     return False
 
 
-def folder_values(name: str) -> dict[str, str | None]:
+def folder_values(key: str) -> dict[str, str | None]:
     """Return the columns whose values are in the names of folders, such as `plan=gold`.
 
-    :param name: of a file, with its folders.
+    :param key: what the storage calls the file, with its folders.
     """
-    found = map(_VALUE.fullmatch, name.split("/")[:-1])
-    pairs = ((each[1], unquote(each[2])) for each in found if each)
-    return {unquote(name): None if value == _NULL else value for name, value in pairs}
+    found = map(_VALUE.fullmatch, key.split("/")[:-1])
+    pairs = ((_unescaped(each[1]), _unescaped(each[2])) for each in found if each)
+    return {name: None if value == _NULL else value for name, value in pairs}
+
+
+def _unescaped(text: str) -> str:
+    return unquote(text, errors="surrogateescape")  # which is rejected: `%FF` is no text in UTF-8
 
 
 class FolderColumns(ColumnMapping):

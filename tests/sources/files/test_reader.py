@@ -43,8 +43,8 @@ class Folder:
     def __init__(self, path):
         self.path = path
 
-    def stream(self, name="", *, columns=None, **text):
-        reading = FileReadOptions(ColumnMapping(columns), **text)
+    def stream(self, name="", *, columns=None, is_transformed=False, **text):
+        reading = FileReadOptions(ColumnMapping(columns, is_transformed=is_transformed), **text)
         return read_files(str(self.path / name), None, reading)
 
     def read(self, content, **options):
@@ -457,6 +457,13 @@ def test_an_object_may_hold_a_list_of_others(folder):
     assert [each.record for each in read_files(str(folder.path / "file"), None, reading)] == [
         record
     ]
+
+
+@pytest.mark.parametrize(
+    "content", ["Id,\n1,x\n", parquet({"Id": ["1"], "": ["x"]})], ids=["csv", "parquet"]
+)
+def test_with_a_transform_a_column_may_have_no_name(folder, content):
+    assert folder.records(content, is_transformed=True) == [{"Id": "1", "": "x"}]
 
 
 # --- lines that are far too long ------------------------------------------------------------------

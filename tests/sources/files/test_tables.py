@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
+from airflow_provider_mediquo.api.patients.schema import check_patient
 from airflow_provider_mediquo.api.records import Unreadable
 from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.files.discovery import find_files
@@ -110,6 +111,27 @@ def test_it_is_mapped_and_dropped_as_others_are(make, tmp_path):
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("folder", "plan"),
+    [
+        ("Exporte\u00a02026/plan=Básico", "Básico"),
+        ("plan=Básico\u00a0Plus", "Básico\u00a0Plus"),
+        ('plan=5" x\\y', '5" x\\y'),
+        ("plan=so\u00adft", "so\u00adft"),
+        ("plan=a\nb", "a\nb"),
+    ],
+)
+def test_it_is_the_folders_own_text_whatever_characters_the_path_has(make, tmp_path, folder, plan):
+    make(f"{folder}/a.csv")
+    assert read(tmp_path) == [{"code": "1", "first_name": "Ada", "plan": plan}]
+
+
+def test_bytes_in_it_that_are_no_text_are_rejected(make, tmp_path):
+    make("plan=a%FF/a.csv")
+    (record,) = read(tmp_path)
+    assert check_patient(record)[1] == {"plan": "text"}
+
+
 def test_the_null_of_hive_is_none(make, tmp_path):
     make("plan=__HIVE_DEFAULT_PARTITION__/a.csv")
     assert read(tmp_path) == [{"code": "1", "first_name": "Ada", "plan": None}]
@@ -178,12 +200,17 @@ def test_nor_is_a_backup_read(make, tmp_path, caplog):
         ".m.csv.Xk3aQz",
         ".~tmp~/m.csv",
         ".in.m.csv.",
+        ".pureftpd-upload.65a.15.1c.0",
+        ".sftpgo-upload.x1.m.csv",
+        ".azDownload-0b-m.csv",
+        ".distcp.tmp.attempt_1",
+        ".part-0-0.inprogress.1a-2b",
         "_temporary/0/_temporary/attempt_0/m.csv",
         "day=1/_temporary/m.csv",
     ],
 )
 def test_also_under_a_hidden_name(make, tmp_path, name):
-    """As rsync, ProFTPD and Spark write."""
+    """As rsync, FTP servers, AzCopy, Hadoop, Flink and Spark write."""
     make("a.csv")
     make(name)
     for path in (tmp_path, f"{tmp_path}/*", f"{tmp_path}/**/*"):
@@ -194,7 +221,10 @@ def test_also_under_a_hidden_name(make, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "end", [".tmp", ".part", ".partial", ".filepart", ".crdownload", "._COPYING_", ".inprogress"]
+    "end",
+    [".tmp", ".part", ".partial", ".filepart", ".crdownload", "._COPYING_", ".inprogress"]
+    + [".temp", ".download", ".opdownload", ".uploading", ".incomplete", ".aria2", "_.gstmp"]
+    + [".8fE2dAbC", ".deadbeef", ".0000000a"],
 )
 def test_half_an_upload_is_an_error(make, tmp_path, end):
     """Its members would be missing, and may lose their plan."""
@@ -205,6 +235,25 @@ def test_half_an_upload_is_an_error(make, tmp_path, end):
             find_files(str(path))
     for path in (f"*{end}", f"m.csv{end}", "*.csv"):
         assert len(find_files(f"{tmp_path}/{path}")) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["m.csv.20261129", "m.20261129", "m-8fE2dAbC.csv", "deadbeef", "m.csv.8fE2dAb"]
+)
+def test_a_day_or_a_hash_in_a_name_is_no_upload_in_progress(make, tmp_path, name):
+    make(name)
+    assert len(find_files(str(tmp_path))) == 1
+
+
+def test_a_hidden_file_is_passed_over_with_a_line_in_the_log(make, tmp_path, caplog):
+    caplog.set_level("INFO")
+    make("a.csv")
+    make(".m.csv")
+    make("_SUCCESS")
+    assert len(find_files(str(tmp_path))) == 1
+    assert {f"Skipped {tmp_path}/{name}: it is hidden." for name in (".m.csv", "_SUCCESS")} == {
+        *caplog.messages
+    }
 
 
 def test_but_not_where_it_is_asked_for(make, tmp_path):
