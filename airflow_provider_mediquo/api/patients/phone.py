@@ -20,7 +20,8 @@ TRUNK_ZERO = re.compile(r"\( *0 *\)")  # dialled at home only
 _FRACTION = re.compile(r".*\.[0-9]|[^.]*\.00")  # of a number that was a float
 _REMARK = re.compile(r".*\( *[1-9][0-9]? *\) *")  # (2): the second one
 _DAY = re.compile(r"[0-9]{1,2}([./-])[0-9]{1,2}\1[0-9]{2,4}")
-_TWO = re.compile(r"(?:[^0-9]*[0-9]){10,}[^0-9]*/ *[0-9]{1,4}")  # 900123/24 are two
+# 900123/24 are two; 39/98/12/34 is one.
+_TWO = re.compile(r"(?:(?:[^0-9]*[0-9]){10,}[^0-9]*|(?:[^0-9/]*[0-9]){9,}[^0-9/]*)/ *[0-9]{1,4}")
 
 
 def plain_phone(text: str) -> str:

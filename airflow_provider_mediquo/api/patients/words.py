@@ -9,13 +9,15 @@ import re
 _NEVER_VALUES = re.compile(
     r"\\{1,2}N"  # MySQL, PostgreSQL, Hive; escaped once more
     r"|[<(\[](?:null|none|na|nan|nil)[>)\]]"  # database tools, pandas
-    r"|\#(?:N/?[ADV](?: N/?A)?|\#\#+|GETTING_DATA)"  # spreadsheets in English, Spanish, German
-    r"|\#[¡¿]?[A-ZÀ-Þ]{3}[A-ZÀ-Þ/0_]*[!?]"  # #REF!, #NAME?, #DIV/0! in any language
-    r"|Err:5[0-9]{2}",  # LibreOffice
+    r"|\#(?:[^\W\d_]/[^\W\d_]!?|N[ADV]|N/?A N/?A|\#\#+)"  # #N/A in any language
+    r"|\#[¡¿]?[^\W\d_]{2}[\w/]*[!?]"  # #REF!, #NAME?, #DIV/0! in any language
+    r"|\#(?:YOK|HIÁNYZIK|NENÍ_K_DISPOZICI)"  # #N/A in Turkish, Hungarian, Czech
+    r"|\#(?:GETTING_DATA|LOADING\.\.\.|REF|ERROR|CYCLE|BAD_EXPR|SPILL|DELETED)"  # Google, Odoo, Access
+    r"|(?:Err|Fehler):5[0-9]{2}",  # LibreOffice
     re.IGNORECASE,
 )
 _FORMULA = re.compile(r'="[^"]*"|=[0-9]+|=[A-ZÀ-Þ][A-ZÀ-Þ0-9._]*\(.*\)', re.IGNORECASE)
-SUSPECT = frozenset("\\#<([=Ee")
+SUSPECT = frozenset("\\#<([=EeFf")
 """The first characters of what is never a value; any other text needs no closer look."""
 
 _NULL_WORDS = frozenset(("null", "none", "nan", "-nan", "nat", "n/a", "undefined"))
