@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from calendar import timegm
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,6 @@ HALF: Final = "half"
 RESEND_AFTER: Final = timedelta(days=30)
 RECEIPTS_FOR: Final = timedelta(days=400)
 MAX_SYNC_NAME = 250
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Transform = Callable[[Any], Any]
 MAX_MIN_RECORDS = 1_000_000_000
 MAX_IN_FLIGHT = 64
@@ -217,7 +217,8 @@ def as_of_microseconds(as_of: datetime | str | None) -> int | None:
             "`as_of` must be a time in ISO 8601, such as {{ data_interval_end }}"
         )
     moment = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return round((moment - _EPOCH) / timedelta(microseconds=1))
+    # Without a timedelta: that of a pendulum DateTime, such as Airflow's, cannot be divided by one.
+    return timegm(moment.utctimetuple()) * 1_000_000 + moment.microsecond
 
 
 def _check_columns(columns: Mapping[str, str | None] | None) -> None:

@@ -2,6 +2,7 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 
+import pendulum
 import pytest
 
 from airflow_provider_mediquo.api.upload.options import UploadOptions, as_of_microseconds, is_within
@@ -115,6 +116,13 @@ def test_wrong_options_of_a_state_are_named(options, problem):
         (" 2026-11-29T01:00:00+01:00 ", datetime(2026, 11, 29, tzinfo=UTC)),
         ("2026-11-29 00:00:00.000001+00:00", datetime(2026, 11, 29, microsecond=1, tzinfo=UTC)),
         (datetime(2026, 11, 29), datetime(2026, 11, 29, tzinfo=UTC)),
+        # Airflow's own times.
+        (pendulum.datetime(2026, 11, 29), datetime(2026, 11, 29, tzinfo=UTC)),
+        (pendulum.naive(2026, 11, 29), datetime(2026, 11, 29, tzinfo=UTC)),
+        (
+            pendulum.datetime(2026, 11, 29, 1, microsecond=1, tz="Europe/Madrid"),
+            datetime(2026, 11, 29, microsecond=1, tzinfo=UTC),
+        ),
     ],
 )
 def test_a_time_is_taken_as_text_or_as_a_datetime(as_of, same):
