@@ -55,17 +55,15 @@ def ignoring_stop_signals() -> Iterator[None]:
 def deferring_stop_signals() -> Iterator[None]:
     """Let stop signals wait, so that none comes between the start of a process and the note of it."""
     caught: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: caught.append(number))
-        for number in STOP_SIGNALS
-    }
     try:
-        yield
+        with contextlib.ExitStack() as handlers:
+            for number in STOP_SIGNALS:
+                before = signal.signal(number, lambda number, _: caught.append(number))
+                handlers.callback(signal.signal, number, before)
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if caught:
-        signal.raise_signal(caught[0])
+        if caught:
+            signal.raise_signal(caught[0])
 
 
 class Airflow:

@@ -102,9 +102,11 @@ def test_ctrl_c_while_a_process_starts_comes_when_it_is_known(tmp_path, monkeypa
 
     monkeypatch.setattr(local_airflow.subprocess, "Popen", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # xdist ignores it
-    with pytest.raises(KeyboardInterrupt):
-        airflow.start("standalone")
-    signal.signal(signal.SIGINT, before)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            airflow.start("standalone")
+    finally:
+        signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
     monkeypatch.setattr(local_airflow, "STOP_SECONDS", 0.2)
     left = family(airflow)

@@ -140,6 +140,14 @@ def test_the_end_is_a_block_that_can_be_read(box, client, upload, people, caplog
     assert "sample" not in block
 
 
+def test_a_dry_run_says_that_nothing_was_sent(box, client, upload, people, caplog):
+    caplog.set_level("INFO")
+    upload(client, people(2), dry_run=True)
+    (block,) = [line for line in caplog.messages if line.startswith("Ledger")]
+    assert block.startswith("Ledger of a dry run: nothing was sent\n")
+    assert not box.patients
+
+
 def test_a_list_knows_how_long_it_will_take(box, client, people, caplog):
     caplog.set_level("INFO")
     box.settings.latency = 0.1
