@@ -80,6 +80,8 @@ def listed(codes: Any) -> list[Any]:
             f"`codes` must be a code or a list of codes, not a {type(codes).__name__}.\nPut the template "
             "of one code into a list: codes=['{{ ... }}']."
         )
+    if not found:
+        log.warning("Nothing to wait for: `codes` is empty.")
     return found
 
 

@@ -240,6 +240,12 @@ def test_where_nobody_was_written_there_is_nothing_to_wait_for(box, write, wait)
     assert "get" not in box.counters.requests
 
 
+def test_nor_is_there_for_no_codes(box, wait):
+    run = wait(codes=[])
+    assert run.state == "success"
+    assert "Nothing to wait for: `codes` is empty." in run.log
+
+
 @pytest.mark.parametrize(("most", "seconds"), [(60, 60), (timedelta(days=2), 172_800)])
 def test_its_backoff_is_the_triggers_too(box, run_task, most, seconds):
     options = {"exponential_backoff": True, "max_wait": most, "poke_interval": 7}

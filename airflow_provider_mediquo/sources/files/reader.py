@@ -165,8 +165,7 @@ def _plain_records(
 def _text_records(
     stream: io.BufferedReader[Any], head: bytes, name: str, reading: FileReadOptions
 ) -> Iterator[LocatedRecord]:
-    marked = (encoding for mark, encoding in _MARKS.items() if head.startswith(mark))
-    encoding = next(marked, reading.encoding)
+    encoding = _encoding(head, name, reading.encoding)
     begin = head.decode(encoding, "replace").lstrip()
     if is_markup(begin):
         raise _no_records(name, "HTML or XML")
@@ -187,6 +186,18 @@ def _text_records(
             yield from _no_envelope(records, name, reading.header) if may_be_one else records
         else:
             yield from read_csv(text, name, reading.header, reading.delimiter)
+
+
+def _encoding(head: bytes, name: str, said: str) -> str:
+    """Return the encoding of a text: its mark counts more than what the user said."""
+    if found := next((each for mark, each in _MARKS.items() if head.startswith(mark)), ""):
+        return found
+    if head and (wide := codecs.lookup(said).name) in _WIDE:
+        raise InvalidPatientsError(
+            f"{name} has no byte order mark.\nSet `encoding` to {wide}-le or {wide}-be, or to another "
+            f"one if it is no {wide}."
+        )
+    return said
 
 
 def _no_envelope(

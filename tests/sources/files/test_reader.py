@@ -144,6 +144,18 @@ def test_a_byte_order_mark_says_what_it_is(folder, encoding, said):
     assert folder.records(text.encode(encoding), encoding=said) == [ada(first_name="Zoë")]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "UTF16", "utf-32"])
+def test_without_one_these_need_the_order_of_their_bytes(folder, encoding):
+    wide = f"utf-{encoding[-2:]}"
+    for text in (f"{HEADER}\nm-1,Ada,basic".encode(f"{wide}-le"), b"code,first_name\nm-1,Ada"):
+        said = folder.fails(text, InvalidPatientsError, encoding=encoding)
+        assert said == (
+            f"file has no byte order mark.\nSet `encoding` to {wide}-le or {wide}-be, or to another one "
+            f"if it is no {wide}."
+        )
+    assert folder.records("", encoding=encoding) == []
+
+
 def test_bytes_of_another_encoding_spoil_their_record_alone(folder):
     text = f"{HEADER}\nm-1,Zo".encode() + b"\xeb" + b",basic\nm-2,Bo,basic"
     first, second = folder.records(text)
