@@ -74,8 +74,8 @@ def deferring_time_limit() -> Iterator[None]:
         yield
         return
     struck: list[tuple[Any, ...]] = []
-    signal.signal(signal.SIGALRM, lambda *given: struck.append(given))
     try:
+        signal.signal(signal.SIGALRM, lambda *given: struck.append(given))
         yield
     finally:
         signal.signal(signal.SIGALRM, handler)

@@ -44,22 +44,26 @@ def expected_of(ledgers: Sequence[Any]) -> dict[str, str | None]:
 
 def put_in_doubt(ledgers: Sequence[Any], killed: StopFlag) -> None:
     """Let the next run of each sync send again what was not seen."""
+    failed: dict[str, str] = {}  # connection -> error: waiting for each database once is enough
     for ledger in ledgers:
         sync = ledger.get("sync") if isinstance(ledger, Mapping) else None
         if not isinstance(sync, Mapping) or not sync.get("run"):
             continue
         from airflow_provider_mediquo.hooks.state import put_run_in_doubt
 
-        name, run = sync["name"], sync["run"]
-        try:
-            count = put_run_in_doubt(sync["state_conn_id"], name, run, killed)
-        except Exception as error:  # noqa: BLE001  # the task has its error
-            problem = type(error).__name__
-            log.warning(
-                "The records of run %s of %s could not be put in doubt (%s).", run, name, problem
-            )
-        else:
-            log.info("The next run sends %s again.", counted(count, "record"))
+        name, run, conn_id = sync["name"], sync["run"], sync["state_conn_id"]
+        if conn_id not in failed:
+            try:
+                count = put_run_in_doubt(conn_id, name, run, killed)
+            except Exception as error:  # noqa: BLE001  # the task has its error
+                failed[conn_id] = type(error).__name__
+            else:
+                log.info("The next run sends %s again.", counted(count, "record"))
+                continue
+        problem = failed[conn_id]
+        log.warning(
+            "The records of run %s of %s could not be put in doubt (%s).", run, name, problem
+        )
 
 
 def stable(value: Any) -> Any:

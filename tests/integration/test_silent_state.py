@@ -17,6 +17,7 @@ from airflow_provider_mediquo.api.sync import store
 from airflow_provider_mediquo.api.sync.lease import Lease
 from airflow_provider_mediquo.api.sync.receipts import RunReceipt
 from airflow_provider_mediquo.api.sync.run import SyncRun
+from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.upload import runner
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from airflow_provider_mediquo.sensors.written import put_in_doubt
@@ -229,12 +230,16 @@ def test_a_time_limit_while_a_failed_run_is_closed_is_in_the_receipt(
 def test_a_sensor_does_not_wait_for_it_for_ever(box, every_state, people, caplog, monkeypatch):
     """It puts a run in doubt after its time limit, which does not strike again."""
     monkeypatch.setattr(store, "_ABORT_GRACE", 0.5)
+    abort = Store.abort
     report = MediquoHook().upsert_patients(people(1), state_conn_id=CONN_ID, sync_name="members")
+    waits: list[None] = []
+    monkeypatch.setattr(Store, "abort", lambda store: waits.append(abort(store)))
     begun = time.monotonic()
     with silent(every_state):
-        put_in_doubt([report.as_dict()], StopFlag())
+        put_in_doubt([report.as_dict()] * 3, StopFlag())
         assert time.monotonic() - begun < SOON
-    assert "could not be put in doubt (StateError)" in caplog.text
+    assert caplog.text.count("could not be put in doubt (StateError)") == 3
+    assert len(waits) == 1, "for the same database"
     abandoned_threads_end()
 
 

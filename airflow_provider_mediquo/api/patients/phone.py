@@ -20,8 +20,10 @@ TRUNK_ZERO = re.compile(r"\( *0 *\)")  # dialled at home only
 _FRACTION = re.compile(r".*\.[0-9]|[^.]*\.00")  # of a number that was a float
 _REMARK = re.compile(r".*\( *[1-9][0-9]? *\) *")  # (2): the second one
 _DAY = re.compile(r"[0-9]{1,2}([./-])[0-9]{1,2}\1[0-9]{2,4}")
-# 900123/24 are two; 39/98/12/34 is one.
-_TWO = re.compile(r"(?:(?:[^0-9]*[0-9]){10,}[^0-9]*|(?:[^0-9/]*[0-9]){9,}[^0-9/]*)/ *[0-9]{1,4}")
+_SHORT = r"[+(0 ]*(?:29[89]|376)(?:[^0-9/]*[0-9]){6}"  # whole numbers of small countries
+_TWO = re.compile(
+    rf"(?:(?:[^0-9]*[0-9]){{10,}}|{_SHORT})[^0-9]*/ *[0-9]{{1,4}}"  # 900123/24 are two
+)
 
 
 def plain_phone(text: str) -> str:

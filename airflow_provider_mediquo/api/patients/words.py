@@ -9,10 +9,11 @@ import re
 _NEVER_VALUES = re.compile(
     r"\\{1,2}N"  # MySQL, PostgreSQL, Hive; escaped once more
     r"|[<(\[](?:null|none|na|nan|nil)[>)\]]"  # database tools, pandas
-    r"|\#(?:[^\W\d_]/[^\W\d_]!?|N[ADV]|N/?A N/?A|\#\#+)"  # #N/A in any language
-    r"|\#[¡¿]?[^\W\d_]{2}[\w/]*[!?]"  # #REF!, #NAME?, #DIV/0! in any language
-    r"|\#(?:YOK|HIÁNYZIK|NENÍ_K_DISPOZICI)"  # #N/A in Turkish, Hungarian, Czech
-    r"|\#(?:GETTING_DATA|LOADING\.\.\.|REF|ERROR|CYCLE|BAD_EXPR|SPILL|DELETED)"  # Google, Odoo, Access
+    r"|\#(?:N/?[ADV]!?|N/B|I/T|\u041d/\u0414|N/?A N/?A|\#\#+)"  # #N/A in many languages
+    r"|\#(?:YOK|HIÁNYZIK|NENÍ_K_DISPOZICI)"  # and in Turkish, Hungarian, Czech
+    r"|\#[¡¿]?(?:[^\W\d_]{3}[\w/]*[!?]|AD\?)"  # #REF!, #NAME?, #DIV/0! in any language
+    r"|\#(?-i:GETTING_DATA|LOADING\.\.\.|REF|ERROR|CYCLE|BAD_EXPR|SPILL)"  # Google, Odoo
+    r"|\#(?-i:Error|Deleted)"  # Access
     r"|(?:Err|Fehler):5[0-9]{2}",  # LibreOffice
     re.IGNORECASE,
 )

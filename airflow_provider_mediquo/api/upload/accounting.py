@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from airflow_provider_mediquo import __version__
-from airflow_provider_mediquo.api import bounded
 from airflow_provider_mediquo.api.client.settings import Settings
 from airflow_provider_mediquo.api.errors import MediquoError, StateError, StoppedError
 from airflow_provider_mediquo.api.report import Receipt
@@ -24,12 +23,11 @@ def receipt_of(settings: Settings) -> Receipt:
 
 def close_ledger(ledger: Ledger, seconds: float, stopped_because: str | None) -> None:
     """Close the ledger, and log it."""
-    with bounded.deferring_time_limit():
-        report = ledger.close(seconds, stopped_because)
-        of = " of a dry run: nothing was sent" if report.is_dry_run else ""
-        log.info("Ledger%s\n%s", of, report.as_text())
-        if unsubscribed := report.unsubscribed_as_text():
-            log.info("%s", unsubscribed)
+    report = ledger.close(seconds, stopped_because)
+    note = " of a dry run: nothing was sent" if report.is_dry_run else ""
+    log.info("Ledger%s\n%s", note, report.as_text())
+    if unsubscribed := report.unsubscribed_as_text():
+        log.info("%s", unsubscribed)
 
 
 def close_sync(

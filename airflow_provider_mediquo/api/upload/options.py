@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from calendar import timegm
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypedDict
@@ -208,17 +209,14 @@ def as_of_microseconds(as_of: datetime | str | None) -> int | None:
         return None
     time = as_of
     if isinstance(as_of, str):
-        try:
+        with suppress(ValueError):
             time = datetime.fromisoformat(as_of.strip())
-        except ValueError:
-            time = as_of
-    if not isinstance(time, datetime):
-        raise ValueError(  # noqa: TRY004  # as for any invalid option
-            "`as_of` must be a time in ISO 8601, such as {{ data_interval_end }}"
-        )
-    moment = time if time.tzinfo else time.replace(tzinfo=UTC)
-    # Without a timedelta: that of a pendulum DateTime, such as Airflow's, cannot be divided by one.
-    return timegm(moment.utctimetuple()) * 1_000_000 + moment.microsecond
+    if isinstance(time, datetime):
+        moment = time if time.tzinfo else time.replace(tzinfo=UTC)
+        with suppress(OverflowError):  # a zone may lead out of the calendar
+            # Without a timedelta: that of a pendulum DateTime, such as Airflow's, cannot be divided.
+            return timegm(moment.utctimetuple()) * 1_000_000 + moment.microsecond
+    raise ValueError("`as_of` must be a time in ISO 8601, such as {{ data_interval_end }}")
 
 
 def _check_columns(columns: Mapping[str, str | None] | None) -> None:

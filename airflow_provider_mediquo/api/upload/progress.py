@@ -35,7 +35,8 @@ def run_periodically(seconds: float, *acts: Callable[[], None]) -> Iterator[None
         bounded.start(thread)  # in here, because a time limit may strike before it returns
         yield
     finally:
-        is_over.set()
+        with bounded.deferring_time_limit():
+            is_over.set()
         if thread.is_alive():
             thread.join()
 

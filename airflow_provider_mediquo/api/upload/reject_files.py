@@ -160,11 +160,11 @@ class LineWriter:
         with self._writing:
             lines, is_done = list[Line](), False
             try:
-                with bounded.deferring_time_limit(), self._lock:
+                with self._lock:
                     lines, self._waiting = self._waiting, []
                 is_done = not lines or bool(self._file and self._is_written(self._file, lines))
             finally:  # a time limit may strike meanwhile
-                if not is_done:
+                if lines and not is_done:
                     self.unwritten += len(lines) if self._has_file else 0
                     self._log_lines(lines)
 

@@ -56,8 +56,7 @@ class Upload:
         sync: SyncRun | None = None,
         progress_interval: float = PROGRESS_SECONDS,
     ) -> None:
-        self._client, self._options = client, options
-        self._rejects = rejects
+        self._client, self._options, self._rejects = client, options, rejects
         self._interval = progress_interval
         sample, receipt = Sample(client.settings.secret_key), receipt_of(client.settings)
         self._ledger = Ledger(rejects, sample, receipt, is_dry_run=options.dry_run)
@@ -92,19 +91,18 @@ class Upload:
         source = self._checked(patients)
         progress = Progress(self.report, self._ledger.stats, length_if_known(patients))
         logs = run_periodically(self._interval, progress.log, self._rejects.flush)
-        sync = self._sync
-        beat = run_periodically(HEARTBEAT_SECONDS, sync.heartbeat) if sync else nullcontext()
+        beat = self._sync.heartbeat if self._sync else None
+        beats = run_periodically(HEARTBEAT_SECONDS, beat) if beat else nullcontext()
         try:
-            try:
-                with existing_objects_frozen(), self._rejects, logs, beat:
-                    self._send_and_close(source)
-            except BaseException as error:
-                self._ended_by = self._ended_by or type(error).__name__
-                raise
-            finally:
-                self._close_ledger(started)
+            with existing_objects_frozen(), self._rejects, logs, beats:
+                self._send_and_close(source)
+            self._close_ledger(started)
         except BaseException as error:
-            with_ledger(error, self.report)
+            try:
+                self._close_ledger(started, error)
+            except BaseException as limit:  # which strikes once
+                self._close_ledger(started, limit)
+                raise
             raise
         self._raise_problem()
         return self.report
@@ -114,15 +112,14 @@ class Upload:
         try:
             self._rejects.check()
             return iterate_records(patients)
-        except BaseException as error:
-            error.report = self.report  # type: ignore[attr-defined]  # not every error is ours
+        except MediquoError as error:
+            error.report = self.report
             raise
 
     def stop(self) -> None:
         """End every wait, because the task is being killed.
 
-        A signal handler calls it, so nothing here takes a lock that the interrupted thread may
-        hold.
+        A signal handler calls it, so nothing here takes a lock that it may have interrupted.
         """
         self._reasons.append(StoppedError("the task was killed."))
         self._abort()
@@ -140,6 +137,7 @@ class Upload:
         except BaseException as error:
             if not isinstance(error, Exception):  # a time limit, wherever it strikes
                 self._abort()
+                self._pool.close(self._abort)  # if it struck before that
                 self._close_sync(error)
             raise
 
@@ -217,9 +215,12 @@ class Upload:
         if self._reasons:
             raise Halted
 
-    def _close_ledger(self, started: float) -> None:
+    def _close_ledger(self, started: float, error: BaseException | None = None) -> None:
+        self._ended_by = self._ended_by or (type(error).__name__ if error else None)
         reason = self._reasons[0].as_line() if self._reasons else self._ended_by
         close_ledger(self._ledger, time.monotonic() - started, reason)
+        if error:
+            with_ledger(error, self.report)
 
     def _close_sync(self, error: BaseException | None) -> None:
         if not self._sync:

@@ -23,10 +23,11 @@ _NEIGHBOUR = re.compile(
 _BACKUP = re.compile(r"\.(bak|swp)$|~$", re.IGNORECASE)
 _UNFINISHED = re.compile(
     r"\.(te?mp|part|partial|filepart|(cr|op)?download|uploading|incomplete|inprogress|aria2|_copying_)$"
-    r"|\.gstmp$|\.inprogress\."  # gsutil: members.csv_.gstmp; Flink: .part-0-0.inprogress.1
-    r"|.\.(?![0-9]{8}$)[0-9a-f]{8}$"  # boto3, AWS CLI: members.csv.8fE2dAbC; but not a day
+    r"|\.gstmp$|\.part\.minio$"  # gsutil: members.csv_.gstmp; MinIO
+    r"|\.inprogress\."  # Flink: .part-0-0.inprogress.1
+    r"|\.\w+\.(?![0-9]{8}$)[0-9a-f]{8}$"  # boto3, AWS CLI: members.csv.8fE2dAbC; but not a day
     r"|^\..+\.\w+\.(?!backup|sha)[a-z0-9]{6}$|^\.~tmp~$"  # rsync: .members.csv.Xk3aQz
-    r"|^\.in\..+\.$|^\.(pureftpd|sftpgo)-upload\."  # FTP servers; ProFTPD: .in.members.csv.
+    r"|^\.in\.|^\.(pureftpd|sftpgo)-upload\."  # lftp, FTP servers; ProFTPD: .in.members.csv.
     r"|^\.azdownload-|^\.distcp\.tmp\."  # AzCopy, Hadoop
     r"|^_temporary$",  # Spark, until its job is committed
     re.IGNORECASE,
@@ -145,9 +146,11 @@ class _Search:
             _refuse_unfinished(key, since=len(folder))
             if reason := _reason_against(key):
                 log.info("Skipped %s: it %s.", escaped(key), reason)
+            elif key.rstrip("/") == folder.rstrip("/"):
+                continue
             elif _is_hidden(key):
                 log.info("Skipped %s: it is hidden.", escaped(key))
-            elif key.rstrip("/") != folder.rstrip("/"):
+            else:
                 yield from self._within(key, info)
 
 

@@ -98,6 +98,7 @@ def test_what_is_no_mapping_is_left_to_the_schema():
         ({"state_conn_id": "s", "resend_after": 30}, "must be a timedelta of 0 or more"),
         ({"resend_after": timedelta(days=-1)}, "must be a timedelta of 0 or more"),
         ({"state_conn_id": "s", "as_of": "yesterday"}, "`as_of` must be a time in ISO 8601"),
+        ({"state_conn_id": "s", "as_of": "0001-01-01T00:00:00+01:00"}, "`as_of` must be a time in"),
         ({"state_conn_id": "s", "as_of": 1_790_000_000}, "`as_of` must be a time in ISO 8601"),
         ({"sync_name": "members"}, "`sync_name` needs a state: set `state_conn_id`"),
         ({"as_of": "2026-11-29"}, "`as_of` needs a state: set `state_conn_id`"),

@@ -156,9 +156,11 @@ def test_a_time_limit_while_a_job_is_handed_over_strikes_afterwards(pool, monkey
 
 
 def test_a_time_limit_while_it_is_closed_ends_all_requests(monkeypatch, strike):
-    pool, go_on, done = SendingPool(1, print), threading.Event(), []
+    pool, done = SendingPool(1, print), []
+    begun, go_on = threading.Event(), threading.Event()
 
     def job(number, chunk):
+        begun.set()
         assert go_on.wait(PATIENCE)
         done.append(number)
 
@@ -167,6 +169,7 @@ def test_a_time_limit_while_it_is_closed_ends_all_requests(monkeypatch, strike):
             strike()
 
     pool.submit(nothing, job, 0, None)
+    assert begun.wait(PATIENCE)
     monkeypatch.setattr(pool_module, "time", SimpleNamespace(sleep=sleep))
     with pytest.raises(TimeLimit):
         pool.close(go_on.set)

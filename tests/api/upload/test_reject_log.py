@@ -353,14 +353,14 @@ def test_a_time_limit_while_lines_are_written_loses_none(tmp_path, caplog, monke
     assert rejects.unwritten == 1
 
 
-def test_nor_does_one_just_before(tmp_path, caplog, strike):
+def test_nor_does_one_just_before(tmp_path, caplog):
     class Lock:
         def __enter__(self):
             pass
 
         def __exit__(self, *failure):
             if not rejects._rejects._waiting:
-                strike()
+                raise TimeLimit
 
     rejects = RejectLog(LocalFile(tmp_path / "rejects.jsonl"))
     rejects._rejects._lock = Lock()  # type: ignore[assignment]

@@ -33,7 +33,6 @@ from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.upload import plan_guard as plans_module
 from airflow_provider_mediquo.api.upload import runner as upload_module
-from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import UploadOptions
 from airflow_provider_mediquo.api.upload.reject_files import LocalFile
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
@@ -42,7 +41,6 @@ from airflow_provider_mediquo.api.visibility import sample as sample_module
 from airflow_provider_mediquo.api.visibility.fingerprint import differences
 from tests.api.conftest import BriefLimiter
 from tests.support.threads import join, launch
-from tests.support.time_limits import TimeLimit
 
 SOON = 10.0
 """Seconds that "at once" may take on a busy machine; what is waited for would take longer."""
@@ -484,7 +482,7 @@ def test_nobody_listening_stops_it_too(connect, upload, people):
 
 
 def test_under_every_kind_of_fault_the_ledger_is_right(box, client, upload, people):
-    box.settings.lost_before_rate = box.settings.lost_after_rate = box.settings.error_rate = 0.2
+    box.settings.lost_before_rate = box.settings.lost_after_rate = box.settings.error_rate = 0.3
     box.settings.seed = 7
     box.settings.jitter = 0.01
     records = people(1500)
@@ -492,7 +490,9 @@ def test_under_every_kind_of_fault_the_ledger_is_right(box, client, upload, peop
         records[row] = records[row] | {"email": "x"}
     run = upload(client, records + people(20, start=2), chunk_size=10, max_rejects=1000)
     unsettled = run.codes("unsettled")
-    assert unsettled, "the seed leaves some"
+    assert unsettled, (
+        "an eighth of the chunks: that there are none happens once in 200 million runs"
+    )
     # All 1,500, but where three chunks in a row happen to get no answer.
     read = {f"m-{n}" for n in range(1, min(run.report.read, 1500) + 1)}
     accepted = read - unsettled - run.codes("schema")
@@ -874,27 +874,33 @@ def test_a_time_limit_at_the_very_end_has_the_ledger(client, prepare, people, ca
     assert "stopped_because      Cut" in caplog.text
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("ending", [None, LookupError])
 def test_so_has_one_while_the_ledger_is_closed(
-    ending, client, prepare, people, caplog, monkeypatch, strike
+    ending, when, client, prepare, people, caplog, monkeypatch
 ):
     caplog.set_level("INFO")
-    close = Ledger.close
+    close, strikes = upload_module.close_ledger, iter([Cut])
 
     def source() -> Iterator[Any]:
         yield from people(3)
         if ending:
             raise ending
 
-    def interrupted(ledger: Ledger, *given: Any) -> Any:
-        strike()
-        return close(ledger, *given)
+    def interrupted(*given: Any) -> None:
+        if when == "after":
+            close(*given)
+        for strike in strikes:
+            raise strike
+        close(*given)
 
-    monkeypatch.setattr(Ledger, "close", interrupted)
-    with pytest.raises(TimeLimit) as raised:
+    monkeypatch.setattr(upload_module, "close_ledger", interrupted)
+    with pytest.raises(Cut) as raised:
         prepare(client, source()).upload.run(source())
     assert raised.value.report.read == 3
-    assert len([line for line in caplog.messages if line.startswith("Ledger\n")]) == 1
+    (*_, ledger) = [line for line in caplog.messages if line.startswith("Ledger\n")]
+    reason = f"the source failed: {ending.__name__}" if ending else "Cut"
+    assert f"stopped_because      {reason}" in ledger
 
 
 @pytest.mark.parametrize("wrong", ["m-1", {"code": "m-1"}, 7], ids=lambda w: type(w).__name__)

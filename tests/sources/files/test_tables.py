@@ -200,6 +200,7 @@ def test_nor_is_a_backup_read(make, tmp_path, caplog):
         ".m.csv.Xk3aQz",
         ".~tmp~/m.csv",
         ".in.m.csv.",
+        ".in.m.csv",
         ".pureftpd-upload.65a.15.1c.0",
         ".sftpgo-upload.x1.m.csv",
         ".azDownload-0b-m.csv",
@@ -223,7 +224,16 @@ def test_also_under_a_hidden_name(make, tmp_path, name):
 @pytest.mark.parametrize(
     "end",
     [".tmp", ".part", ".partial", ".filepart", ".crdownload", "._COPYING_", ".inprogress"]
-    + [".temp", ".download", ".opdownload", ".uploading", ".incomplete", ".aria2", "_.gstmp"]
+    + [
+        ".part.minio",
+        ".temp",
+        ".download",
+        ".opdownload",
+        ".uploading",
+        ".incomplete",
+        ".aria2",
+        "_.gstmp",
+    ]
     + [".8fE2dAbC", ".deadbeef", ".0000000a"],
 )
 def test_half_an_upload_is_an_error(make, tmp_path, end):
@@ -233,12 +243,14 @@ def test_half_an_upload_is_an_error(make, tmp_path, end):
     for path in (tmp_path, f"{tmp_path}/*"):
         with pytest.raises(SourceError, match=rf"m.csv{end} seems to be an upload in progress"):
             find_files(str(path))
-    for path in (f"*{end}", f"m.csv{end}", "*.csv"):
+    for path in (f"*.csv{end}", f"m.csv{end}", "*.csv"):
         assert len(find_files(f"{tmp_path}/{path}")) == 1
 
 
 @pytest.mark.parametrize(
-    "name", ["m.csv.20261129", "m.20261129", "m-8fE2dAbC.csv", "deadbeef", "m.csv.8fE2dAb"]
+    "name",
+    ["m.csv.20261129", "m.20261129", "m-8fE2dAbC.csv", "deadbeef", "m.csv.8fE2dAb", "m.facade42"]
+    + ["run.1a2b3c4d/m.csv"],
 )
 def test_a_day_or_a_hash_in_a_name_is_no_upload_in_progress(make, tmp_path, name):
     make(name)
