@@ -128,7 +128,7 @@ class ColumnMapping:
 
     def _twice(self, fields: Sequence[str | None], names: Sequence[str]) -> str:
         if twice := sorted({name for name, n in Counter(filter(None, fields)).items() if n > 1}):
-            by = "" if self.is_transformed else " or with None in `columns`"  # which comes later
+            by = "" if self.is_transformed else " or with None in `columns`"  # applied after it
             return (
                 f"more than one column for {self._shown(twice, names)}.\nDrop all but one, in the "
                 f"source{by}."

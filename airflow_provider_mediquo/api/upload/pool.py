@@ -94,7 +94,7 @@ class SendingPool:
 
     def _join(self) -> None:
         # Joining alone would not do: before Python 3.13, a thread counts as ended once a signal has
-        # interrupted its join.
+        # interrupted its join, and the executor loses a thread if Ctrl-C comes while it starts it.
         while self._busy:
             time.sleep(_PAUSE_SECONDS)
         self._threads.shutdown()

@@ -1,6 +1,8 @@
 import re
 import threading
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -18,6 +20,8 @@ from airflow_provider_mediquo.api.upload.progress import (
 from airflow_provider_mediquo.api.upload.reject_files import StoredParts
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.upload.runner import Upload
+from tests.support.threads import join
+from tests.support.time_limits import TimeLimit
 
 
 def test_something_is_done_again_and_again_and_then_no_more():
@@ -55,9 +59,6 @@ def test_it_has_ended_once_it_is_left():
 
 
 def test_it_has_ended_if_a_time_limit_strikes_while_it_starts(monkeypatch: pytest.MonkeyPatch):
-    class TimeLimit(BaseException):
-        pass
-
     start = threading.Thread.start
 
     def start_late(thread: threading.Thread) -> None:
@@ -71,15 +72,27 @@ def test_it_has_ended_if_a_time_limit_strikes_while_it_starts(monkeypatch: pytes
 
 
 def test_a_time_limit_before_it_has_started_is_what_is_raised(monkeypatch: pytest.MonkeyPatch):
-    class TimeLimit(BaseException):
-        pass
-
     def fail(thread: threading.Thread) -> None:
         raise TimeLimit
 
     monkeypatch.setattr(threading.Thread, "start", fail)
     with pytest.raises(TimeLimit), run_periodically(60, lambda: None):
         pass
+
+
+def test_it_ends_if_a_time_limit_strikes_while_it_is_left(
+    monkeypatch: pytest.MonkeyPatch, strike: Callable[[], None]
+):
+    class Event(threading.Event):
+        def set(self) -> None:
+            strike()
+            super().set()
+
+    own = SimpleNamespace(Event=Event, Thread=threading.Thread)
+    monkeypatch.setattr(progress_module, "threading", own)
+    with pytest.raises(TimeLimit), run_periodically(0.01, lambda: None):
+        pass
+    join(*(each for each in threading.enumerate() if each.name == "mediquo-progress"))
 
 
 def test_it_says_what_was_done_and_how_fast():

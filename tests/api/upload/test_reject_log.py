@@ -363,7 +363,7 @@ def test_nor_does_one_just_before(tmp_path, caplog):
                 raise TimeLimit
 
     rejects = RejectLog(LocalFile(tmp_path / "rejects.jsonl"))
-    rejects._rejects._lock = Lock()  # type: ignore[assignment]
+    rejects._rejects._lock = Lock()  # type: ignore[assignment]  # it has all that is called
     with pytest.raises(TimeLimit):
         rejects.add(rejection(1))
         rejects.flush()

@@ -34,6 +34,7 @@ from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.upload import plan_guard as plans_module
 from airflow_provider_mediquo.api.upload import runner as upload_module
 from airflow_provider_mediquo.api.upload.options import UploadOptions
+from airflow_provider_mediquo.api.upload.pool import SendingPool
 from airflow_provider_mediquo.api.upload.reject_files import LocalFile
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.upload.runner import Upload
@@ -857,6 +858,22 @@ def test_a_time_limit_while_the_source_is_closed_ends_the_requests_too(
         client.stop(abort=True)
     assert run.report.stopped_because == "Cut"
     assert run.report.unsettled == run.report.read == 1000
+
+
+def test_a_time_limit_before_the_pool_is_closed_closes_it(client, prepare, people, monkeypatch):
+    """No request may outlive the lease."""
+    close, calls = SendingPool.close, []
+
+    def interrupted(pool: SendingPool, abort: Any) -> None:
+        calls.append(pool)
+        if len(calls) == 1:
+            raise Cut
+        close(pool, abort)
+
+    monkeypatch.setattr(SendingPool, "close", interrupted)
+    with pytest.raises(Cut):
+        prepare(client, people(3)).upload.run(people(3))
+    assert len(calls) == 2
 
 
 def test_a_time_limit_at_the_very_end_has_the_ledger(client, prepare, people, caplog, monkeypatch):
