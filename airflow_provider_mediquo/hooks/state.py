@@ -65,10 +65,15 @@ def forget_in(conn_id: str, code: Any, killed: StopFlag) -> Forgotten:
         return forget(state, code)
 
 
-def put_run_in_doubt(conn_id: str, name: str, run: int, killed: StopFlag) -> int:
+def state_of_failed_task(conn_id: str, killed: StopFlag) -> Store:
+    """Return the state of a connection, for a task that waits only ten seconds more for it."""
+    state = Store(engine_of(conn_id), killed)
+    state.abort()
+    return state
+
+
+def put_run_in_doubt(state: Store, name: str, run: int) -> int:
     """Let the next run of a sync send again what one of its runs sent; return how many records."""
-    with closing(Store(engine_of(conn_id), killed)) as state:
-        state.abort()  # the task has failed: it waits ten seconds for the database
-        if not state.check_version():
-            return 0
-        return state.write(lambda connection: statements.doubt_run(connection, name, run))
+    if not state.check_version():
+        return 0
+    return state.write(lambda connection: statements.doubt_run(connection, name, run))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.api.text import counted
+
+if TYPE_CHECKING:
+    from airflow_provider_mediquo.api.sync.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -44,26 +48,32 @@ def expected_of(ledgers: Sequence[Any]) -> dict[str, str | None]:
 
 def put_in_doubt(ledgers: Sequence[Any], killed: StopFlag) -> None:
     """Let the next run of each sync send again what was not seen."""
-    failed: dict[str, str] = {}  # connection -> error: waiting for each database once is enough
-    for ledger in ledgers:
-        sync = ledger.get("sync") if isinstance(ledger, Mapping) else None
-        if not isinstance(sync, Mapping) or not sync.get("run"):
-            continue
-        from airflow_provider_mediquo.hooks.state import put_run_in_doubt
+    found = (ledger.get("sync") for ledger in ledgers if isinstance(ledger, Mapping))
+    syncs = [sync for sync in found if isinstance(sync, Mapping) and sync.get("run")]
+    if not syncs:
+        return
+    from airflow_provider_mediquo.hooks.state import put_run_in_doubt, state_of_failed_task
 
-        name, run, conn_id = sync["name"], sync["run"], sync["state_conn_id"]
-        if conn_id not in failed:
+    with ExitStack() as closing_states:
+        # One for each database: it waits only once for one that is silent.
+        states: dict[str, Store] = {}
+        for sync in syncs:
+            name, run, conn_id = sync["name"], sync["run"], sync["state_conn_id"]
             try:
-                count = put_run_in_doubt(conn_id, name, run, killed)
+                if conn_id not in states:
+                    states[conn_id] = state_of_failed_task(conn_id, killed)
+                    closing_states.callback(states[conn_id].close)
+                count = put_run_in_doubt(states[conn_id], name, run)
             except Exception as error:  # noqa: BLE001  # the task has its error
-                failed[conn_id] = type(error).__name__
+                problem = type(error).__name__
+                log.warning(
+                    "The records of run %s of %s could not be put in doubt (%s).",
+                    run,
+                    name,
+                    problem,
+                )
             else:
                 log.info("The next run sends %s again.", counted(count, "record"))
-                continue
-        problem = failed[conn_id]
-        log.warning(
-            "The records of run %s of %s could not be put in doubt (%s).", run, name, problem
-        )
 
 
 def stable(value: Any) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError
 from airflow_provider_mediquo.api.patients.schema import PATIENT_FIELDS, REQUIRED
+from airflow_provider_mediquo.api.patients.words import INVISIBLE
 from airflow_provider_mediquo.api.text import counted, listed
 
 _MAX_NAME = 64  # characters; longer ones are prose, or lines whose ends are lost
@@ -94,17 +96,17 @@ class ColumnMapping:
         fields = self.fields(names)
         expected = {name for name, field in self.columns.items() if field is not None}
         if missing := sorted(map(str, expected - {*names})):
+            near = _near(missing, names)
             return (
                 f"no column {listed(missing)}, which `columns` maps.\nNames must match exactly, "
-                "including case and spaces."
+                f"including case and spaces.{near}"
             )
         if missing := sorted(REQUIRED.difference(filter(None, fields))):
-            is_near = {name.strip().lower() for name in names} & {*missing}
             return (
                 f"no column named {' or '.join(missing)} among its {counted(len(names), 'column')}.\n"
                 f"Map it: columns={{'its_name': '{missing[0]}'}}"
                 f"{', or check `encoding` and `delimiter`' if is_text else ''}."
-                f"{' Case and spaces of names count.' if is_near else ''}"
+                f"{_near(missing, names)}"
             )
         if self._had_plan is not None and self._had_plan != ("plan" in fields):
             return (
@@ -122,7 +124,7 @@ class ColumnMapping:
             return (
                 f"unknown columns:\n{self._shown(unknown, names)}. Map each in `columns`, to a field or "
                 "to None to drop it: columns={'its_name': None}. "
-                f"The fields are {', '.join(PATIENT_FIELDS)}."
+                f"The fields are {', '.join(PATIENT_FIELDS)}.{_near(PATIENT_FIELDS, unknown)}"
             )
         return ""
 
@@ -145,6 +147,22 @@ class ColumnMapping:
     def _are_like_names(self, names: Sequence[str]) -> bool:
         known = {*PATIENT_FIELDS, *self.columns}
         return all(name in known or _is_like_a_name(name, known) for name in names)
+
+
+def _near(expected: Iterable[str], names: Iterable[str]) -> str:
+    """Say which expected name another one looks like."""
+    found = {_folded(name) for name in names}
+    near = [name for name in expected if _folded(name) in found]
+    if not near:
+        return ""
+    return (
+        f" One looks like {near[0]}, and differs in case, spaces, invisible characters, or the form of "
+        "its accents."
+    )
+
+
+def _folded(name: str) -> str:
+    return INVISIBLE.sub("", unicodedata.normalize("NFKC", name)).strip().casefold()
 
 
 def _is_like_a_value(name: str) -> bool:

@@ -10,7 +10,12 @@ from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoErr
 from airflow_provider_mediquo.sources.empty_rows import is_empty
 from airflow_provider_mediquo.sources.prefetch import Prefetch
 from airflow_provider_mediquo.sources.sql_drivers import closing_quietly, driver_of
-from airflow_provider_mediquo.sources.sql_errors import describe, is_syntax_error, missing_column
+from airflow_provider_mediquo.sources.sql_errors import (
+    describe,
+    is_of_parameters,
+    is_syntax_error,
+    missing_column,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -104,6 +109,11 @@ class Rows:
             return InvalidPatientsError(
                 f"`sql` is not valid SQL for this database: {text}.\nRun it by hand to see "
                 "what is wrong."
+            )
+        if self._parameters and not self._is_accepted and is_of_parameters(error):
+            return InvalidPatientsError(
+                f"`parameters` do not fit `sql`: {text}.\nCompare them with its placeholders, which are "
+                "the driver's own. With parameters, psycopg and mysqlclient need %% for a %."
             )
         where = f"after row {self._read:,}" if self._read else "before the first row"
         return SourceError(

@@ -23,6 +23,7 @@ _MEANINGS: Mapping[Any, str] = {
     1142: "this user may not read it",
     1146: "no such table",
 }
+_NO_ERROR_NUMBER = -1  # of MySQL Connector's own errors
 _MAX_CODE = 1 << 16  # a larger number in an error may be a value
 _COLUMN = re.compile(
     r'column "?([\w.]+)"? does not exist|Unknown column \'([\w.]+)\' in|^no such column: ([\w.]+)$'
@@ -43,6 +44,15 @@ def is_syntax_error(error: Exception) -> bool:
     # Python's own, for a second statement or a wrong number of parameters: it has no code.
     is_of_sqlite = isinstance(error, sqlite3.ProgrammingError | sqlite3.Warning)
     return is_of_sqlite or _MEANINGS.get(_code_of(error)) == _SYNTAX
+
+
+def is_of_parameters(error: Exception) -> bool:
+    """Return whether a driver cannot put the parameters into the statement: it has asked no database."""
+    has_no_code = _code_of(error) in ("", _NO_ERROR_NUMBER)
+    is_own = any(each.__name__ == "ProgrammingError" for each in type(error).__mro__)
+    is_of_driver = type(error).__module__.startswith(("psycopg", "MySQLdb", "mysql.connector"))
+    is_of_python = isinstance(error, TypeError | ValueError | LookupError)
+    return has_no_code and (is_of_python or (is_own and is_of_driver))
 
 
 def missing_column(error: Exception, sql: str) -> str | None:

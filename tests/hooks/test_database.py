@@ -11,12 +11,15 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from airflow_provider_mediquo.api.client.stop_flag import StopFlag
+from airflow_provider_mediquo.api.sync import statements
 from airflow_provider_mediquo.api.sync.statements import Doubt, Sent, acknowledge, doubt
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.sync.tables import MEMBER
 from airflow_provider_mediquo.hooks.database import engine_of
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
-from airflow_provider_mediquo.hooks.state import put_run_in_doubt
+from airflow_provider_mediquo.sensors.written import put_in_doubt
+
+RUN = {"state_conn_id": "state", "name": "members", "run": 1}
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def file(tmp_path, monkeypatch):
         lambda file: MediquoHook().export_receipts(file.with_suffix(".csv"), state_conn_id="state"),
         lambda file: MediquoHook().forget_patient("m-1", state_conn_id="state"),
         lambda file: MediquoHook().audit_patients(state_conn_id="state"),
-        lambda file: put_run_in_doubt("state", "members", 1, StopFlag()),
+        lambda file: put_in_doubt([{"sync": RUN}], StopFlag()),
     ],
     ids=["export", "forget", "audit", "doubt"],
 )
@@ -42,6 +45,28 @@ def test_a_call_leaves_no_connection_to_the_state_open(file, call):
     call(file)
     assert file.exists()
     assert str(file) not in [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
+
+
+@pytest.mark.usefixtures("box", "file")
+def test_a_run_is_put_in_doubt_also_if_another_one_cannot_be(people, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    doubt, errors = statements.doubt_run, iter([OperationalError("", None, OSError())])
+
+    def fail_once(*given):
+        for error in errors:
+            raise error
+        return doubt(*given)
+
+    monkeypatch.setattr(statements, "doubt_run", fail_once)
+    reports = [
+        MediquoHook().upsert_patients(people(1), state_conn_id="state", sync_name=name)
+        for name in ("spain", "france")
+    ]
+    put_in_doubt([report.as_dict() for report in reports], StopFlag())
+    assert (
+        "The records of run 1 of spain could not be put in doubt (StateError)." in caplog.messages
+    )
+    assert "The next run sends 1 record again." in caplog.messages
 
 
 @pytest.mark.usefixtures("box", "file")

@@ -136,10 +136,14 @@ def test_a_missing_plan_column_is_named_as_in_the_source():
         mapping.check(["code", "first_name"], "b.csv")
 
 
-@pytest.mark.parametrize("name", ["CODE", " code", "Code\u00a0"])
-def test_a_name_that_differs_in_case_or_spaces_alone_is_said_to(name):
-    with pytest.raises(InvalidPatientsError, match=r"Case and spaces of names count\.$"):
+@pytest.mark.parametrize("name", ["CODE", " code", "Code\u00a0", "code\u200b"])
+def test_a_name_that_looks_like_another_is_said_to(name):
+    with pytest.raises(InvalidPatientsError, match=r" One looks like code, and differs in case, "):
         ColumnMapping().check([name, "first_name"], "file")
+    with pytest.raises(InvalidPatientsError, match=r"maps[^$]* One looks like e\u0301, and "):
+        ColumnMapping({"e\u0301": "code"}).check(["\u00e9", "first_name"], "file")
+    with pytest.raises(InvalidPatientsError, match=r"not shown[^$]* One looks like plan, and "):
+        ColumnMapping().check(["code", "first_name", "plan\u200b"], "file")
     with pytest.raises(InvalidPatientsError, match=r"check `encoding` and `delimiter`\.$"):
         ColumnMapping().check(["id", "first_name"], "file", is_text=True)
 

@@ -136,7 +136,10 @@ def test_a_number_that_may_be_a_value_is_not_shown_as_an_error_code():
 # --- a renamed column -----------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["sqlite", "psycopg", "psycopg2", "MySQLdb", "mysql.connector"])
+SERVERS = ["psycopg", "psycopg2", "MySQLdb", "mysql.connector"]
+
+
+@pytest.fixture(params=["sqlite", *SERVERS])
 def members(request, tmp_path):
     """Read a table `members` with a column `code` through one driver: `members(sql)`."""
     driver = request.param
@@ -163,7 +166,7 @@ def members(request, tmp_path):
     class Hook:
         get_conn = staticmethod(connect)
 
-    return lambda sql: [*Rows(Hook(), sql, None, lambda names: None)]
+    return lambda sql, parameters=None: [*Rows(Hook(), sql, parameters, lambda names: None)]
 
 
 @pytest.mark.parametrize(
@@ -206,11 +209,45 @@ def test_a_second_statement_is_not_retried_either(members, request):
         members("SELECT code FROM members; SELECT code FROM members")
 
 
+@pytest.mark.parametrize("members", SERVERS, indirect=True)
+@pytest.mark.parametrize(
+    ("condition", "parameters"),
+    [
+        ("code = %s AND seen = %s", ["Sekret"]),
+        ("code = %s", ["Sekret", "Sekret"]),
+        ("code = %(code)s", {"kode": "Sekret"}),
+        ("code = %(code)s", ["Sekret"]),
+        ("code = %(code)s", "Sekret"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_not_retried(members, condition, parameters):
+    with pytest.raises(InvalidPatientsError, match="`parameters` do not fit `sql`") as caught:
+        members(f"SELECT code FROM members WHERE {condition}", parameters)
+    assert not caught.value.can_retry
+    assert "Sekret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("members", ["psycopg", "psycopg2", "MySQLdb"], indirect=True)
+def test_nor_is_a_percent_sign_that_is_not_doubled(members):
+    with pytest.raises(InvalidPatientsError, match="need %% for a %"):
+        members("SELECT code FROM members WHERE code LIKE 'A%' AND seen = %s", [1])
+    assert members("SELECT code FROM members WHERE code LIKE 'A%%' AND seen = %s", [1]) == []
+
+
+@pytest.mark.parametrize("members", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("parameters", [["Sekret"], {"kode": "Sekret"}, [object(), 1]])
+def test_nor_are_they_in_sqlite(members, parameters):
+    with pytest.raises(InvalidPatientsError, match=r"do not fit|not valid SQL") as caught:
+        members("SELECT code FROM members WHERE code = ? AND seen = ?", parameters)
+    assert "Sekret" not in str(caught.value)
+
+
 def test_a_table_that_does_not_exist_is_retried(members):
     """It may be replaced each night."""
-    with pytest.raises(SourceError, match="no such table") as caught:
-        members("SELECT code FROM patients")
-    assert caught.value.can_retry
+    for parameters in (None, {"code": 1}):
+        with pytest.raises(SourceError, match="no such table") as caught:
+            members("SELECT code FROM patients", parameters)
+        assert caught.value.can_retry
 
 
 def test_a_connection_that_commits_each_statement_is_read_as_a_stream(postgres_database):

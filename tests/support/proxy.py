@@ -77,7 +77,9 @@ class Lane:
             case "swallow":
                 self._is_swallowing = True
             case "repeat":
-                return (before[-_REPEATED:] or after[:_REPEATED]) + after
+                repeated = before[-_REPEATED:] or after[:_REPEATED]
+                # With the same first byte, one byte at the end would arrive as it was sent.
+                return repeated.lstrip(after[:1]) + after if before else repeated + after
             case "corrupt":
                 return bytes([after[0] ^ 1]) + after[1:]
         return after

@@ -20,9 +20,9 @@ TRUNK_ZERO = re.compile(r"\( *0 *\)")  # dialled at home only
 _FRACTION = re.compile(r".*\.[0-9]|[^.]*\.00")  # of a number that was a float
 _REMARK = re.compile(r".*\( *[1-9][0-9]? *\) *")  # (2): the second one
 _DAY = re.compile(r"[0-9]{1,2}([./-])[0-9]{1,2}\1[0-9]{2,4}")
-_SHORT = r"[+(0 ]*(?:29[89]|376)(?:[^0-9/]*[0-9]){6}"  # whole numbers of small countries
+_SHORT = r"[+(0 ]*(?:29[89]|376|508|687)(?:[^0-9/]*[0-9]){6}"  # of small countries
 _TWO = re.compile(
-    rf"(?:(?:[^0-9]*[0-9]){{10,}}|{_SHORT})[^0-9]*/ *[0-9]{{1,4}}"  # 900123/24 are two
+    rf"(?:(?:[^0-9]*[0-9]){{10,}}|{_SHORT})[^0-9]*/[ -]*[0-9]{{1,4}}"  # 900123/24 are two
 )
 
 

@@ -37,6 +37,9 @@ def to_e164(value: Any, region: str) -> Any:
         return value
     import phonenumbers
 
+    first, slash, second = plain.rpartition("/")
+    if slash and is_ambiguous(f"{_international(first, region)}/{second}"):
+        return value
     try:
         number = phonenumbers.parse(re.sub("^00", "+", plain), region)
     except phonenumbers.NumberParseException:
@@ -46,6 +49,17 @@ def to_e164(value: Any, region: str) -> Any:
     keeps_zero = number.italian_leading_zero and TRUNK_ZERO.search(plain)
     if keeps_zero or number.extension or length != phonenumbers.ValidationResult.IS_POSSIBLE:
         return value  # also one without its area code
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _international(phone: str, region: str) -> str:
+    """Return a number, or the first digits of one, with its country prefix."""
+    import phonenumbers
+
+    try:
+        number = phonenumbers.parse(re.sub("^00", "+", phone), region)
+    except phonenumbers.NumberParseException:
+        return phone
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 

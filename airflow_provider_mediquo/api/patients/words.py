@@ -23,7 +23,11 @@ SUSPECT = frozenset("\\#<([=EeFf")
 
 _NULL_WORDS = frozenset(("null", "none", "nan", "-nan", "nat", "n/a", "undefined"))
 _NO_NUMBER = re.compile(r"-?1[.,]#(?:IND|QNAN|SNAN|INF)", re.IGNORECASE)  # of C, on Windows
-_CHANGED_NUMBER = re.compile(r"-?[0-9](?:[.,][0-9]+)?[Ee]\+[0-9]{2,3}|'[0-9+=-].*")
+_CHANGED_NUMBER = re.compile(
+    r"-?[0-9]+(?:[.,][0-9]+)?[Ee]\+[0-9]{1,3}"  # 1.2E+11; 3E+1 of decimal types
+    r"|-?[0-9][.,][0-9]+[Ee][0-9]{1,3}"  # 1.2E11, of Java
+    r"|'[0-9+=-].*"
+)
 
 # Unicode's Default_Ignorable_Code_Point and the blank of Braille.
 _INVISIBLE = (
@@ -52,5 +56,5 @@ def broken_identifier_rule(text: str) -> str | None:
         return "null"
     if "#" in text and _NO_NUMBER.fullmatch(text):
         return "null"
-    may_be_changed = "E+" in text or "e+" in text or text[0] == "'"
+    may_be_changed = "E" in text or "e" in text or text[0] == "'"
     return "spreadsheet" if may_be_changed and _CHANGED_NUMBER.fullmatch(text) else None

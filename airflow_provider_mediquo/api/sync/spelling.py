@@ -16,21 +16,22 @@ _PLAIN = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "\u0131": "i", "æ": "ae", "œ": "oe"}
     | {"·": ""}  # `ŀ` is decomposed to `l` and this
 )
-_NUMBER = re.compile(r"([0-9]+)(?:[.,]0*)?")  # and how a spreadsheet may rewrite it
+# And how a spreadsheet or another program may rewrite it.
+_NUMBER = re.compile(r"([0-9]+)(?:[.,]([0-9]*?)0*)?(?:e\+?([0-9]{1,3}))?")
 _IGNORED = frozenset(("Mn", "Mc", "Me", "Cf"))  # accents and other marks, invisible characters
 
 
 def key_of(code: str) -> int:
     """Return the hash of a code without its case, accents, width, and invisible characters.
 
-    A number is the same with zeros before it or with `.0` after it: spreadsheets rewrite codes so.
+    A number is the same with zeros before it, with `.0` after it, or with an exponent (`3.5E3`):
+    spreadsheets rewrite codes so.
 
     Codes of European languages have the same hash if MySQL's collations for all languages
     (`utf8mb4_0900_ai_ci`, `utf8mb4_unicode_ci`) take them for the same.
     """
     text = code.strip().lower() if code.isascii() else _folded(code)
-    number = _NUMBER.fullmatch(text)
-    return hash((number[1].lstrip("0") or "0") if number else text)
+    return hash(_whole_number(text) or text)
 
 
 def keep_other_spellings(store: Store, members: Members, unknown: Iterable[int]) -> list[str]:
@@ -59,6 +60,17 @@ def _folded(code: str) -> str:
     text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", code).casefold())
     letters = [letter for letter in text if unicodedata.category(letter) not in _IGNORED]
     return INVISIBLE.sub("", "".join(letters)).strip().casefold().translate(_PLAIN)
+
+
+def _whole_number(text: str) -> str:
+    """Return the digits of a whole number; empty for anything else."""
+    number = _NUMBER.fullmatch(text)
+    if not number:
+        return ""
+    whole, fraction, exponent = number[1], number[2] or "", int(number[3] or 0)
+    if len(fraction) > exponent:
+        return ""
+    return f"{whole}{fraction:0<{exponent}}".lstrip("0") or "0"
 
 
 def _missing(store: Store, members: Members) -> Iterator[str]:

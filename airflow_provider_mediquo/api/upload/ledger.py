@@ -76,8 +76,9 @@ class Ledger:
     ) -> Rejection:
         """Write down a record that may not be sent."""
         rejection = Rejection(row, code, refused_by, problems, location=location)
-        self._rejects.add(rejection)
-        self._count(rejection)
+        self._rejects.keep(rejection)
+        self._count(rejection)  # not after it is written: a time limit may strike meanwhile
+        self._rejects.write_if_due()
         return rejection
 
     def begin(self, records: Sequence[ValidRecord]) -> None:
@@ -216,12 +217,14 @@ class Ledger:
         return report
 
     def _settle(self, *rejections: Rejection) -> None:
-        self._rejects.add(*rejections)
-        for rejection in rejections:
-            self._count(rejection)
+        self._rejects.keep(*rejections)
+        # Before they are written: a time limit may strike meanwhile, and the end writes the unsettled.
         with self._lock:
             for rejection in rejections:
                 del self._unsettled[rejection.row]
+        for rejection in rejections:
+            self._count(rejection)
+        self._rejects.write_if_due()
 
     def _count(self, rejection: Rejection) -> None:
         if name := _COUNTED_AS.get(rejection.refused_by):

@@ -141,9 +141,10 @@ class RunOutcome:
 
 
 def with_ledger(error: BaseException, report: UploadReport) -> BaseException:
-    """Return an error that is not ours, such as one of the source, with the ledger as `report`."""
+    """Return an error with the ledger as `report`; one that is not ours also says how the run ended."""
     with suppress(Exception):  # it may allow no such attribute
-        error.add_note(f"The upload ended with {report}. {AGAIN}")
+        if not isinstance(error, MediquoError):
+            error.add_note(f"The upload ended with {report}. {AGAIN}")
         error.report = report  # type: ignore[attr-defined]  # as a MediquoError has it
     return error
 

@@ -147,9 +147,18 @@ class LineWriter:
 
     def add(self, lines: Iterable[Line]) -> None:
         """Write lines down, or keep them for the next write."""
+        self.keep(lines)
+        self.write_if_due()
+
+    def keep(self, lines: Iterable[Line]) -> None:
+        """Take lines for the next write."""
         new = [*lines]
         with self._lock:
             self._waiting += new
+
+    def write_if_due(self) -> None:
+        """Write down what is waiting, if it is enough for a write."""
+        with self._lock:
             file = self._file  # once: another thread may find that it cannot be written
             is_due = not file or len(self._waiting) >= file.lines_at_once
         if is_due:

@@ -81,10 +81,19 @@ class RejectLog:
 
     def add(self, *rejections: Rejection) -> None:
         """Write them down, a line each; in an object store a little later."""
+        self.keep(*rejections)
+        self.write_if_due()
+
+    def keep(self, *rejections: Rejection) -> None:
+        """Take them for the next write."""
         with self._lock:
             for rejection in rejections:
                 self._count(rejection)
-        self._rejects.add(rejection.as_dict() for rejection in rejections)
+        self._rejects.keep(rejection.as_dict() for rejection in rejections)
+
+    def write_if_due(self) -> None:
+        """Write down the rejects that wait; in an object store once they are many."""
+        self._rejects.write_if_due()
 
     def add_unsubscribed(self, records: Iterable[ValidRecord]) -> None:
         """Write down records whose patients are unsubscribed now, if somebody asked for them."""

@@ -87,14 +87,23 @@ class Upload:
         Raises the MediquoError that stopped the run, or that says why it did not succeed; its
         `report` is the ledger. An error of the source is raised as it is, with the same `report`.
         """
+        try:
+            self._run(patients)
+        except BaseException as error:
+            with_ledger(error, self.report)
+            raise
+        return self.report
+
+    def _run(self, patients: Iterable[Any]) -> None:
         started = time.monotonic()
-        source = self._checked(patients)
+        self._rejects.check()
+        source = iterate_records(patients)
         progress = Progress(self.report, self._ledger.stats, length_if_known(patients))
         logs = run_periodically(self._interval, progress.log, self._rejects.flush)
-        beat = self._sync.heartbeat if self._sync else None
-        beats = run_periodically(HEARTBEAT_SECONDS, beat) if beat else nullcontext()
+        sync = self._sync
+        beat = run_periodically(HEARTBEAT_SECONDS, sync.heartbeat) if sync else nullcontext()
         try:
-            with existing_objects_frozen(), self._rejects, logs, beats:
+            with existing_objects_frozen(), self._rejects, logs, beat:
                 self._send_and_close(source)
             self._close_ledger(started)
         except BaseException as error:
@@ -105,16 +114,6 @@ class Upload:
                 raise
             raise
         self._raise_problem()
-        return self.report
-
-    def _checked(self, patients: Iterable[Any]) -> Iterator[Any]:
-        """Return the records, if they can be read and the rejects can be written."""
-        try:
-            self._rejects.check()
-            return iterate_records(patients)
-        except MediquoError as error:
-            error.report = self.report
-            raise
 
     def stop(self) -> None:
         """End every wait, because the task is being killed.
@@ -219,8 +218,6 @@ class Upload:
         self._ended_by = self._ended_by or (type(error).__name__ if error else None)
         reason = self._reasons[0].as_line() if self._reasons else self._ended_by
         close_ledger(self._ledger, time.monotonic() - started, reason)
-        if error:
-            with_ledger(error, self.report)
 
     def _close_sync(self, error: BaseException | None) -> None:
         if not self._sync:
@@ -233,7 +230,7 @@ class Upload:
 
     def _raise_problem(self) -> None:
         if self._pool.failure:
-            raise with_ledger(self._pool.failure, self.report)
+            raise self._pool.failure
         outcome = self._outcome()
         if problem := outcome.error():
             raise problem

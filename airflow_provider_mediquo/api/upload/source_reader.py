@@ -8,6 +8,9 @@ from typing import Any
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError
 
+# What the DataFrames of pandas and Polars have, and neither a list nor a Series.
+_OF_A_DATAFRAME = ("__arrow_c_stream__", "columns")
+
 
 class Halted(BaseException):
     """Ends the reading loop; a BaseException, so that no source catches it by accident."""
@@ -53,5 +56,10 @@ def iterate_records(patients: Iterable[Any]) -> Iterator[Any]:
         raise InvalidPatientsError(
             "`patients` must be a list, a generator or another iterable of patients (mappings).\n"
             f"This is a {type(patients).__name__}."
+        )
+    if all(hasattr(patients, name) for name in _OF_A_DATAFRAME):
+        raise InvalidPatientsError(
+            "`patients` must be rows, and a DataFrame iterates over its columns.\n"
+            'Convert it: `df.to_dict("records")` in pandas, `df.to_dicts()` in Polars.'
         )
     return iter(patients)

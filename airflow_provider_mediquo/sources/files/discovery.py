@@ -5,32 +5,40 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
 from airflow_provider_mediquo.api.text import escaped
-from airflow_provider_mediquo.sources.files.tables import refuse_log, refuse_tables
+from airflow_provider_mediquo.sources.files.tables import (
+    refuse_log,
+    refuse_tables,
+    without_values,
+)
 
 log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20  # bytes that are read ahead; s3fs alone would take 50 MiB
 _NEIGHBOUR = re.compile(
     r"^~\$|^(md5|sha(1|256|512))sums?(\.txt)?$|^thumbs\.db$|^desktop\.ini$"
-    r"|_\$folder\$$|\.(md5|sha1|sha256|sha512|crc|crc32|sfv|metadata|asc|sig|manifest)$",
+    r"|_\$folder\$$|\.(md5|sha1|sha256|sha512|crc|crc32|sfv|metadata|manifest)$",
     re.IGNORECASE,
 )
+_SIGNATURE = re.compile(r"\.(asc|sig)$", re.IGNORECASE)  # or data: `.asc` is an old ending of CSV
 _BACKUP = re.compile(r"\.(bak|swp)$|~$", re.IGNORECASE)
 _UNFINISHED = re.compile(
     r"\.(te?mp|part|partial|filepart|(cr|op)?download|uploading|incomplete|inprogress|aria2|_copying_)$"
     r"|\.gstmp$|\.part\.minio$"  # gsutil: members.csv_.gstmp; MinIO
     r"|\.inprogress\."  # Flink: .part-0-0.inprogress.1
-    r"|\.\w+\.(?![0-9]{8}$)[0-9a-f]{8}$"  # boto3, AWS CLI: members.csv.8fE2dAbC; but not a day
     r"|^\..+\.\w+\.(?!backup|sha)[a-z0-9]{6}$|^\.~tmp~$"  # rsync: .members.csv.Xk3aQz
     r"|^\.in\.|^\.(pureftpd|sftpgo)-upload\."  # lftp, FTP servers; ProFTPD: .in.members.csv.
     r"|^\.azdownload-|^\.distcp\.tmp\."  # AzCopy, Hadoop
     r"|^_temporary$",  # Spark, until its job is committed
     re.IGNORECASE,
+)
+
+_DOWNLOAD = re.compile(  # of boto3 and the AWS CLI: members.csv.8fE2dAbC; but not a day
+    r"[^/]\.(?![0-9]{8}$)[0-9a-f]{8}$", re.IGNORECASE
 )
 
 
@@ -44,10 +52,13 @@ class StoredFile(NamedTuple):
     storage: Any
     key: str
 
-    @property
-    def name(self) -> str:
-        """Its name in messages: a local path or a URL, as one line."""
-        return escaped(str(self.storage.unstrip_protocol(self.key)).removeprefix("file://"))
+    def shown(self, hidden: Collection[str] = ()) -> str:
+        """Return its name for messages: a local path or a URL, as one line.
+
+        :param hidden: columns whose values are left out, if they are in the names of its folders.
+        """
+        key = without_values(self.key, hidden)
+        return escaped(str(self.storage.unstrip_protocol(key)).removeprefix("file://"))
 
     def open(self) -> Any:
         """Open it as a stream of bytes."""
@@ -115,11 +126,12 @@ class _Search:
         # Characters before those of a glob.
         known = len(re.split(r"[*?\[]", pattern)[0].rpartition("/")[0])
         shows = any(map(_is_hidden, pattern[known:].split("/")))
-        asked_for = any(map(_is_unfinished, pattern.split("/")))
-        for key, info in self._storage.glob(pattern, detail=True).items():
+        asked_for = _is_unfinished(pattern)
+        found = self._storage.glob(pattern, detail=True)
+        for key, info in found.items():
             if not asked_for:
-                _refuse_unfinished(key, since=known)
-            if (reason := _reason_against(key)) and not _reason_against(pattern):
+                _refuse_unfinished(key, info, since=known)
+            if (reason := _reason_against(key, found)) and not _reason_against(pattern):
                 log.info("Skipped %s: it %s.", escaped(key), reason)
             elif shows or not any(map(_is_hidden, key[known:].split("/"))):
                 yield from self._within(key, info)
@@ -140,11 +152,13 @@ class _Search:
             return
         self._seen.add(real)
         # Not `find` or `walk`, which silently skip folders that may not be listed.
-        for info in self._storage.ls(folder, detail=True):
+        found = self._storage.ls(folder, detail=True)
+        names = {info["name"] for info in found}
+        for info in found:
             key = info["name"]
             refuse_log(key)
-            _refuse_unfinished(key, since=len(folder))
-            if reason := _reason_against(key):
+            _refuse_unfinished(key, info, since=len(folder))
+            if reason := _reason_against(key, names):
                 log.info("Skipped %s: it %s.", escaped(key), reason)
             elif key.rstrip("/") == folder.rstrip("/"):
                 continue
@@ -160,24 +174,29 @@ def _is_hidden(path: str) -> bool:
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
-def _reason_against(path: str) -> str:
-    """Return why it is not read: it is a checksum, an editor's lock, or a backup; empty for data."""
+def _reason_against(path: str, beside: Collection[str] = ()) -> str:
+    """Return why it is not read: it is a checksum, an editor's lock, or a backup; empty for data.
+
+    :param beside: what else is there: a signature is one only beside what it signs.
+    """
     name = path.rstrip("/").rpartition("/")[2]
-    if _NEIGHBOUR.search(name):
+    is_signature = _SIGNATURE.search(name) and _SIGNATURE.sub("", path) in beside
+    if is_signature or _NEIGHBOUR.search(name):
         return "holds no records"
     return "is a backup" if _BACKUP.search(name) else ""
 
 
-def _is_unfinished(name: str) -> bool:
-    return bool(_UNFINISHED.search(name))
+def _is_unfinished(path: str, *, is_folder: bool = False) -> bool:
+    is_download = not is_folder and _DOWNLOAD.search(path)
+    return bool(is_download) or any(map(_UNFINISHED.search, path.split("/")))
 
 
-def _refuse_unfinished(key: str, since: int) -> None:
+def _refuse_unfinished(key: str, info: Mapping[str, Any], since: int) -> None:
     """Raise SourceError for a file that is not complete: without it, its members would be missing.
 
     :param since: where the folders begin whose names count, too.
     """
-    if any(map(_is_unfinished, key[since:].split("/"))):
+    if _is_unfinished(key[since:], is_folder=info["type"] == "directory"):
         raise SourceError(
             f"{escaped(key)} seems to be an upload in progress.\nRun again when it is complete; or "
             "delete it, or give a glob that leaves it out."

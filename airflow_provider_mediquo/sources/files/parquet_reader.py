@@ -205,7 +205,11 @@ def _text_type(kind: Any) -> Any:
     if types.is_list(kind) or types.is_large_list(kind):
         make = arrow.list_ if types.is_list(kind) else arrow.large_list
         return make(kind.value_field.with_type(_text_type(kind.value_type)))
-    texts = {arrow.binary(): arrow.string(), arrow.large_binary(): arrow.large_string()}
+    texts = {
+        arrow.binary(): arrow.string(),
+        arrow.large_binary(): arrow.large_string(),
+        arrow.binary_view(): arrow.string_view(),
+    }
     return texts.get(kind, kind)
 
 

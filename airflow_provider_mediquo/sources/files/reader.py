@@ -83,7 +83,6 @@ def read_files(path: str, conn_id: str | None, reading: FileReadOptions) -> Iter
     """
     files = find_files(path, conn_id)
     for file in files:
-        log.info("Reading %s", file.name)
         problem = ""
         try:
             yield from read_file(file, reading)
@@ -95,8 +94,8 @@ def read_files(path: str, conn_id: str | None, reading: FileReadOptions) -> Iter
 
 def _advice(file: StoredFile, files: Sequence[StoredFile], path: str) -> str:
     """Say how to leave a file out, if its extension differs from that of the others."""
-    own = PurePosixPath(file.name).suffix
-    others = Counter(PurePosixPath(each.name).suffix for each in files)
+    own = PurePosixPath(file.key).suffix
+    others = Counter(PurePosixPath(each.key).suffix for each in files)
     best = next((suffix for suffix, _ in others.most_common() if suffix not in ("", own)), "")
     if not best:
         return ""
@@ -113,18 +112,21 @@ def read_file(file: StoredFile, reading: FileReadOptions) -> Iterator[LocatedRec
     """
     failure = ""
     values = folder_values(file.key)
+    # What is read of the names of its folders is a patient's, and is in no message.
+    name = file.shown([each for each in values if reading.header.fields([each]) != [None]])
+    log.info("Reading %s", name)
     if values:
         reading = replace(reading, header=FolderColumns(reading.header, values))
     try:
         with file.open() as raw:
-            records = _records(raw, file.name, reading)
+            records = _records(raw, name, reading)
             yield from map(partial(_with_values, values), records) if values else records
     except MediquoError:
         raise
     except Exception as error:  # noqa: BLE001  # each storage has its own errors
         failure = type(error).__name__
     if failure:  # outside the `except`, because such an error may hold what was read
-        raise SourceError(f"{file.name} cannot be read (any further):\n{failure}.")
+        raise SourceError(f"{name} cannot be read (any further):\n{failure}.")
 
 
 def _with_values(values: Mapping[str, str | None], located: LocatedRecord) -> LocatedRecord:

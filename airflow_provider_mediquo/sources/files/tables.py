@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any
@@ -86,6 +86,15 @@ def folder_values(key: str) -> dict[str, str | None]:
     found = map(_VALUE.fullmatch, key.split("/")[:-1])
     pairs = ((_unescaped(each[1]), _unescaped(each[2])) for each in found if each)
     return {name: None if value == _NULL else value for name, value in pairs}
+
+
+def without_values(key: str, names: Collection[str]) -> str:
+    """Return a key in which `*` stands for the values of some columns in the names of folders."""
+    *folders, name = key.split("/")
+    for at, folder in enumerate(folders):
+        if (found := _VALUE.fullmatch(folder)) and _unescaped(found[1]) in names:
+            folders[at] = f"{found[1]}=*"
+    return "/".join([*folders, name])
 
 
 def _unescaped(text: str) -> str:

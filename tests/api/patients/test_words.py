@@ -57,14 +57,28 @@ def test_a_formula_is_no_value(rule, name, value):
 
 
 @pytest.mark.parametrize(
-    "value", ["1.23457E+11", "1,23457E+11", "1.23457e+11", "4E+10", "-1.2E+100", "'00124", "'+4477"]
+    "value",
+    [
+        "1.23457E+11",
+        "1,23457E+11",
+        "1.23457e+11",
+        "4E+10",
+        "-1.2E+100",
+        "12.5E+9",
+        "'00124",
+        "'+4477",
+    ]
+    # Java's numbers with a point, and its decimals.
+    + ["1.2345678E7", "3.456E11", "3E+1", "1.23456789E+9", "50E+3"],
 )
 @pytest.mark.parametrize("name", IDENTIFIERS)
 def test_a_number_that_a_spreadsheet_has_changed_is_no_identifier(rule, name, value):
     assert rule(name, value) == "spreadsheet"
 
 
-@pytest.mark.parametrize("value", ["1E5", "12.5E+11", "E+11", "'t Hooft", "1.23457E-11", "A1E+11"])
+@pytest.mark.parametrize(
+    "value", ["1E5", "12.5E11", "1.E5", "E+11", "'t Hooft", "1.23457E-11", "A1E+11", "1.5E7A"]
+)
 def test_other_codes_with_an_e_or_an_apostrophe_are_codes(sent, value):
     assert sent("code", value) == value
 

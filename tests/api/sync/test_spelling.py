@@ -60,6 +60,11 @@ def test_a_number_is_the_same_as_a_spreadsheet_writes_it(other):
     assert key_of(other) == key_of("006")
 
 
+@pytest.mark.parametrize("other", ["3.45E4", "34.5e+3", "3,450E4", "34500E0", "345e2", "34500.0"])
+def test_also_with_an_exponent(other):
+    assert key_of(other) == key_of("034500")
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -70,6 +75,8 @@ def test_a_number_is_the_same_as_a_spreadsheet_writes_it(other):
         ("6", "60"),
         ("6", "6.1"),
         ("6.10", "6.1"),
+        ("6.15E1", "6.2E1"),
+        ("6E1", "6"),
         ("0", ""),
         ("\u0416", "\u0417"),
     ],

@@ -1,5 +1,6 @@
 """Every record is counted once, under its own name, and written down where it was found."""
 
+import json
 import threading
 from pathlib import Path
 
@@ -30,16 +31,47 @@ def opened(ledger, count, *, has_plan=True, change=None):
     return records
 
 
-def test_a_record_counts_as_rejected_once_it_is_written_down(ledger, monkeypatch):
-    """Else a time limit in between would leave a count without a line."""
+def test_a_record_counts_as_rejected_only_if_there_is_a_line(ledger, monkeypatch):
+    """A time limit may strike in between."""
 
     def strike(*_):
         raise TimeLimit
 
-    monkeypatch.setattr(RejectLog, "add", strike)
+    monkeypatch.setattr(RejectLog, "keep", strike)
     with pytest.raises(TimeLimit):
         ledger.reject(ledger.next_row(), "m-0", "schema", {"email": "email"}, None)
     assert ledger.report.rejected == 0
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """A file during whose first write a time limit strikes, while the write itself goes on."""
+    write, strikes = LocalFile.write, iter([TimeLimit])
+
+    def interrupted(file, lines):
+        write(file, lines)
+        for strike in strikes:
+            raise strike
+
+    monkeypatch.setattr(LocalFile, "write", interrupted)
+    return LocalFile(tmp_path / "rejects.jsonl")
+
+
+def test_a_time_limit_while_a_reject_is_written_counts_it(file):
+    ledger = Ledger(RejectLog(file), Sample("secret"))
+    with pytest.raises(TimeLimit):
+        ledger.reject(ledger.next_row(), "m-0", "schema", {"email": "email"}, None)
+    assert ledger.report.rejected == 1
+
+
+def test_a_time_limit_while_the_unsettled_are_written_writes_none_again(file):
+    ledger = Ledger(RejectLog(file), Sample("secret"))
+    opened(ledger, 3)
+    with pytest.raises(TimeLimit):
+        ledger.close(1.0)
+    report = ledger.close(1.0)
+    assert report.unsettled == 3
+    assert [json.loads(line)["row"] for line in file.path.read_text().splitlines()] == [1, 2, 3]
 
 
 def test_each_outcome_has_a_count_of_its_own():

@@ -24,6 +24,15 @@ def test_what_cannot_be_a_list_of_patients_is_refused(patients):
         iterate_records(patients)
 
 
+def test_a_dataframe_is_refused_because_its_columns_are_no_patients():
+    names = ["code", "first_name"]
+    arrow = {"__arrow_c_stream__": None}
+    frame = type("DataFrame", (list,), arrow | {"columns": names})(names)
+    with pytest.raises(InvalidPatientsError, match=r"to_dict\("):
+        iterate_records(frame)
+    assert list(iterate_records(type("Series", (list,), arrow)([{"code": "m-1"}])))
+
+
 @pytest.mark.no_cover
 def test_a_code_costs_at_most_100_bytes_whatever_its_length(monkeypatch):
     # Checking so many under tracemalloc takes half a minute, and keeps nothing.

@@ -22,7 +22,7 @@ def make(tmp_path):
 
 
 def found(path, root):
-    return [file.name.removeprefix(f"{root}/") for file in find_files(str(path))]
+    return [file.shown().removeprefix(f"{root}/") for file in find_files(str(path))]
 
 
 def test_a_file_is_itself(make, tmp_path):
@@ -202,18 +202,27 @@ def store(s3_bucket, monkeypatch):
 )
 def test_a_bucket_is_looked_through_in_the_same_way(store, path, names):
     files = find_files(f"s3://{store.bucket}/{path}", "clinic_files")
-    assert [file.name for file in files] == [f"s3://{store.bucket}/{name}" for name in names]
+    assert [file.shown() for file in files] == [f"s3://{store.bucket}/{name}" for name in names]
 
 
 def test_the_connection_may_be_in_the_url(store):
     (file,) = find_files(f"s3://clinic_files@{store.bucket}/in/b.csv")
-    assert file.name == f"s3://{store.bucket}/in/b.csv"
+    assert file.shown() == f"s3://{store.bucket}/in/b.csv"
 
 
 @pytest.mark.parametrize("name", ["in/c.csv", "nothing", "in/*.txt"])
 def test_an_object_may_come_later(store, name):
     with pytest.raises(SourceError, match="There is no file at"):
         find_files(f"s3://{store.bucket}/{name}", "clinic_files")
+
+
+def test_an_object_that_stands_for_a_hidden_folder_is_not_said_to_be_skipped(store, caplog):
+    caplog.set_level("INFO")
+    with closing(store.client()) as client:
+        for key in ("_old/", "_old/c.csv"):
+            client.put_object(Bucket=store.bucket, Key=key, Body=b"")
+    assert len(find_files(f"s3://{store.bucket}/_old", "clinic_files")) == 1
+    assert not [line for line in caplog.messages if line.startswith("Skipped")]
 
 
 def test_a_bucket_that_is_not_there(store):

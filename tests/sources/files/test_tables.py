@@ -157,6 +157,23 @@ def test_a_plan_in_some_folders_names_alone_is_an_error(make, tmp_path):
         read(tmp_path)
 
 
+def test_what_they_say_of_a_patient_is_in_no_message(make, tmp_path, caplog):
+    caplog.set_level("INFO")
+    make("day=1/plan=%67old/birth_date=1980-02-03/m.csv", "code,first_name\n1,Ada\n2,Bo,x\n")
+    make("day=1/plan=basic/birth_date=null/n.csv", "code,name\n1,Ada")
+    reading = FileReadOptions(ColumnMapping({"day": None}))
+    located = read_files(str(tmp_path), None, reading)
+    first, second = next(located), next(located)
+    name = f"{tmp_path}/day=1/plan=*/birth_date=*"
+    assert first.record["plan"] == "gold"
+    assert first.location.file == second.location.file == f"{name}/m.csv"
+    with pytest.raises(InvalidPatientsError, match="first_name") as caught:
+        next(located)
+    assert str(caught.value).startswith(f"{name}/n.csv has ")
+    read = [line for line in caplog.messages if line.startswith("Reading")]
+    assert read == [f"Reading {name}/m.csv", f"Reading {name}/n.csv"]
+
+
 # --- neighbours -----------------------------------------------------------------------------------
 
 
@@ -168,6 +185,7 @@ def test_what_never_holds_data_is_passed_over_with_a_line_in_the_log(make, tmp_p
         "m.csv.SHA256",
         "SHA256SUMS",
         "m.csv.asc",
+        "m.csv.SIG",
         "Thumbs.db",
         "m_$folder$",
     ]
@@ -176,7 +194,15 @@ def test_what_never_holds_data_is_passed_over_with_a_line_in_the_log(make, tmp_p
     for path in (tmp_path, f"{tmp_path}/*"):
         assert len(find_files(str(path))) == 1
     assert f"Skipped {tmp_path}/~$m.xlsx: it holds no records." in caplog.messages
-    assert len([line for line in caplog.messages if line.startswith("Skipped ")]) == 2 * 8
+    assert len([line for line in caplog.messages if line.startswith("Skipped ")]) == 2 * 9
+
+
+@pytest.mark.parametrize("name", ["south.asc", "m.csv.asc", "m.csv.sig"])
+def test_a_signature_of_no_file_may_be_data(make, tmp_path, name):
+    make("north.csv")
+    make(name)
+    for path in (tmp_path, f"{tmp_path}/*", f"{tmp_path}/{name}"):
+        assert f"{tmp_path}/{name}" in [file.key for file in find_files(str(path))]
 
 
 def test_nor_is_a_backup_read(make, tmp_path, caplog):
@@ -247,10 +273,19 @@ def test_half_an_upload_is_an_error(make, tmp_path, end):
         assert len(find_files(f"{tmp_path}/{path}")) == 1
 
 
+@pytest.mark.parametrize("name", ["part_01.8fE2dAbC", "000000_0.8fE2dAbC", "a.1a2b3c4d/b.8fE2dAbC"])
+def test_so_is_half_a_download_of_a_file_without_an_extension(make, tmp_path, name):
+    make("part_00")
+    make(name)
+    for path in (tmp_path, f"{tmp_path}/**"):
+        with pytest.raises(SourceError, match=rf"{name} seems to be an upload in progress"):
+            find_files(str(path))
+
+
 @pytest.mark.parametrize(
     "name",
-    ["m.csv.20261129", "m.20261129", "m-8fE2dAbC.csv", "deadbeef", "m.csv.8fE2dAb", "m.facade42"]
-    + ["run.1a2b3c4d/m.csv"],
+    ["m.csv.20261129", "m.20261129", "m-8fE2dAbC.csv", "deadbeef", "m.csv.8fE2dAb"]
+    + ["run.1a2b3c4d/m.csv", "1.1a2b3c4d/2.1a2b3c4d/m.csv"],
 )
 def test_a_day_or_a_hash_in_a_name_is_no_upload_in_progress(make, tmp_path, name):
     make(name)
