@@ -24,6 +24,7 @@ from typing import Any
 import coverage
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
 
 from airflow_provider_mediquo.sandbox import Sandbox
 from tests.support.processes import unmeasured
@@ -49,6 +50,8 @@ hypothesis.settings.register_profile(
     print_blob=True,
 )
 hypothesis.settings.load_profile("repeatable")
+# Nor words of whatever modules of ours a process has loaded by then: the tests before it decide that.
+providers._get_local_constants = lambda: providers._local_constants
 
 # All of Airflow's objects are there in each search for garbage: a sixteenth of the CPU with Python's own
 # limits.
@@ -167,6 +170,17 @@ def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> None:
             assert done.returncode == 0, done.stdout + done.stderr
             shutil.copy(f"{AIRFLOW_HOME}/airflow.db", made)
     shutil.copy(made, f"{AIRFLOW_HOME}/airflow.db")
+
+
+@pytest.fixture(autouse=True)
+def nothing_masked() -> Iterator[None]:
+    """Forget the keys of a test, which Airflow masks from then on in all that the process logs.
+
+    A key may be a word, such as one of a message that a later test expects.
+    """
+    yield
+    if masker := sys.modules.get("airflow.sdk._shared.secrets_masker.secrets_masker"):
+        masker._secrets_masker().reset_masker()
 
 
 @pytest.fixture
