@@ -149,10 +149,10 @@ class ColumnMapping:
         return all(name in known or _is_like_a_name(name, known) for name in names)
 
 
-def _near(expected: Iterable[str], names: Iterable[str]) -> str:
+def _near(expected: Iterable[str], names: Collection[str]) -> str:
     """Say which expected name another one looks like."""
     found = {_folded(name) for name in names}
-    near = [name for name in expected if _folded(name) in found]
+    near = [name for name in expected if name not in names and _folded(name) in found]
     if not near:
         return ""
     return (

@@ -51,7 +51,8 @@ def is_of_parameters(error: Exception) -> bool:
     has_no_code = _code_of(error) in ("", _NO_ERROR_NUMBER)
     is_own = any(each.__name__ == "ProgrammingError" for each in type(error).__mro__)
     is_of_driver = type(error).__module__.startswith(("psycopg", "MySQLdb", "mysql.connector"))
-    is_of_python = isinstance(error, TypeError | ValueError | LookupError)
+    # No subclass: that of JSON is one, for an answer that is none.
+    is_of_python = type(error) in (TypeError, ValueError, KeyError, IndexError)
     return has_no_code and (is_of_python or (is_own and is_of_driver))
 
 

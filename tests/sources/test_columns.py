@@ -144,6 +144,8 @@ def test_a_name_that_looks_like_another_is_said_to(name):
         ColumnMapping({"e\u0301": "code"}).check(["\u00e9", "first_name"], "file")
     with pytest.raises(InvalidPatientsError, match=r"not shown[^$]* One looks like plan, and "):
         ColumnMapping().check(["code", "first_name", "plan\u200b"], "file")
+    with pytest.raises(InvalidPatientsError, match=r"columns=\{'its_name': 'code'\}\.$"):
+        ColumnMapping({"code": None}).check(["code", "first_name", "id"], "file")
     with pytest.raises(InvalidPatientsError, match=r"check `encoding` and `delimiter`\.$"):
         ColumnMapping().check(["id", "first_name"], "file", is_text=True)
 

@@ -1,5 +1,6 @@
 """How many rows are in memory at a time, and what an error of the database says."""
 
+import json
 import signal
 import sqlite3
 import sys
@@ -225,6 +226,25 @@ def test_parameters_that_do_not_fit_are_not_retried(members, condition, paramete
         members(f"SELECT code FROM members WHERE {condition}", parameters)
     assert not caught.value.can_retry
     assert "Sekret" not in str(caught.value)
+
+
+def test_an_answer_that_a_driver_cannot_read_is_retried_also_with_parameters():
+    class Hook:
+        def get_conn(self):
+            return self
+
+        def cursor(self):
+            return self
+
+        def execute(self, *given):
+            json.loads("<html>")
+
+        def close(self):
+            pass
+
+    with pytest.raises(SourceError) as caught:
+        [*Rows(Hook(), "SELECT 1", [1], lambda names: None)]
+    assert caught.value.can_retry
 
 
 @pytest.mark.parametrize("members", ["psycopg", "psycopg2", "MySQLdb"], indirect=True)

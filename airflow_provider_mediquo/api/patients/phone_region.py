@@ -37,8 +37,10 @@ def to_e164(value: Any, region: str) -> Any:
         return value
     import phonenumbers
 
-    first, slash, second = plain.rpartition("/")
-    if slash and is_ambiguous(f"{_international(first, region)}/{second}"):
+    first, _, second = plain.rpartition("/")
+    # 0532/123/45/67 is one number, with slashes alone.
+    may_be_two = first and ("/" not in first or " " in plain)
+    if may_be_two and is_ambiguous(f"{_international(first, region)}/{second}"):
         return value
     try:
         number = phonenumbers.parse(re.sub("^00", "+", plain), region)
@@ -60,6 +62,10 @@ def _international(phone: str, region: str) -> str:
         number = phonenumbers.parse(re.sub("^00", "+", phone), region)
     except phonenumbers.NumberParseException:
         return phone
+    country = phonenumbers.region_code_for_country_code(number.country_code or 0)
+    if number.italian_leading_zero and phonenumbers.ndd_prefix_for_region(country, True) == "0":
+        # The library keeps the zero that is dialled at home of what is too short for a number.
+        number.italian_leading_zero = number.number_of_leading_zeros = None
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError
 
-# What the DataFrames of pandas and Polars have, and neither a list nor a Series.
-_OF_A_DATAFRAME = ("__arrow_c_stream__", "columns")
+_OF_A_DATAFRAME = ("__arrow_c_stream__", "__dataframe__")  # pandas 2.1 has only the second
 
 
 class Halted(BaseException):
@@ -57,7 +56,8 @@ def iterate_records(patients: Iterable[Any]) -> Iterator[Any]:
             "`patients` must be a list, a generator or another iterable of patients (mappings).\n"
             f"This is a {type(patients).__name__}."
         )
-    if all(hasattr(patients, name) for name in _OF_A_DATAFRAME):
+    # A Series of patients has no columns.
+    if hasattr(patients, "columns") and any(hasattr(patients, each) for each in _OF_A_DATAFRAME):
         raise InvalidPatientsError(
             "`patients` must be rows, and a DataFrame iterates over its columns.\n"
             'Convert it: `df.to_dict("records")` in pandas, `df.to_dicts()` in Polars.'

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
 from airflow_provider_mediquo.api.text import escaped
 from airflow_provider_mediquo.sources.files.tables import (
+    masked,
     refuse_log,
     refuse_tables,
     without_values,
@@ -21,10 +22,10 @@ log = logging.getLogger(__name__)
 _BLOCK = 1 << 20  # bytes that are read ahead; s3fs alone would take 50 MiB
 _NEIGHBOUR = re.compile(
     r"^~\$|^(md5|sha(1|256|512))sums?(\.txt)?$|^thumbs\.db$|^desktop\.ini$"
-    r"|_\$folder\$$|\.(md5|sha1|sha256|sha512|crc|crc32|sfv|metadata|manifest)$",
+    r"|_\$folder\$$|\.(md5|sha1|sha256|sha512|crc|crc32|sfv|metadata|sig|manifest)$",
     re.IGNORECASE,
 )
-_SIGNATURE = re.compile(r"\.(asc|sig)$", re.IGNORECASE)  # or data: `.asc` is an old ending of CSV
+_SIGNATURE = re.compile(r"\.asc$", re.IGNORECASE)  # or data: it is an old ending of CSV, too
 _BACKUP = re.compile(r"\.(bak|swp)$|~$", re.IGNORECASE)
 _UNFINISHED = re.compile(
     r"\.(te?mp|part|partial|filepart|(cr|op)?download|uploading|incomplete|inprogress|aria2|_copying_)$"
@@ -126,13 +127,13 @@ class _Search:
         # Characters before those of a glob.
         known = len(re.split(r"[*?\[]", pattern)[0].rpartition("/")[0])
         shows = any(map(_is_hidden, pattern[known:].split("/")))
-        asked_for = _is_unfinished(pattern)
+        asked_for = _is_unfinished(pattern) or _DOWNLOAD.search(pattern)
         found = self._storage.glob(pattern, detail=True)
         for key, info in found.items():
             if not asked_for:
-                _refuse_unfinished(key, info, since=known)
+                self._refuse_unfinished(key, info, since=known)
             if (reason := _reason_against(key, found)) and not _reason_against(pattern):
-                log.info("Skipped %s: it %s.", escaped(key), reason)
+                log.info("Skipped %s: it %s.", masked(key), reason)
             elif shows or not any(map(_is_hidden, key[known:].split("/"))):
                 yield from self._within(key, info)
 
@@ -140,7 +141,7 @@ class _Search:
         # Or a device or a pipe, which has no end.
         is_link = info["type"] not in ("file", "directory")
         if is_link and not self._storage.isdir(key) and not self._storage.isfile(key):
-            raise SourceError(f"{escaped(key)} is neither a file nor a folder.")
+            raise SourceError(f"{masked(key)} is neither a file nor a folder.")
         if info["type"] == "directory" or (is_link and self._storage.isdir(key)):
             yield from self._below(key)
         elif not key.endswith("/"):  # an object that stands for a folder
@@ -157,15 +158,27 @@ class _Search:
         for info in found:
             key = info["name"]
             refuse_log(key)
-            _refuse_unfinished(key, info, since=len(folder))
+            self._refuse_unfinished(key, info, since=len(folder))
             if reason := _reason_against(key, names):
-                log.info("Skipped %s: it %s.", escaped(key), reason)
+                log.info("Skipped %s: it %s.", masked(key), reason)
             elif key.rstrip("/") == folder.rstrip("/"):
                 continue
             elif _is_hidden(key):
-                log.info("Skipped %s: it is hidden.", escaped(key))
+                log.info("Skipped %s: it is hidden.", masked(key))
             else:
                 yield from self._within(key, info)
+
+    def _refuse_unfinished(self, key: str, info: Mapping[str, Any], since: int) -> None:
+        """Raise SourceError for a file that is not complete: without it, its members would be missing.
+
+        :param since: where the folders begin whose names count, too.
+        """
+        may_be_file = info["type"] != "directory" and _DOWNLOAD.search(key)
+        if _is_unfinished(key[since:]) or (may_be_file and not self._storage.isdir(key)):
+            raise SourceError(
+                f"{masked(key)} seems to be an upload in progress.\nRun again when it is complete; or "
+                "delete it, or give a glob that leaves it out."
+            )
 
 
 def _is_hidden(path: str) -> bool:
@@ -186,18 +199,5 @@ def _reason_against(path: str, beside: Collection[str] = ()) -> str:
     return "is a backup" if _BACKUP.search(name) else ""
 
 
-def _is_unfinished(path: str, *, is_folder: bool = False) -> bool:
-    is_download = not is_folder and _DOWNLOAD.search(path)
-    return bool(is_download) or any(map(_UNFINISHED.search, path.split("/")))
-
-
-def _refuse_unfinished(key: str, info: Mapping[str, Any], since: int) -> None:
-    """Raise SourceError for a file that is not complete: without it, its members would be missing.
-
-    :param since: where the folders begin whose names count, too.
-    """
-    if _is_unfinished(key[since:], is_folder=info["type"] == "directory"):
-        raise SourceError(
-            f"{escaped(key)} seems to be an upload in progress.\nRun again when it is complete; or "
-            "delete it, or give a glob that leaves it out."
-        )
+def _is_unfinished(path: str) -> bool:
+    return any(map(_UNFINISHED.search, path.split("/")))

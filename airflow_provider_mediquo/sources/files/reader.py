@@ -82,10 +82,10 @@ def read_files(path: str, conn_id: str | None, reading: FileReadOptions) -> Iter
     has its footer, so its export did not fail.
     """
     files = find_files(path, conn_id)
-    for file in files:
+    for number, file in enumerate(files, 1):
         problem = ""
         try:
-            yield from read_file(file, reading)
+            yield from read_file(file, reading, f"file {number:,} of {len(files):,}")
         except InvalidPatientsError as error:
             problem = f"{error}{_advice(file, files, path)}"
         if problem:
@@ -104,8 +104,10 @@ def _advice(file: StoredFile, files: Sequence[StoredFile], path: str) -> str:
     return f"\nIf it holds no members, leave it out with a glob: {escaped(folder)}/**/*{best}"
 
 
-def read_file(file: StoredFile, reading: FileReadOptions) -> Iterator[LocatedRecord]:
+def read_file(file: StoredFile, reading: FileReadOptions, which: str) -> Iterator[LocatedRecord]:
     """Yield the records of a file, with the values in the names of its folders.
+
+    :param which: it is; other folders may have one of the same name.
 
     Raises InvalidPatientsError for a file that holds no patients, SourceError for one that cannot
     be read to its end.
@@ -113,7 +115,8 @@ def read_file(file: StoredFile, reading: FileReadOptions) -> Iterator[LocatedRec
     failure = ""
     values = folder_values(file.key)
     # What is read of the names of its folders is a patient's, and is in no message.
-    name = file.shown([each for each in values if reading.header.fields([each]) != [None]])
+    hidden = [each for each in values if reading.header.fields([each]) != [None]]
+    name = f"{file.shown(hidden)} ({which})" if hidden else file.shown()
     log.info("Reading %s", name)
     if values:
         reading = replace(reading, header=FolderColumns(reading.header, values))

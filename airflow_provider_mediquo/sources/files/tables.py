@@ -60,7 +60,7 @@ def refuse_tables(storage: Any, keys: Sequence[str]) -> None:
 
 def _table(folder: str, kind: str) -> InvalidPatientsError:
     return InvalidPatientsError(
-        f"{escaped(folder)} is a table in {kind} format.\nIts files also hold rows that were deleted or "
+        f"{masked(folder)} is a table in {kind} format.\nIts files also hold rows that were deleted or "
         "changed. Read it with SQL, or export it into a folder of its own."
     )
 
@@ -86,6 +86,12 @@ def folder_values(key: str) -> dict[str, str | None]:
     found = map(_VALUE.fullmatch, key.split("/")[:-1])
     pairs = ((_unescaped(each[1]), _unescaped(each[2])) for each in found if each)
     return {name: None if value == _NULL else value for name, value in pairs}
+
+
+def masked(key: str) -> str:
+    """Return a file or a folder for messages, without what the names of its folders say."""
+    folder = f"{key.rstrip('/')}/"  # its last part may be a folder, too
+    return escaped(without_values(folder, folder_values(folder)).rstrip("/"))
 
 
 def without_values(key: str, names: Collection[str]) -> str:

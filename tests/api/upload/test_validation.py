@@ -24,9 +24,10 @@ def test_what_cannot_be_a_list_of_patients_is_refused(patients):
         iterate_records(patients)
 
 
-def test_a_dataframe_is_refused_because_its_columns_are_no_patients():
+@pytest.mark.parametrize("attribute", ["__arrow_c_stream__", "__dataframe__"])
+def test_a_dataframe_is_refused_because_its_columns_are_no_patients(attribute):
     names = ["code", "first_name"]
-    arrow = {"__arrow_c_stream__": None}
+    arrow = {attribute: None}
     frame = type("DataFrame", (list,), arrow | {"columns": names})(names)
     with pytest.raises(InvalidPatientsError, match=r"to_dict\("):
         iterate_records(frame)

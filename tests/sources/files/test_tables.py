@@ -166,12 +166,38 @@ def test_what_they_say_of_a_patient_is_in_no_message(make, tmp_path, caplog):
     first, second = next(located), next(located)
     name = f"{tmp_path}/day=1/plan=*/birth_date=*"
     assert first.record["plan"] == "gold"
-    assert first.location.file == second.location.file == f"{name}/m.csv"
+    assert first.location.file == second.location.file == f"{name}/m.csv (file 1 of 2)"
     with pytest.raises(InvalidPatientsError, match="first_name") as caught:
         next(located)
-    assert str(caught.value).startswith(f"{name}/n.csv has ")
+    assert str(caught.value).startswith(f"{name}/n.csv (file 2 of 2) has ")
     read = [line for line in caplog.messages if line.startswith("Reading")]
-    assert read == [f"Reading {name}/m.csv", f"Reading {name}/n.csv"]
+    assert read == [f"Reading {name}/m.csv (file 1 of 2)", f"Reading {name}/n.csv (file 2 of 2)"]
+
+
+@pytest.mark.parametrize("end", ["m.csv.tmp", "m.csv.8fE2dAbC", "_delta_log/0.json"])
+def test_nor_is_it_where_a_file_is_skipped_or_refused(make, tmp_path, caplog, end):
+    caplog.set_level("INFO")
+    folder = "plan=Canaryplan/birth_date=1980-02-03"
+    for name in ("_SUCCESS", ".m.csv.crc", "m.csv.md5", "m.csv.bak"):
+        make(f"{folder}/{name}")
+    with pytest.raises(SourceError, match="There is no file"):
+        find_files(str(tmp_path))
+    with pytest.raises(SourceError, match="There is no file"):
+        find_files(f"{tmp_path}/**/m*")
+    make(f"{folder}/{end}")
+    with pytest.raises((SourceError, InvalidPatientsError)) as caught:
+        find_files(str(tmp_path))
+    for text in (caplog.text, str(caught.value)):
+        assert "/plan=*/birth_date=*" in text
+        assert "Canaryplan" not in text
+        assert "1980" not in text
+
+
+def test_a_link_to_a_folder_is_no_upload_in_progress(make, tmp_path):
+    make("2.1a2b3c4d/m.csv")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "run.1a2b3c4d").symlink_to(tmp_path / "2.1a2b3c4d")
+    assert len(find_files(f"{tmp_path}/in")) == 1
 
 
 # --- neighbours -----------------------------------------------------------------------------------
@@ -197,7 +223,7 @@ def test_what_never_holds_data_is_passed_over_with_a_line_in_the_log(make, tmp_p
     assert len([line for line in caplog.messages if line.startswith("Skipped ")]) == 2 * 9
 
 
-@pytest.mark.parametrize("name", ["south.asc", "m.csv.asc", "m.csv.sig"])
+@pytest.mark.parametrize("name", ["south.asc", "m.csv.asc"])
 def test_a_signature_of_no_file_may_be_data(make, tmp_path, name):
     make("north.csv")
     make(name)
