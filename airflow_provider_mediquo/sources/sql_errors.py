@@ -47,11 +47,11 @@ def is_syntax_error(error: Exception) -> bool:
 
 
 def is_of_parameters(error: Exception) -> bool:
-    """Return whether a driver cannot put the parameters into the statement: it has asked no database."""
+    """Return whether a driver could not put the parameters into the statement."""
     has_no_code = _code_of(error) in ("", _NO_ERROR_NUMBER)
     is_own = any(each.__name__ == "ProgrammingError" for each in type(error).__mro__)
     is_of_driver = type(error).__module__.startswith(("psycopg", "MySQLdb", "mysql.connector"))
-    # No subclass: that of JSON is one, for an answer that is none.
+    # Not their subclasses: an answer that is not JSON raises one of ValueError.
     is_of_python = type(error) in (TypeError, ValueError, KeyError, IndexError)
     return has_no_code and (is_of_python or (is_own and is_of_driver))
 

@@ -140,13 +140,12 @@ class RunOutcome:
         return "; ".join(f"{kind} ({count:,})" for kind, count in counts[:_SHOWN_KINDS])
 
 
-def with_ledger(error: BaseException, report: UploadReport) -> BaseException:
-    """Return an error with the ledger as `report`; one that is not ours also says how the run ended."""
+def add_ledger(error: BaseException, report: UploadReport) -> None:
+    """Set the ledger as the `report` of an error; one that is not ours also says how the run ended."""
     with suppress(Exception):  # it may allow no such attribute
         if not isinstance(error, MediquoError):
             error.add_note(f"The upload ended with {report}. {AGAIN}")
         error.report = report  # type: ignore[attr-defined]  # as a MediquoError has it
-    return error
 
 
 def _summary(error: MediquoError) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from airflow_provider_mediquo.api.upload.garbage import existing_objects_frozen
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.missing import MissingMembers, by_plan
 from airflow_provider_mediquo.api.upload.options import UploadOptions
-from airflow_provider_mediquo.api.upload.outcome import RunOutcome, with_ledger
+from airflow_provider_mediquo.api.upload.outcome import RunOutcome, add_ledger
 from airflow_provider_mediquo.api.upload.plan_guard import PlanGuard
 from airflow_provider_mediquo.api.upload.pool import SendingPool, chunked
 from airflow_provider_mediquo.api.upload.progress import (
@@ -90,7 +90,7 @@ class Upload:
         try:
             self._run(patients)
         except BaseException as error:
-            with_ledger(error, self.report)
+            add_ledger(error, self.report)
             raise
         return self.report
 

@@ -74,14 +74,16 @@ def find_files(path: str, conn_id: str | None = None) -> list[StoredFile]:
     """
     if not path.strip():
         raise InvalidPatientsError("`path` is empty: it must be a file, a folder or a glob.")
+    found, problem = list[StoredFile](), None
     try:
         found = _find(path, conn_id)
     except MediquoError:
         raise
-    except Exception as error:
-        # Nothing has been read yet: no value of a patient can be in what is chained here.
-        what = type(error).__name__
-        raise SourceError(f"Cannot list {escaped(path)}: {what}.") from error
+    except Exception as error:  # noqa: BLE001  # each storage has its own errors
+        problem = error
+    if problem:  # outside the `except`, because it may name a folder such as `plan=gold`
+        cause = None if "=" in str(problem) else problem
+        raise SourceError(f"Cannot list {escaped(path)}: {type(problem).__name__}.") from cause
     if not found:
         raise SourceError(f"There is no file at {escaped(path)} yet.")
     return found
@@ -187,13 +189,13 @@ def _is_hidden(path: str) -> bool:
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
-def _reason_against(path: str, beside: Collection[str] = ()) -> str:
+def _reason_against(path: str, others: Collection[str] = ()) -> str:
     """Return why it is not read: it is a checksum, an editor's lock, or a backup; empty for data.
 
-    :param beside: what else is there: a signature is one only beside what it signs.
+    :param others: the other files there: an `.asc` is a signature only if the file that it signs is one.
     """
     name = path.rstrip("/").rpartition("/")[2]
-    is_signature = _SIGNATURE.search(name) and _SIGNATURE.sub("", path) in beside
+    is_signature = _SIGNATURE.search(name) and _SIGNATURE.sub("", path) in others
     if is_signature or _NEIGHBOUR.search(name):
         return "holds no records"
     return "is a backup" if _BACKUP.search(name) else ""

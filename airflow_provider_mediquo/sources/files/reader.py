@@ -107,7 +107,7 @@ def _advice(file: StoredFile, files: Sequence[StoredFile], path: str) -> str:
 def read_file(file: StoredFile, reading: FileReadOptions, which: str) -> Iterator[LocatedRecord]:
     """Yield the records of a file, with the values in the names of its folders.
 
-    :param which: it is; other folders may have one of the same name.
+    :param which: its number, because files in several folders may have the same name.
 
     Raises InvalidPatientsError for a file that holds no patients, SourceError for one that cannot
     be read to its end.

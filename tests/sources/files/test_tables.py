@@ -1,9 +1,11 @@
 """Files that are more than they hold: tables with a log, values in the names of folders."""
 
 import json
+import traceback
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
 from airflow_provider_mediquo.api.patients.schema import check_patient
@@ -191,6 +193,22 @@ def test_nor_is_it_where_a_file_is_skipped_or_refused(make, tmp_path, caplog, en
         assert "/plan=*/birth_date=*" in text
         assert "Canaryplan" not in text
         assert "1980" not in text
+
+
+def test_nor_is_it_in_what_a_storage_says(make, tmp_path, monkeypatch):
+    make("plan=Canaryplan/m.csv")
+    ls = LocalFileSystem.ls
+
+    def refuse(storage, path, **options):
+        if "plan=" in path:
+            raise PermissionError(13, "Permission denied", path)
+        return ls(storage, path, **options)
+
+    monkeypatch.setattr(LocalFileSystem, "ls", refuse)
+    with pytest.raises(SourceError, match=rf"Cannot list {tmp_path}: PermissionError\.") as caught:
+        find_files(str(tmp_path))
+    assert "Canaryplan" not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
 
 
 def test_a_link_to_a_folder_is_no_upload_in_progress(make, tmp_path):
