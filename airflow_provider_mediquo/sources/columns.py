@@ -38,6 +38,10 @@ class ColumnMapping:
         fields = [self.columns.get(name, name) for name in names]
         return ["birth_date" if field == "birthdate" else field for field in fields]
 
+    def is_read(self, name: str) -> bool:
+        """Return whether what a column says may become a patient's."""
+        return self.is_transformed or self.fields([name]) != [None]
+
     def check(self, names: Sequence[str], source: str, *, is_text: bool = False) -> None:
         """Raise InvalidPatientsError if records with these columns cannot be patients.
 

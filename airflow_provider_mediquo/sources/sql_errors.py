@@ -52,7 +52,8 @@ def is_of_parameters(error: Exception) -> bool:
     is_own = any(each.__name__ == "ProgrammingError" for each in type(error).__mro__)
     is_of_driver = type(error).__module__.startswith(("psycopg", "MySQLdb", "mysql.connector"))
     # Not their subclasses: an answer that is not JSON raises one of ValueError.
-    is_of_python = type(error) in (TypeError, ValueError, KeyError, IndexError)
+    kinds = (TypeError, ValueError, KeyError, IndexError, UnicodeEncodeError)
+    is_of_python = type(error) in kinds
     return has_no_code and (is_of_python or (is_own and is_of_driver))
 
 
@@ -76,4 +77,6 @@ def _code_of(error: Exception) -> Any:
     for name in ("sqlstate", "pgcode", "sqlite_errorname"):
         if code := getattr(error, name, None):
             return code
-    return next((n for n in error.args if isinstance(n, int) and n < _MAX_CODE), "")
+    # Those of text that cannot be encoded are places in it.
+    args = () if isinstance(error, UnicodeError) else error.args
+    return next((n for n in args if isinstance(n, int) and n < _MAX_CODE), "")

@@ -219,6 +219,7 @@ def test_a_second_statement_is_not_retried_either(members, request):
         ("code = %(code)s", {"kode": "Sekret"}),
         ("code = %(code)s", ["Sekret"]),
         ("code = %(code)s", "Sekret"),
+        ("code = %s", ["Sekret\ud800"]),
     ],
 )
 def test_parameters_that_do_not_fit_are_not_retried(members, condition, parameters):

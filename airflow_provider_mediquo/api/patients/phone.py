@@ -22,15 +22,16 @@ _REMARK = re.compile(r".*\( *[1-9][0-9]? *\) *")  # (2): the second one
 _DAY = re.compile(r"[0-9]{1,2}([./-])[0-9]{1,2}\1[0-9]{2,4}")
 _SHORT = r"[+(0 ]*(?:29[89]|376|508|687)(?:[^0-9/]*[0-9]){6}"  # of small countries
 _TWO = re.compile(
-    rf"(?:(?:[^0-9]*[0-9]){{10,}}|{_SHORT})[^0-9]*/[ -]*[0-9]{{1,4}}"  # 900123/24 are two
+    rf"(?:(?:[^0-9]*[0-9]){{10,}}|{_SHORT})[^0-9]*/[ -]*[0-9]{{1,4}}[^0-9]*"  # 900123/24 are two
 )
 
 
 def plain_phone(text: str) -> str:
     """Return a number without `tel:` and invisible characters, with plain spaces and hyphens."""
     if not (text.isascii() and text.isprintable()):
-        text = INVISIBLE.sub("", text).translate(_PLAIN).strip()
-    return text[4:].strip() if text[0] in "tT" and text[:4].lower() == "tel:" else text
+        text = INVISIBLE.sub("", text).translate(_PLAIN)
+    text = text.strip()
+    return text[4:].strip() if text[:4].lower() == "tel:" else text
 
 
 def broken_phone_rule(phone: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 from airflow_provider_mediquo.api.patients.phone import TRUNK_ZERO, is_ambiguous, plain_phone
 
 _NUMBER = re.compile(r"\+?[0-9 ().\-/]+")  # no letters, no remark
+_GROUPS = re.compile(r"\+?[0-9]{1,4}(/[0-9]{2,3}){2,}")  # one number: 0532/123/45/67
 
 
 def check_region(region: str) -> None:
@@ -38,9 +39,7 @@ def to_e164(value: Any, region: str) -> Any:
     import phonenumbers
 
     first, _, second = plain.rpartition("/")
-    # 0532/123/45/67 is one number, with slashes alone.
-    may_be_two = first and ("/" not in first or " " in plain)
-    if may_be_two and is_ambiguous(f"{_international(first, region)}/{second}"):
+    if is_ambiguous(f"{_international(first, region)}/{second}") and not _GROUPS.fullmatch(plain):
         return value
     try:
         number = phonenumbers.parse(re.sub("^00", "+", plain), region)
@@ -65,7 +64,7 @@ def _international(phone: str, region: str) -> str:
     country = phonenumbers.region_code_for_country_code(number.country_code or 0)
     if number.italian_leading_zero and phonenumbers.ndd_prefix_for_region(country, True) == "0":
         # The library keeps the zero that is dialled at home of what is too short for a number.
-        number.italian_leading_zero = number.number_of_leading_zeros = None
+        number.italian_leading_zero = False
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 

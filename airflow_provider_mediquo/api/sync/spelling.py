@@ -17,20 +17,24 @@ _PLAIN = str.maketrans(
     | {"·": ""}  # `ŀ` is decomposed to `l` and this
 )
 # And how a spreadsheet or another program may rewrite it.
+_AROUND = "'+{} "
 _NUMBER = re.compile(r"([0-9]+)(?:[.,]([0-9]*?)0*)?(?:e\+?([0-9]{1,3}))?")
+_GROUPED = re.compile(r"[0-9]{1,3}(?:(?: [0-9]{3})+|(?:,[0-9]{3}){2,}|(?:\.[0-9]{3}){2,})")
 _IGNORED = frozenset(("Mn", "Mc", "Me", "Cf"))  # accents and other marks, invisible characters
 
 
 def key_of(code: str) -> int:
     """Return the hash of a code without its case, accents, width, and invisible characters.
 
-    A number is the same with zeros before it, with `.0` after it, or with an exponent (`3.5E3`):
-    spreadsheets rewrite codes so.
+    A number is the same with zeros or + before it, with `.0` after it, with an exponent (`3.5E3`), or
+    with separators (`1.234.567`); any code with an apostrophe before it, or in braces: spreadsheets and
+    databases rewrite codes so.
 
     Codes of European languages have the same hash if MySQL's collations for all languages
     (`utf8mb4_0900_ai_ci`, `utf8mb4_unicode_ci`) take them for the same.
     """
     text = code.strip().lower() if code.isascii() else _folded(code)
+    text = text.strip(_AROUND)
     return hash(_whole_number(text) or text)
 
 
@@ -64,6 +68,8 @@ def _folded(code: str) -> str:
 
 def _whole_number(text: str) -> str:
     """Return the digits of a whole number; empty for anything else."""
+    if _GROUPED.fullmatch(text):
+        text = re.sub("[., ]", "", text)
     number = _NUMBER.fullmatch(text)
     if not number:
         return ""

@@ -36,7 +36,7 @@ class Unpacked(io.RawIOBase):
             raise SourceError(
                 f"{self._name} cannot be read any further:\nit is gzip and holds more than "
                 f"{MOST} times its own size, which no list of patients does. The lines so far were "
-                "read."
+                "read. If it is blanks, write them without padding, or deliver the file uncompressed."
             )
         return count
 

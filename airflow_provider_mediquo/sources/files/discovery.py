@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
-from airflow_provider_mediquo.api.text import escaped
+from airflow_provider_mediquo.api.text import escaped, shown
 from airflow_provider_mediquo.sources.files.tables import (
-    masked,
+    IsRead,
     refuse_log,
     refuse_tables,
     without_values,
@@ -53,12 +54,12 @@ class StoredFile(NamedTuple):
     storage: Any
     key: str
 
-    def shown(self, hidden: Collection[str] = ()) -> str:
+    def shown(self, is_read: IsRead) -> str:
         """Return its name for messages: a local path or a URL, as one line.
 
-        :param hidden: columns whose values are left out, if they are in the names of its folders.
+        :param is_read: whether a column is read; its values in the names of folders are left out.
         """
-        key = without_values(self.key, hidden)
+        key = without_values(self.key, is_read)
         return escaped(str(self.storage.unstrip_protocol(key)).removeprefix("file://"))
 
     def open(self) -> Any:
@@ -66,37 +67,46 @@ class StoredFile(NamedTuple):
         return self.storage.open(self.key, "rb", block_size=_BLOCK)
 
 
-def find_files(path: str, conn_id: str | None = None) -> list[StoredFile]:
+def find_files(
+    path: str, conn_id: str | None = None, is_read: IsRead = lambda name: True
+) -> list[StoredFile]:
     """Return the files of a path, sorted by name; raises SourceError if there is none.
 
     :param path: a file, a folder or a glob.
     :param conn_id: Airflow's connection to the storage.
+    :param is_read: whether a column is read; its values in the names of folders are in no message.
     """
     if not path.strip():
         raise InvalidPatientsError("`path` is empty: it must be a file, a folder or a glob.")
     found, problem = list[StoredFile](), None
     try:
-        found = _find(path, conn_id)
+        found = _find(path, conn_id, is_read)
     except MediquoError:
         raise
     except Exception as error:  # noqa: BLE001  # each storage has its own errors
-        problem = error
-    if problem:  # outside the `except`, because it may name a folder such as `plan=gold`
-        cause = None if "=" in str(problem) else problem
-        raise SourceError(f"Cannot list {escaped(path)}: {type(problem).__name__}.") from cause
+        problem = _cannot_list(escaped(path), error)
+    if problem is not None:  # outside the `except`: what it would chain may name folders
+        raise problem
     if not found:
         raise SourceError(f"There is no file at {escaped(path)} yet.")
     return found
 
 
-def _find(path: str, conn_id: str | None) -> list[StoredFile]:
+def _cannot_list(where: str, error: Exception) -> SourceError:
+    """Return an error with what the storage says, unless that may name a folder such as `plan=gold`."""
+    text = str(error)
+    said = shown(text) if text and "=" not in unquote(text) else "nothing that can be shown."
+    return SourceError(f"Cannot list {where}: {type(error).__name__}.\nThe storage says: {said}")
+
+
+def _find(path: str, conn_id: str | None, is_read: IsRead) -> list[StoredFile]:
     from airflow.sdk import ObjectStoragePath
 
     if "://" not in path:
         path = os.path.abspath(path)  # Airflow 3.1 reads a relative path as one below `/`
     # Airflow 3.1 would use None instead of the connection in the URL.
     given = ObjectStoragePath(path, **({"conn_id": conn_id} if conn_id else {}))
-    keys = sorted({*_Search(given.fs).keys(given.path)})
+    keys = sorted({*_Search(given.fs, is_read).keys(given.path)})
     # The files below a folder were checked while it was listed.
     refuse_tables(given.fs, keys if is_glob(given.path) else [given.path])
     return [StoredFile(given.fs, key) for key in keys]
@@ -110,8 +120,9 @@ def is_glob(path: str) -> bool:
 class _Search:
     """Looks at each folder once, however many links lead to it, or back."""
 
-    def __init__(self, storage: Any) -> None:
+    def __init__(self, storage: Any, is_read: IsRead) -> None:
         self._storage = storage
+        self._is_read = is_read
         self._seen: set[str] = set()
 
     def keys(self, path: str) -> Iterator[str]:
@@ -131,21 +142,20 @@ class _Search:
         shows = any(map(_is_hidden, pattern[known:].split("/")))
         asked_for = _is_unfinished(pattern) or _DOWNLOAD.search(pattern)
         found = self._storage.glob(pattern, detail=True)
+        files = _files(found.values())
         for key, info in found.items():
             if not asked_for:
                 self._refuse_unfinished(key, info, since=known)
-            if (reason := _reason_against(key, found)) and not _reason_against(pattern):
-                log.info("Skipped %s: it %s.", masked(key), reason)
+            if (reason := _reason_against(key, files)) and not _reason_against(pattern):
+                log.info("Skipped %s: it %s.", self._shown(key, info), reason)
             elif shows or not any(map(_is_hidden, key[known:].split("/"))):
                 yield from self._within(key, info)
 
     def _within(self, key: str, info: dict[str, Any]) -> Iterator[str]:
-        # Or a device or a pipe, which has no end.
-        is_link = info["type"] not in ("file", "directory")
-        if is_link and not self._storage.isdir(key) and not self._storage.isfile(key):
-            raise SourceError(f"{masked(key)} is neither a file nor a folder.")
-        if info["type"] == "directory" or (is_link and self._storage.isdir(key)):
+        if self._is_folder(key, info):
             yield from self._below(key)
+        elif info["type"] != "file" and not self._storage.isfile(key):  # a pipe, which has no end
+            raise SourceError(f"{self._shown(key, info)} is neither a file nor a folder.")
         elif not key.endswith("/"):  # an object that stands for a folder
             yield key
 
@@ -154,31 +164,50 @@ class _Search:
         if real in self._seen:
             return
         self._seen.add(real)
-        # Not `find` or `walk`, which silently skip folders that may not be listed.
-        found = self._storage.ls(folder, detail=True)
-        names = {info["name"] for info in found}
+        found = self._list(folder)
+        files = _files(found)
         for info in found:
             key = info["name"]
             refuse_log(key)
             self._refuse_unfinished(key, info, since=len(folder))
-            if reason := _reason_against(key, names):
-                log.info("Skipped %s: it %s.", masked(key), reason)
+            if reason := _reason_against(key, files):
+                log.info("Skipped %s: it %s.", self._shown(key, info), reason)
             elif key.rstrip("/") == folder.rstrip("/"):
                 continue
             elif _is_hidden(key):
-                log.info("Skipped %s: it is hidden.", masked(key))
+                log.info("Skipped %s: it is hidden.", self._shown(key, info))
             else:
                 yield from self._within(key, info)
+
+    def _list(self, folder: str) -> list[dict[str, Any]]:
+        problem = None
+        try:
+            # Not `find` or `walk`, which silently skip folders that may not be listed.
+            return [*self._storage.ls(folder, detail=True)]
+        except Exception as error:  # noqa: BLE001  # each storage has its own errors
+            problem = _cannot_list(self._shown(folder, {"type": "directory"}), error)
+        raise problem
+
+    def _is_folder(self, key: str, info: Mapping[str, Any]) -> bool:
+        """Return whether it is a folder, or a link to one."""
+        return info["type"] == "directory" or (
+            info["type"] != "file" and bool(self._storage.isdir(key))
+        )
+
+    def _shown(self, key: str, info: Mapping[str, Any]) -> str:
+        """Return the name of a file or a folder for messages, as one line."""
+        key = key.rstrip("/") + "/" * (info["type"] != "file")
+        return escaped(without_values(key, self._is_read).rstrip("/"))
 
     def _refuse_unfinished(self, key: str, info: Mapping[str, Any], since: int) -> None:
         """Raise SourceError for a file that is not complete: without it, its members would be missing.
 
         :param since: where the folders begin whose names count, too.
         """
-        may_be_file = info["type"] != "directory" and _DOWNLOAD.search(key)
-        if _is_unfinished(key[since:]) or (may_be_file and not self._storage.isdir(key)):
+        is_download = _DOWNLOAD.search(key) and not self._is_folder(key, info)
+        if is_download or _is_unfinished(key[since:]):
             raise SourceError(
-                f"{masked(key)} seems to be an upload in progress.\nRun again when it is complete; or "
+                f"{self._shown(key, info)} seems to be an upload in progress.\nRun again when it is complete; or "
                 "delete it, or give a glob that leaves it out."
             )
 
@@ -189,10 +218,14 @@ def _is_hidden(path: str) -> bool:
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
-def _reason_against(path: str, others: Collection[str] = ()) -> str:
-    """Return why it is not read: it is a checksum, an editor's lock, or a backup; empty for data.
+def _files(found: Iterable[Mapping[str, Any]]) -> set[str]:
+    return {info["name"] for info in found if info["type"] != "directory"}
 
-    :param others: the other files there: an `.asc` is a signature only if the file that it signs is one.
+
+def _reason_against(path: str, others: Collection[str] = ()) -> str:
+    """Return why it is not read: it is a checksum, a signature, or a backup; empty for data.
+
+    :param others: the files in the same listing: an `.asc` without the file that it signs is data.
     """
     name = path.rstrip("/").rpartition("/")[2]
     is_signature = _SIGNATURE.search(name) and _SIGNATURE.sub("", path) in others

@@ -16,8 +16,7 @@ _MAGIC = {
     b"\x1f\x9d": "compressed with compress",
     b"LZIP": "compressed with lzip",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
-    b"Rar!": "a RAR archive",
-    b"PARE": "encrypted Parquet",
+    b"Rar!\x1a\x07": "a RAR archive",
     b"Obj\x01": "an Avro file",
     b"ARROW1": "an Arrow (Feather) file",
     b"FEA1": "an Arrow (Feather) file",
@@ -37,7 +36,9 @@ _PGP = tuple(
     + ("c15e03", "8c0d04", "c30d04")
 )
 _TAR_AT = 257
-_ORC = re.compile(rb"ORC[^\t -~]")  # a column's name may begin the same way
+# A header may begin the same way: PARENTESCO;CODE
+_ORC = re.compile(rb"ORC[\s\S]{0,8}?[\x00-\x08\x0e-\x1f]")
+_ENCRYPTED_PARQUET = re.compile(rb"PARE[\s\S]{0,8}?[\x00-\x08\x0e-\x1f]")
 _MARKUP = ("<!doctype", "<html", "<?xml", "<table", "<meta", "<head", "<body", "<!--")
 
 
@@ -52,6 +53,8 @@ def unreadable_format(head: bytes) -> str:
         return "a tar archive"
     if _ORC.match(head):
         return "an ORC file"
+    if _ENCRYPTED_PARQUET.match(head):
+        return "encrypted Parquet"
     return next((what for magic, what in _MAGIC.items() if head.startswith(magic)), "")
 
 

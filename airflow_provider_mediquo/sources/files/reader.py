@@ -81,7 +81,7 @@ def read_files(path: str, conn_id: str | None, reading: FileReadOptions) -> Iter
     An EmptyPart stands for a file of text without a record. Parquet without rows yields nothing: it
     has its footer, so its export did not fail.
     """
-    files = find_files(path, conn_id)
+    files = find_files(path, conn_id, reading.header.is_read)
     for number, file in enumerate(files, 1):
         problem = ""
         try:
@@ -114,16 +114,19 @@ def read_file(file: StoredFile, reading: FileReadOptions, which: str) -> Iterato
     """
     failure = ""
     values = folder_values(file.key)
-    # What is read of the names of its folders is a patient's, and is in no message.
-    hidden = [each for each in values if reading.header.fields([each]) != [None]]
-    name = f"{file.shown(hidden)} ({which})" if hidden else file.shown()
+    is_read = reading.header.is_read
+    name = file.shown(is_read)
+    read = [*filter(is_read, values)]
+    if read:
+        name = f"{name} ({which})"
     log.info("Reading %s", name)
     if values:
         reading = replace(reading, header=FolderColumns(reading.header, values))
     try:
         with file.open() as raw:
             records = _records(raw, name, reading)
-            yield from map(partial(_with_values, values), records) if values else records
+            both = map(partial(_with_values, values, read), records)
+            yield from both if values else records
     except MediquoError:
         raise
     except Exception as error:  # noqa: BLE001  # each storage has its own errors
@@ -132,13 +135,21 @@ def read_file(file: StoredFile, reading: FileReadOptions, which: str) -> Iterato
         raise SourceError(f"{name} cannot be read (any further):\n{failure}.")
 
 
-def _with_values(values: Mapping[str, str | None], located: LocatedRecord) -> LocatedRecord:
+def _with_values(
+    values: Mapping[str, str | None], read: Sequence[str], located: LocatedRecord
+) -> LocatedRecord:
     record, location = located
     if not isinstance(record, dict):
         return located
     both = {**values, **record}
-    is_clear = all(both[name] == value for name, value in values.items())
+    is_clear = all(_is_same(both[name], values[name]) for name in read)
     return LocatedRecord(both if is_clear else Unreadable("record"), location)
+
+
+def _is_same(value: Any, folders: str | None) -> bool:
+    if isinstance(value, str | None) or folders is None:
+        return bool(value == folders)
+    return str(value).lower() == folders.lower()  # 2024, true
 
 
 def _records(raw: Any, name: str, reading: FileReadOptions) -> Iterator[LocatedRecord]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any
@@ -23,6 +23,9 @@ _ACID = re.compile(r"(?:base|delta|delete_delta)_[0-9]{7}(?:_[0-9]{7})?(?:_[0-9]
 """A write of a transactional table of Hive, whose later folders replace earlier ones."""
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 _VALUE = re.compile(r"([^=]+)=(.*)", re.DOTALL)
+
+IsRead = Callable[[str], bool]
+"""The name of a column -> whether its values become a patient's."""
 
 
 def refuse_log(key: str) -> None:
@@ -59,8 +62,9 @@ def refuse_tables(storage: Any, keys: Sequence[str]) -> None:
 
 
 def _table(folder: str, kind: str) -> InvalidPatientsError:
+    name = escaped(without_values(f"{folder}/").rstrip("/"))
     return InvalidPatientsError(
-        f"{masked(folder)} is a table in {kind} format.\nIts files also hold rows that were deleted or "
+        f"{name} is a table in {kind} format.\nIts files also hold rows that were deleted or "
         "changed. Read it with SQL, or export it into a folder of its own."
     )
 
@@ -88,17 +92,15 @@ def folder_values(key: str) -> dict[str, str | None]:
     return {name: None if value == _NULL else value for name, value in pairs}
 
 
-def masked(key: str) -> str:
-    """Return a file or a folder for messages, without what the names of its folders say."""
-    folder = f"{key.rstrip('/')}/"  # its last part may be a folder, too
-    return escaped(without_values(folder, folder_values(folder)).rstrip("/"))
+def without_values(key: str, is_read: IsRead = lambda name: True) -> str:
+    """Return a key in which `*` stands for the values of columns in the names of folders.
 
-
-def without_values(key: str, names: Collection[str]) -> str:
-    """Return a key in which `*` stands for the values of some columns in the names of folders."""
+    :param key: what the storage calls a file, or a folder with a slash at its end.
+    :param is_read: whether a column is read; the others say nothing of a patient.
+    """
     *folders, name = key.split("/")
     for at, folder in enumerate(folders):
-        if (found := _VALUE.fullmatch(folder)) and _unescaped(found[1]) in names:
+        if (found := _VALUE.fullmatch(folder)) and is_read(_unescaped(found[1])):
             folders[at] = f"{found[1]}=*"
     return "/".join([*folders, name])
 

@@ -90,7 +90,13 @@ def test_a_number_that_was_a_float_is_refused(rule, phone):
 @pytest.mark.parametrize(
     "phone",
     ["+44 7700 900123/24", "+44 7700 900123/ 4", "+44 7700 900123/0124", "+376 800 123/124"]
-    + ["+298 212345/6", "00299 21 23 45/46", "+49 30 12345-0 / -19", "+687 212345/46"],
+    + [
+        "+44 7700 900123/24)",
+        "+298 212345/6",
+        "00299 21 23 45/46",
+        "+49 30 12345-0 / -19",
+        "+687 212345/46",
+    ],
 )
 def test_two_numbers_in_one_are_refused(rule, phone):
     assert rule("phone", phone) == "phone"

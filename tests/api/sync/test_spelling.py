@@ -54,10 +54,34 @@ def test_so_may_these(one, other):
 
 
 @pytest.mark.parametrize(
-    "other", ["6", "06", "0006", "6.0", "06.00", "6.", "6,0", " 06 ", "\uff10\uff16"]
+    "other",
+    [
+        "6",
+        "06",
+        "0006",
+        "6.0",
+        "06.00",
+        "6.",
+        "6,0",
+        " 06 ",
+        "\uff10\uff16",
+        "+006.",
+        "'006",
+        "{6}",
+    ],
 )
 def test_a_number_is_the_same_as_a_spreadsheet_writes_it(other):
     assert key_of(other) == key_of("006")
+
+
+@pytest.mark.parametrize("other", ["1.234.100", "1,234,100", "1 234 100", "+0001234100."])
+def test_also_with_separators(other):
+    assert key_of(other) == key_of("1234100")
+
+
+@pytest.mark.parametrize("other", ["'AB-1", "{ab-1}"])
+def test_any_code_is_the_same_in_braces_or_with_an_apostrophe(other):
+    assert key_of(other) == key_of("ab-1")
 
 
 @pytest.mark.parametrize("other", ["3.45E4", "34.5e+3", "3,450E4", "34500E0", "345e2", "34500.0"])
@@ -73,6 +97,9 @@ def test_also_with_an_exponent(other):
         ("m 6", "m6"),
         ("m-6", "m-06"),
         ("6", "60"),
+        ("6000", "6.000"),
+        ("1234", "1.234"),
+        ("12345678", "1.234,5678"),
         ("6", "6.1"),
         ("6.10", "6.1"),
         ("6.15E1", "6.2E1"),

@@ -1,8 +1,10 @@
 """Files that are more than they hold: tables with a log, values in the names of folders."""
 
 import json
+import os
 import traceback
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
@@ -152,6 +154,18 @@ def test_json_lines_have_it_too(make, tmp_path):
     assert found == [{"code": "0", "plan": "gold"}, same, *[Unreadable("record")] * 2]
 
 
+def test_a_number_is_the_text_that_a_folder_can_have(make, tmp_path):
+    make("tax_id=2024/meta=true/a.jsonl", '{"code": "1", "tax_id": 2024, "meta": true}\n')
+    make("tax_id=2024/meta=true/b.jsonl", '{"code": "2", "tax_id": 2025, "meta": true}\n')
+    assert read(tmp_path) == [{"code": "1", "tax_id": 2024, "meta": True}, Unreadable("record")]
+
+
+def test_a_column_that_is_dropped_may_say_anything(make, tmp_path):
+    """As Kafka Connect writes: the folder has the text of a time, the record its number."""
+    make("day=2024-05-01/a.jsonl", '{"code": "1", "day": 1714521600}\n{"code": "2"}\n')
+    assert [record["code"] for record in read(tmp_path, {"day": None})] == ["1", "2"]
+
+
 def test_a_plan_in_some_folders_names_alone_is_an_error(make, tmp_path):
     make("a.csv")
     make("plan=gold/b.csv")
@@ -195,20 +209,69 @@ def test_nor_is_it_where_a_file_is_skipped_or_refused(make, tmp_path, caplog, en
         assert "1980" not in text
 
 
-def test_nor_is_it_in_what_a_storage_says(make, tmp_path, monkeypatch):
+def test_but_what_is_dropped_says_which_file_it_is(make, tmp_path):
+    for day in (1, 2):
+        make(f"plan=gold/day={day}/m.csv")
+    make("plan=gold/day=2/export_day=2.csv.tmp")
+    problem = rf"^{tmp_path}/plan=\*/day=2/export_day=2\.csv\.tmp seems to be an upload"
+    with pytest.raises(SourceError, match=problem):
+        next(read_files(str(tmp_path), None, FileReadOptions(ColumnMapping({"day": None}))))
+
+
+def test_a_transform_reads_what_is_dropped(make, tmp_path, caplog):
+    caplog.set_level("INFO")
+    make("dni=12345678Z/m.csv", "code,first_name\n1,Ada\n")
+    header = ColumnMapping({"dni": None}, is_transformed=True)
+    (located,) = read_files(str(tmp_path), None, FileReadOptions(header))
+    assert located.record["dni"] == "12345678Z"
+    assert located.location.file == f"{tmp_path}/dni=*/m.csv (file 1 of 1)"
+    assert "12345678Z" not in caplog.text
+
+
+def _refused(path):
+    return PermissionError(13, "Permission denied", path)
+
+
+def _translated(path):
+    error = PermissionError("Access Denied")
+    error.__cause__ = _refused(path)
+    error.add_note(path)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("say", "said"),
+    [
+        (_refused, "nothing that can be shown"),
+        (lambda path: OSError(quote(path, safe="")), "nothing that can be shown"),
+        (_translated, "Access Denied"),
+        (lambda path: ExceptionGroup("many", [_refused(path)]), "many"),
+    ],
+    ids=["its path", "a URL", "another error", "errors"],
+)
+def test_nor_is_it_in_what_a_storage_says(make, tmp_path, monkeypatch, say, said):
     make("plan=Canaryplan/m.csv")
     ls = LocalFileSystem.ls
 
     def refuse(storage, path, **options):
         if "plan=" in path:
-            raise PermissionError(13, "Permission denied", path)
+            raise say(path)
         return ls(storage, path, **options)
 
     monkeypatch.setattr(LocalFileSystem, "ls", refuse)
-    with pytest.raises(SourceError, match=rf"Cannot list {tmp_path}: PermissionError\.") as caught:
+    problem = rf"^Cannot list {tmp_path}/plan=\*: \w+\.\nThe storage says: {said}"
+    with pytest.raises(SourceError, match=problem) as caught:
         find_files(str(tmp_path))
     assert "Canaryplan" not in "".join(traceback.format_exception(caught.value))
     assert caught.value.__context__ is None
+
+
+def test_nor_where_a_pipe_is_refused(tmp_path):
+    (tmp_path / "plan=Canaryplan").mkdir()
+    os.mkfifo(tmp_path / "plan=Canaryplan" / "m.csv")
+    with pytest.raises(SourceError) as caught:
+        find_files(str(tmp_path))
+    assert str(caught.value) == f"{tmp_path}/plan=*/m.csv is neither a file nor a folder."
 
 
 def test_a_link_to_a_folder_is_no_upload_in_progress(make, tmp_path):
@@ -315,6 +378,13 @@ def test_half_an_upload_is_an_error(make, tmp_path, end):
             find_files(str(path))
     for path in (f"*.csv{end}", f"m.csv{end}", "*.csv"):
         assert len(find_files(f"{tmp_path}/{path}")) == 1
+
+
+def test_the_name_of_a_folder_is_no_file_that_is_signed(make, tmp_path):
+    make("south/m.csv", "code,first_name\n1,Ada\n")
+    make("south.asc", "code,first_name\n2,Bo\n")
+    for path in (tmp_path, f"{tmp_path}/*"):
+        assert len(find_files(str(path))) == 2
 
 
 @pytest.mark.parametrize("name", ["part_01.8fE2dAbC", "000000_0.8fE2dAbC", "a.1a2b3c4d/b.8fE2dAbC"])
