@@ -38,9 +38,10 @@ def to_e164(value: Any, region: str) -> Any:
         return value
     import phonenumbers
 
-    first, _, second = plain.rpartition("/")
-    if is_ambiguous(f"{_international(first, region)}/{second}") and not _GROUPS.fullmatch(plain):
-        return value
+    if "/" in plain and not _GROUPS.fullmatch(plain):
+        first, _, second = plain.rpartition("/")
+        if is_ambiguous(f"{_international(first, region)}/{second}"):
+            return value
     try:
         number = phonenumbers.parse(re.sub("^00", "+", plain), region)
     except phonenumbers.NumberParseException:
