@@ -9,7 +9,9 @@ from typing import Any
 from airflow_provider_mediquo.api.patients.phone import TRUNK_ZERO, is_ambiguous, plain_phone
 
 _NUMBER = re.compile(r"\+?[0-9 ().\-/]+")  # no letters, no remark
-_GROUPS = re.compile(r"\+?[0-9]{1,4}(/[0-9]{2,3}){2,}")  # one number: 0532/123/45/67
+_GROUPS = re.compile(  # one number: 0532/123/45/67, (067)123/45/67
+    r"\+?\(?[0-9]{1,4}(?:(?:\)|\)?[/ -])[0-9]{3})?(?:/[0-9]{2,3}){2,}"
+)
 
 
 def check_region(region: str) -> None:

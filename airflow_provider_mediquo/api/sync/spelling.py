@@ -17,8 +17,7 @@ _PLAIN = str.maketrans(
     | {"·": ""}  # `ŀ` is decomposed to `l` and this
 )
 # And how a spreadsheet or another program may rewrite it.
-_AROUND = "'+{} "
-_NUMBER = re.compile(r"([0-9]+)(?:[.,]([0-9]*?)0*)?(?:e\+?([0-9]{1,3}))?")
+_NUMBER = re.compile(r"\+?([0-9]+)(?:[.,]([0-9]*?)0*)?(?:e\+?([0-9]{1,3}))?")
 _GROUPED = re.compile(r"[0-9]{1,3}(?:(?: [0-9]{3})+|(?:,[0-9]{3}){2,}|(?:\.[0-9]{3}){2,})")
 _IGNORED = frozenset(("Mn", "Mc", "Me", "Cf"))  # accents and other marks, invisible characters
 
@@ -34,7 +33,9 @@ def key_of(code: str) -> int:
     (`utf8mb4_0900_ai_ci`, `utf8mb4_unicode_ci`) take them for the same.
     """
     text = code.strip().lower() if code.isascii() else _folded(code)
-    text = text.strip(_AROUND)
+    text = text.removeprefix("'")
+    if text.startswith("{") and text.endswith("}"):
+        text = text[1:-1]
     return hash(_whole_number(text) or text)
 
 

@@ -22,8 +22,7 @@ from airflow_provider_mediquo.sources.files.csv_line import (
 _DELIMITERS = (",", ";", "\t", "|")
 _SEP = re.compile(r'"?sep=([^"])"?', re.IGNORECASE)  # which Excel writes and reads
 _OTHER_DELIMITER = re.compile(r"[,;|:^~¦§\x00-\x1f]")
-# Not in UTF-8 that is read as another encoding: Ã\x85 is Å.
-_OTHER_LINE_END = re.compile("[\x0b\x1e\u2028\u2029]|(?<![\x80-\xff])\x85")
+_OTHER_LINE_END = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _HEADER_LINES = 10  # that a header may take
 _AHEAD = 10  # lines that are looked at
 
@@ -184,10 +183,10 @@ def _check(
         raise InvalidPatientsError(
             f"The header of {name} is in another encoding than it is read with.\nSet `encoding`."
         )
-    if _OTHER_LINE_END.search("".join(names[:-1])):
+    if not rows and _OTHER_LINE_END.search("".join(names)):
         raise InvalidPatientsError(
-            f"The header of {name} goes on after a character that ends lines elsewhere.\nWrite the file "
-            "with LF or CR LF after each line. On a mainframe, 0x15 is a NEL: convert it to LF."
+            f"{name} is a single line.\nIt contains a character that ends lines elsewhere: write LF or CR LF "
+            "after each line. On a mainframe, 0x15 is a NEL: convert it to LF."
         )
     if header.is_transformed:
         _refuse_data(names, rows, name, header)

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
 from airflow_provider_mediquo.api.text import escaped, shown
@@ -42,6 +41,8 @@ _UNFINISHED = re.compile(
 _DOWNLOAD = re.compile(  # of boto3 and the AWS CLI: members.csv.8fE2dAbC; but not a day
     r"[^/]\.(?![0-9]{8}$)[0-9a-f]{8}$", re.IGNORECASE
 )
+
+_MAY_NAME_FOLDER = re.compile(r"[=%&\\]")  # also as plan%3Dgold, plan\u003dgold
 
 
 class StoredFile(NamedTuple):
@@ -95,7 +96,8 @@ def find_files(
 def _cannot_list(where: str, error: Exception) -> SourceError:
     """Return an error with what the storage says, unless that may name a folder such as `plan=gold`."""
     text = str(error)
-    said = shown(text) if text and "=" not in unquote(text) else "nothing that can be shown."
+    is_clear = text and not _MAY_NAME_FOLDER.search(text)
+    said = shown(text) if is_clear else "nothing that can be shown."
     return SourceError(f"Cannot list {where}: {type(error).__name__}.\nThe storage says: {said}")
 
 

@@ -36,9 +36,9 @@ _PGP = tuple(
     + ("c15e03", "8c0d04", "c30d04")
 )
 _TAR_AT = 257
-# A header may begin the same way: PARENTESCO;CODE
-_ORC = re.compile(rb"ORC[\s\S]{0,8}?[\x00-\x08\x0e-\x1f]")
-_ENCRYPTED_PARQUET = re.compile(rb"PARE[\s\S]{0,8}?[\x00-\x08\x0e-\x1f]")
+# A header may begin the same way, and \x01 and \x1f may be delimiters: PARENTESCO;CODE
+_ORC = re.compile(rb"ORC[\s\S]{0,8}?[\x00\x02-\x08\x0e-\x1e]")
+_ENCRYPTED_PARQUET = re.compile(rb"PARE[\s\S]{0,8}?[\x00\x02-\x08\x0e-\x1e]")
 _MARKUP = ("<!doctype", "<html", "<?xml", "<table", "<meta", "<head", "<body", "<!--")
 
 

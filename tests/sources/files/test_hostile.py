@@ -103,7 +103,7 @@ def test_columns_without_number_are_named_but_not_without_end(read):
 )
 def test_a_column_with_a_control_character_is_not_shown(read, name):
     with pytest.raises(InvalidPatientsError, match="unknown columns:\n1, not shown") as caught:
-        read(f"{HEADER},{name}\n")
+        read(f"{HEADER},{name}\n{ROW},x\n")
     assert caught.value.as_line().isprintable()
 
 

@@ -884,28 +884,31 @@ def test_other_files_are_not_told_to_be_without_one(files, content):
 @pytest.mark.parametrize(
     "header",
     ["ORCID,code,first_name", "ORCÉ,code,first_name", "SEQ,code,first_name", "PK,code,first_name"]
+    + ["ORCID\x01code\x01first_name", "PARENT\x01code\x01first_name"]
     + ["PARENTESCO,code,first_name", "PARENT_ID,code,first_name", "Rar!,code,first_name"],
 )
 def test_a_column_may_be_named_as_a_format(folder, header):
-    (record,) = folder.records(f"{header}\nx,1,Ada\n", columns={header.split(",")[0]: None})
+    delimiter = header[-len("_first_name")]
+    row = delimiter.join(["x", "1", "Ada"])
+    (record,) = folder.records(
+        f"{header}\n{row}\n", columns={header.split(delimiter)[0]: None}, delimiter=delimiter
+    )
     assert record["code"] == "1"
 
 
-@pytest.mark.parametrize("end", ["\x0b", "\x1e", "\x85", "\u2028", "\u2029"])
+@pytest.mark.parametrize("end", ["\v", "\f", "\x1c", "\x1e", "\x85", "\u2028", "\u2029"])
 @pytest.mark.parametrize("is_transformed", [False, True])
 def test_other_ends_of_lines_are_named(folder, end, is_transformed):
     """With `transform`, it was a header without rows: nobody was sent, and the task was green."""
-    content = end.join([HEADER, "m-1,Canaryinamine,basic", ""])
-    said = folder.fails(content, InvalidPatientsError, is_transformed=is_transformed)
-    assert said.startswith(
-        "The header of file goes on after a character that ends lines elsewhere."
-    )
+    for lines in ([HEADER, "m-1,Canaryinamine,basic", ""], ["member", "m-1", ""]):
+        said = folder.fails(end.join(lines), InvalidPatientsError, is_transformed=is_transformed)
+        assert said.startswith("file is a single line.\nIt contains a character that ends lines")
 
 
-def test_a_letter_in_another_encoding_ends_no_line(folder):
-    content = "code,Ålder,first_name\n1,3,Ada\n".encode()
-    said = folder.fails(content, InvalidPatientsError, encoding="latin-1")
-    assert "unknown columns" in said
+@pytest.mark.parametrize("name", ["Full\u2028name", "Ã\x85lder"])
+def test_but_not_in_a_name_with_rows_below_it(folder, name):
+    (record,) = folder.records(f"code,{name},first_name\n1,3,Ada\n", columns={name: None})
+    assert record["code"] == "1"
 
 
 def test_half_an_emoji_spoils_its_record_alone(folder):

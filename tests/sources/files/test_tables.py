@@ -244,10 +244,11 @@ def _translated(path):
     [
         (_refused, "nothing that can be shown"),
         (lambda path: OSError(quote(path, safe="")), "nothing that can be shown"),
+        (lambda path: OSError(path.replace("=", "\\u003d")), "nothing that can be shown"),
         (_translated, "Access Denied"),
         (lambda path: ExceptionGroup("many", [_refused(path)]), "many"),
     ],
-    ids=["its path", "a URL", "another error", "errors"],
+    ids=["its path", "a URL", "JSON", "another error", "errors"],
 )
 def test_nor_is_it_in_what_a_storage_says(make, tmp_path, monkeypatch, say, said):
     make("plan=Canaryplan/m.csv")
