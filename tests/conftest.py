@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -127,15 +127,31 @@ def is_repetition(item: pytest.Item) -> bool:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Measure in one process what the imports run: all import the same, and the whole of Airflow."""
+    is_first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
+    with nullcontext() if is_first else unmeasured_here():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     """Do not measure what is marked `no_cover`, nor the processes that it starts."""
-    measured = coverage.Coverage.current() if item.get_closest_marker("no_cover") else None
-    if not measured:
+    with unmeasured_here() if item.get_closest_marker("no_cover") else nullcontext():
         return (yield)
+
+
+@contextmanager
+def unmeasured_here() -> Iterator[None]:
+    """Pause the measurement, also of the processes that are started meanwhile."""
+    measured = coverage.Coverage.current()
+    if not measured:
+        yield
+        return
     of_processes = os.environ.pop("COVERAGE_PROCESS_CONFIG", "")
     measured.stop()
     try:
-        return (yield)
+        yield
     finally:
         measured.start()
         os.environ["COVERAGE_PROCESS_CONFIG"] = of_processes
