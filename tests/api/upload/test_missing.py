@@ -29,22 +29,22 @@ OPTIONS = MIRROR
 
 
 def test_many_are_read_one_by_one_and_written_in_chunks(box, state, sync, people):
-    known(box, state, sync, people(260))
+    known(box, state, sync, people(60))
     before = len(box.journal)
-    run = sync(box, state, people(10), chunk_size=100, **OPTIONS).ok()
-    assert (run.missing, run.missing_unsubscribed, run.unsubscribed) == (250, 250, 250)
+    run = sync(box, state, people(10), chunk_size=20, **OPTIONS).ok()
+    assert (run.missing, run.missing_unsubscribed, run.unsubscribed) == (50, 50, 50)
     seen = box.journal[before:]
-    assert sorted(entry.patients for entry in seen if entry.endpoint == "upsert") == [50, 100, 100]
-    assert sum(entry.endpoint == "get" for entry in seen) == 250
+    assert sorted(entry.patients for entry in seen if entry.endpoint == "upsert") == [10, 20, 20]
+    assert sum(entry.endpoint == "get" for entry in seen) == 50
     assert sum(bool(shown["plan"]) for shown in box.patients.values()) == 10
     assert len(state.members()) == 10
 
 
 def test_no_more_requests_are_in_flight_than_allowed(box, state, sync, people):
-    known(box, state, sync, people(60))
+    known(box, state, sync, people(40))
     box.settings.latency = 0.05
-    run = sync(box, state, people(20), chunk_size=10, max_in_flight=2, **OPTIONS).ok()
-    assert run.missing_unsubscribed == 40
+    run = sync(box, state, people(20), chunk_size=5, max_in_flight=2, **OPTIONS).ok()
+    assert run.missing_unsubscribed == 20
     assert box.counters.max_in_flight == 2
 
 
@@ -93,13 +93,13 @@ def test_one_that_cannot_be_read_stays_for_the_next_run(box, state, sync, people
 
 
 def test_a_mediquo_that_is_down_ends_it(box, state, sync, people):
-    known(box, state, sync, people(300))
-    box.script("get", *["503"] * 3000)
+    known(box, state, sync, people(100))
+    box.script("get", *["503"] * 1000)
     run = sync(box, state, people(2), **OPTIONS)
     assert isinstance(run.error, MediquoError)
-    assert run.missing == 298
+    assert run.missing == 98
     assert run.missing_unsubscribed == 0
-    assert len(state.members()) == 300
+    assert len(state.members()) == 100
 
 
 @pytest.mark.parametrize("status", ["401", "403"])
@@ -247,7 +247,7 @@ def test_the_log_of_a_dry_run_says_how_many_too_many_would_be(box, state, sync, 
 def test_who_has_been_unsubscribed_takes_no_memory(
     box, state, prepare_sync, sync, people, monkeypatch
 ):
-    known(box, state, sync, people(120))
+    known(box, state, sync, people(60))
     open_at_once = []
     accept = missing_module._MissingLedger.accept
 
@@ -258,8 +258,8 @@ def test_who_has_been_unsubscribed_takes_no_memory(
 
     monkeypatch.setattr(missing_module._MissingLedger, "accept", counted)
     run = sync(box, state, people(20), chunk_size=10, max_in_flight=1, **OPTIONS).ok()
-    assert run.missing_unsubscribed == 100
-    assert open_at_once == [10, 0] * 10
+    assert run.missing_unsubscribed == 40
+    assert open_at_once == [10, 0] * 4
 
 
 def test_members_that_a_search_has_not_settled_are_given_up(box, state, sync, people):
@@ -311,16 +311,17 @@ def test_those_that_may_not_be_read_stay_and_the_others_go(box, every_state, syn
     assert sync(box, every_state, people(2), **OPTIONS).ok().missing_unsubscribed == 2
 
 
-def test_many_that_may_not_be_read_end_the_run_only_in_a_row(box, state, sync, people):
-    known(box, state, sync, people(66))
-    box.script("get", *["ok", "400"] * 32)
+def test_many_that_may_not_be_read_end_the_run_only_in_a_row(box, state, sync, people, monkeypatch):
+    monkeypatch.setattr(missing_module, "_MAX_REFUSED", 10)
+    known(box, state, sync, people(26))
+    box.script("get", *["ok", "400"] * 12)
     run = sync(box, state, people(2), max_in_flight=1, **OPTIONS)
-    assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (64, 32, 32)
-    box.script("get", *["400"] * 32)
+    assert (run.missing, run.missing_unsubscribed, run.missing_unsettled) == (24, 12, 12)
+    box.script("get", *["400"] * 12)
     run = sync(box, state, people(2), max_in_flight=1, **OPTIONS)
     assert isinstance(run.error, RejectedRequestError)
-    assert (run.missing_unsubscribed, run.missing_unsettled) == (0, 32)
-    assert box.counters.requests["get"]["400"] == 32 + missing_module._MAX_REFUSED + 1
+    assert (run.missing_unsubscribed, run.missing_unsettled) == (0, 12)
+    assert box.counters.requests["get"]["400"] == 12 + 10 + 1
 
 
 def test_a_member_that_a_firewall_hides_is_unsettled(box, state, sync, people):

@@ -22,18 +22,18 @@ def test_a_long_run_with_faults_throughout_piles_up_no_files_and_no_threads(
 ):
     before = held()
     box.settings.seed = 3
-    box.settings.error_rate = box.settings.lost_before_rate = box.settings.lost_after_rate = 0.05
+    box.settings.error_rate = box.settings.lost_before_rate = box.settings.lost_after_rate = 0.08
     seen = []
 
     def watched():
-        for number, patient in enumerate(people(1500)):
-            if number % 100 == 50:
+        for number, patient in enumerate(people(600)):
+            if number % 50 == 25:
                 seen.append(held())
             yield patient
 
     run = upload(client, watched(), chunk_size=1, max_in_flight=IN_FLIGHT)
-    # One run in ten has a request that finds no answer five times: that is no matter here.
-    assert run.report.read == 1500
+    # Two runs in five have a request that finds no answer five times: that is no matter here.
+    assert run.report.read == 600
     assert run.report.stopped_because is None
     assert run.report.retries > 100
     files, threads = (max(counts) for counts in zip(*seen, strict=True))
