@@ -120,25 +120,52 @@ def test_reading_it_imports_nothing(python):
     assert python(code, "-W", "error").strip() == "['airflow_provider_mediquo']"
 
 
-def test_parsing_a_dag_imports_no_package_that_airflow_has_not_imported(python):
-    modules = [name for name in MODULES if not name.startswith(IMPORTED_WHEN_USED)]
-    code = (
-        f"import sys\n{NAMES_FROM_AIRFLOW}\n"
-        "before = set(sys.modules)\n"
-        f"import {', '.join(modules)}\n"
-        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
-        "print(sorted(new - sys.stdlib_module_names))\n"
-        "print('airflow_provider_mediquo.api.client.client' in sys.modules)"
-    )
-    assert python(code).splitlines()[-2:] == ["['airflow_provider_mediquo']", "False"]
+# In one process, because importing Airflow takes seconds. The modules of ours come in the order in which
+# each has the fewest packages there already; each warning of one of them is an error.
+IMPORT = """
+import json, sys, warnings
+from importlib import import_module
+
+def imported(*modules):
+    before = {*sys.modules}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in modules:
+            import_module(name)
+    new = {name.partition(".")[0] for name in {*sys.modules} - before}
+    return sorted(new - sys.stdlib_module_names)
+
+from airflow.providers.common.compat.sdk import AirflowPlugin
+page = imported("airflow_provider_mediquo.plugins.mediquo_page")
+exec(NAMES_FROM_AIRFLOW)
+parsing = imported(*PARSED)
+has_client = "airflow_provider_mediquo.api.client.client" in sys.modules
+import requests, marshmallow, pendulum, tenacity, urllib3
+import fastapi, pydantic, starlette, uvicorn
+imported(*OTHERS)
+print(json.dumps([page, parsing, has_client]))
+"""
 
 
-def test_no_module_warns_when_it_is_imported(python):
-    code = (
-        f"import warnings\n{NAMES_FROM_AIRFLOW}\n"
-        "import requests, marshmallow, pendulum, tenacity, urllib3\n"
-        "import fastapi, pydantic, starlette, uvicorn\n"
-        "warnings.simplefilter('error')\n"
-        f"import {', '.join(name for name in MODULES if not name.endswith('__main__'))}"
-    )
-    python(code)
+@pytest.fixture(scope="module")
+def imported(python):
+    """The packages that the page imports, those that a DAG adds, and whether it has our client."""
+    parsed = [name for name in MODULES if not name.startswith(IMPORTED_WHEN_USED)]
+    others = [name for name in MODULES if name not in parsed and not name.endswith("__main__")]
+    names = {"PARSED": parsed, "OTHERS": others, "NAMES_FROM_AIRFLOW": NAMES_FROM_AIRFLOW}
+    given = "".join(f"{name} = {value!r}\n" for name, value in names.items())
+    return json.loads(python(given + IMPORT).splitlines()[-1])
+
+
+def test_loading_the_page_imports_no_web_server(imported):
+    page, _, _ = imported
+    assert page == ["airflow_provider_mediquo"]
+
+
+def test_parsing_a_dag_imports_no_package_that_airflow_has_not_imported(imported):
+    _, parsing, has_client = imported
+    assert (parsing, has_client) == (["airflow_provider_mediquo"], False)
+
+
+def test_no_module_warns_when_it_is_imported(imported):
+    assert imported
