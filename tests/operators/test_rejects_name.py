@@ -11,8 +11,17 @@ from tests.support import airflow_runner
 NAMES = ["..", ".", "../../etc", "/etc", "a\\b", "a b", "x" * 250, "\U0001f600" * 250]
 
 
-@pytest.mark.parametrize("run_id", NAMES, ids=range(len(NAMES)))
-@pytest.mark.parametrize("dag_id", ["clinic", "..", "x" * 250], ids=["usual", "dots", "long"])
+@pytest.mark.parametrize(
+    ("dag_id", "run_id"),
+    [
+        *(("clinic", name) for name in NAMES),
+        ("..", "."),
+        ("..", "../../etc"),
+        ("x" * 250, ".."),
+        ("x" * 250, NAMES[-1]),
+    ],
+    ids=range(len(NAMES) + 4),
+)
 def test_the_file_is_always_below_the_folder(box, run_task, tmp_path, monkeypatch, dag_id, run_id):
     monkeypatch.setattr(airflow_runner, "RUN_ID", run_id)
     folder = tmp_path / "rejects"
