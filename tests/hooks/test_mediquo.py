@@ -398,7 +398,7 @@ def test_all_that_is_under_way_is_stopped(box, eventually):
     threads = [threading.Thread(target=upload) for _ in range(2)]
     launch(*threads)
     try:
-        eventually(lambda: len(hook._uploads) == 2 and box.counters.accepted > 2000)
+        eventually(lambda: len(hook._uploads) == 2 and box.counters.accepted > 1000)
     finally:
         hook.stop()
     join(*threads)

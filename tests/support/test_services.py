@@ -110,8 +110,8 @@ def test_mariadb_with_mysql_connector(mariadb_database, monkeypatch):
     engine = hook.get_sqlalchemy_engine()
     assert engine.dialect.driver == "mysqlconnector"
     assert not engine.dialect.supports_server_side_cursors
-    few = ROWS // 10
-    with stream(engine, f"SELECT seq, repeat('x', {WIDTH}) FROM seq_1_to_{few}"):
+    # Ten megabytes, which no buffer holds, in few rows.
+    with stream(engine, f"SELECT seq, repeat('x', {50 * WIDTH}) FROM seq_1_to_2000"):
         assert not is_sending(mariadb_database)
 
     connection = hook.get_conn()

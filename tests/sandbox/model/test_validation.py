@@ -7,7 +7,9 @@ from airflow_provider_mediquo.sandbox.model.attributes import READERS
 from airflow_provider_mediquo.sandbox.model.validation import check
 
 SCALARS = st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text()
-JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10
+)
 
 
 def patients(count):
