@@ -5,10 +5,13 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PATIENCE = 120  # seconds: a deadlock would last for ever
 SOON = 30  # seconds: each wait would take 300
 
 
+@pytest.mark.no_cover
 def test_a_kill_ends_every_wait(box):
     """For an answer, a pause or a backoff; the sensor between two checks too."""
     for endpoint in ("upsert", "get", "authenticate"):

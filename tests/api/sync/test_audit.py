@@ -58,7 +58,13 @@ def sync(state, client):
     return sync
 
 
-@pytest.mark.parametrize(("counts", "bound"), BOUNDS.items())
+@pytest.mark.parametrize(
+    ("counts", "bound"),
+    [
+        pytest.param(counts, bound, marks=[pytest.mark.no_cover] if counts[1] > 3000 else [])
+        for counts, bound in BOUNDS.items()
+    ],
+)
 def test_the_bound_is_that_of_clopper_and_pearson(counts, bound):
     assert upper_bound(*counts) == pytest.approx(bound, rel=1e-9)
 
@@ -69,42 +75,43 @@ def test_nothing_is_known_where_there_is_no_state(state, client, box):
 
 
 def test_members_that_are_as_they_were_sent(state, client, sync, people):
-    sync([*people(40), {"code": "gone", "first_name": "Ada"}])
+    sync([*people(15), {"code": "gone", "first_name": "Ada"}])
     report = audit(state, client, 300)
     assert report == AuditReport(
-        known=41, checked=41, differ=0, not_found=0, at_most=upper_bound(0, 41)
+        known=16, checked=16, differ=0, not_found=0, at_most=upper_bound(0, 16)
     )
     assert report.confidence == 0.95
     assert report.as_dict()["at_most"] == report.at_most
 
 
 def test_what_was_changed_behind_our_back_is_found_and_sent_again(state, client, box, sync, people):
-    sync(people(40, email="ada@example.com"))
+    sync(people(15, email="ada@example.com"))
     box.reset()
-    put(box, *[each for each in people(40, email="ada@example.com") if each["code"] != "m-9"])
+    put(box, *[each for each in people(15, email="ada@example.com") if each["code"] != "m-9"])
     put(box, {"code": "m-3", "first_name": "Eva", "plan": "premium"})
     put(box, {"code": "m-4", "first_name": "Eva", "email": "eva@example.com", "plan": "premium"})
     report = audit(state, client, 300)
     assert (report.differ, report.not_found, report.wrong) == (2, 1, 3)
     assert report.fields == {"first_name": 2, "email": 1}
     assert sorted(report.codes) == ["m-3", "m-4", "m-9"]
-    assert report.at_most == upper_bound(3, 40)
+    assert report.at_most == upper_bound(3, 15)
 
-    ledger = sync(people(40, email="ada@example.com"))
-    assert (ledger.resent, ledger.unchanged, ledger.upserted) == (3, 37, 3)
+    ledger = sync(people(15, email="ada@example.com"))
+    assert (ledger.resent, ledger.unchanged, ledger.upserted) == (3, 12, 3)
     assert audit(state, client, 300).wrong == 0
 
 
 def test_a_sample_is_random_and_of_the_size_that_was_asked_for(state, client, box, sync, people):
     sync(people(200))
-    for _ in range(5):
+    for _ in range(2):
         report = audit(state, client, 10)
         assert (report.known, report.checked) == (200, 10)
-    assert box.counters.total == 2 + 50
+    assert box.counters.total == 2 + 20
     samples = [code for _ in range(5) for code in choose(state, 10)[1]]
     assert len({*samples}) > 20  # 5 times the same 10 would be 10
 
 
+@pytest.mark.no_cover
 def test_each_member_has_the_same_chance_to_be_in_a_sample(state, sync, people):
     """The bound is only true then."""
     members = people(200)

@@ -26,6 +26,7 @@ ADA = {"code": "7", "first_name": "Ada", "plan": "premium"}
 # --- when an unchanged member is sent again -------------------------------------------------------
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("hour", [0, 12, 23])
 @pytest.mark.parametrize("days", [2, 3, 7, 30])
 def test_each_member_is_sent_once_in_a_period_and_about_as_many_on_each_day(days, hour):
