@@ -18,7 +18,7 @@ BENCHMARKS := bench-check bench-memory bench-sync bench-peers bench-limit bench-
 
 # More processes than the two cores of a small machine: the tests wait more than they work. A file
 # stays in one process, for what its tests share; conftest.py says which files begin.
-PARALLEL := -n 6 --dist loadfile --no-loadscope-reorder
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 # Percent of the code and its branches that the tests have to run; .ci/run, with all servers, asks for
 # more.

@@ -46,6 +46,7 @@ def test_a_record_of_64_kib_is_sent_and_one_byte_more_is_rejected(box, client, u
     assert written(run) == [("m-2", {"record": "size"})]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", [name for name in PATIENT_FIELDS if name not in ("code", "meta")])
 def test_only_the_record_with_a_huge_text_is_rejected(box, client, upload, name):
     run = upload(client, [LEAST | {name: "+1" * (5 << 20)}, VALID], max_rejects=1)

@@ -379,6 +379,7 @@ def test_what_stays_on_this_machine_goes_through_no_proxy(box, monkeypatch):
             proxy.accept()
 
 
+@pytest.mark.no_cover
 def test_all_that_is_under_way_is_stopped(box, eventually):
     box.settings.latency = 0.05
     hook, errors = MediquoHook(), []

@@ -90,6 +90,7 @@ def test_a_mapped_task_that_warns(box, run_task, people):
     )
 
 
+@pytest.mark.no_cover
 def test_a_task_that_succeeds_or_dry_runs(box, run_dag, people):
     with DAG("told", schedule=None) as dag:
         upsert(people(2), dry_run=True)
@@ -99,6 +100,7 @@ def test_a_task_that_succeeds_or_dry_runs(box, run_dag, people):
     )
 
 
+@pytest.mark.no_cover
 def test_each_mapped_task_that_succeeds_tells_of_itself(box, run_dag, people):
     with DAG("mapped", schedule=None) as dag:
         partial = MediquoUpsertPatientsOperator.partial(

@@ -64,6 +64,7 @@ def test_it_fails_without_a_retry_if_too_many_are_wrong_and_they_are_sent_again(
     assert MediquoHook().upsert_patients(known, state_conn_id="state").resent == 1
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("max_wrong", [1, 0.03, "1", "{{ params.max_wrong }}"])
 def test_so_many_may_be_wrong(changed, run_task, dag, max_wrong):
     dag.params = {"max_wrong": 1}

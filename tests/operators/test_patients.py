@@ -894,6 +894,7 @@ def test_only_the_fields_that_are_named_become_an_xcom(ada, run_task):
     assert "Canaryinamine Lovelace" not in run.everything
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("kind", [MediquoGetPatientOperator, MediquoAuthenticatePatientOperator])
 @pytest.mark.parametrize("code", ["1_001", "{{ params.code }}", "{{ '1_' }}001"])
 def test_a_code_is_never_read_as_a_number(box, run_task, people, kind, code):
@@ -1077,6 +1078,7 @@ def test_without_an_outlet_there_is_no_event(box, run_task, people):
     assert not run_task(upsert(people(1))).left.get("outlet_events")
 
 
+@pytest.mark.no_cover
 def test_rejects_go_to_an_object_store_too(box, run_task, people, s3_bucket, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_CLINIC_STORE", s3_bucket.json())
     folder = f"s3://clinic_store@{s3_bucket.bucket}/rejects"

@@ -279,6 +279,7 @@ def test_what_is_not_holds_no_worker(box, run_task):
     assert run.left["trigger_timeout"] == "PT11M", "later than the trigger's own"
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("outcomes", [["503"] * 3, ["lost_before", "500"], ["not_json", "429:1"]])
 def test_an_answer_that_fails_for_a_passing_reason_is_waited_out(box, write, wait, outcomes):
     written = write(patient())
@@ -304,6 +305,7 @@ def test_each_pause_is_logged_without_a_count_that_would_always_be_one(box, writ
 # --- until time is over ---------------------------------------------------------------------------
 
 
+@pytest.mark.no_cover
 def test_a_timeout_says_which_are_not_found_and_which_differ(box, write, write_long_ago, wait):
     write_long_ago(patient("m-2", first_name="Canaryinamine Lovelace"))
     lag(box, FOREVER)
@@ -709,6 +711,7 @@ def test_it_looks_every_ten_seconds_for_a_quarter_of_an_hour():
     assert (sensor.poke_interval, sensor.timeout) == (10, 15 * 60)
 
 
+@pytest.mark.no_cover
 def test_airflows_setting_says_whether_it_defers(python, monkeypatch):
     assert not MediquoPatientSensor(task_id="wait", codes="m-1").deferrable
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
@@ -767,6 +770,7 @@ def test_a_run_that_had_nothing_to_send_hides_no_other_without_a_patient(box, wr
     assert "Nothing to wait for" in run.log
 
 
+@pytest.mark.no_cover
 def test_after_a_timeout_the_next_run_sends_again_what_that_run_sent(box, write, wait, state):
     box.settings.clock_skew = -3600
     write(patient("m-1"), patient("m-2"), **state)
@@ -781,6 +785,7 @@ def test_after_a_timeout_the_next_run_sends_again_what_that_run_sent(box, write,
     assert (again["resent"], again["unchanged"]) == (1, 1)
 
 
+@pytest.mark.no_cover
 def test_so_it_does_where_a_timeout_is_a_skip(box, write, wait, state):
     lag(box, FOREVER)
     run = wait(written=[write(patient(), **state)], timeout=0.3, soft_fail=True)
@@ -817,6 +822,7 @@ def test_so_it_does_after_an_execution_timeout(
     assert write(patient(), **state)["resent"] == 1
 
 
+@pytest.mark.no_cover
 def test_so_it_does_for_each_ledger_that_has_a_state(box, write, wait, state):
     lag(box, FOREVER)
     written = [write(patient("m-1")), write(patient("m-2"), **state)]

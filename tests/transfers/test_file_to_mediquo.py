@@ -223,6 +223,7 @@ def parquet():
     return file.getvalue()
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("path", "count"), [("in", 250), ("in/[ab]*", 200), ("in/sub", 50)])
 def test_objects_are_upserted_in_the_same_way(box, run_task, put, path, count):
     put("in/a.csv", HEADER + rows(0, 100))
@@ -311,6 +312,7 @@ def upsert_folder(box, tmp_path, monkeypatch, run_task):
     return run
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("failed", [b"", HEADER, gzip.compress(b"")], ids=range(3))
 def test_whoever_was_in_a_file_whose_export_failed_keeps_the_plan(box, upsert_folder, failed):
     files = {"a.csv": HEADER + rows(0, 3), "b.csv": HEADER + rows(3, 5), "c": HEADER + rows(5, 8)}

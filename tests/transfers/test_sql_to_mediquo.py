@@ -120,6 +120,7 @@ COLUMNS = {
 }
 
 
+@pytest.mark.no_cover
 @every_driver
 def test_rows_arrive_as_patients(warehouse, box, transfer, run_task):
     fill(warehouse)
@@ -141,6 +142,7 @@ def test_rows_arrive_as_patients(warehouse, box, transfer, run_task):
         assert value not in run.everything
 
 
+@pytest.mark.no_cover
 @every_driver
 def test_parameters_are_the_drivers_own(warehouse, box, transfer, run_task):
     fill(warehouse)
@@ -322,6 +324,7 @@ def test_a_driver_that_may_not_stream_is_warned_of_once(
 # --- columns --------------------------------------------------------------------------------------
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("warehouse", ["sqlite", "psycopg", "mysqlclient"], indirect=True)
 @pytest.mark.parametrize(
     ("sql", "columns", "says"),

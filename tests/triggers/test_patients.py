@@ -249,6 +249,7 @@ async def longest_gap(task, seconds):
     return max(gaps)
 
 
+@pytest.mark.no_cover
 def test_slow_answers_do_not_hold_up_the_event_loop(slow_url, box, connect):
     connect(box, host=slow_url)
     codes = [f"m-{number}" for number in range(100)]

@@ -251,6 +251,7 @@ def _behind_tls_proxy(serve, answer, connect, monkeypatch, tmp_path, *, pause, t
     return wire, connect(url, timeout=timeout, verify=verify)
 
 
+@pytest.mark.no_cover
 def test_a_proxy_with_tls_may_take_a_pause(behind_tls_proxy, attempt):
     wire, client = behind_tls_proxy(pause=0.6, timeout=LONG)
     record = b'{"code": "' + b"x" * MUCH + b'"}'
@@ -364,6 +365,7 @@ class Watched:
 WRONG: list[Any] = [None, 7, -1.5, True, "", "x" * 900_000, [], {}, [[["m-1"]]], {"m-1": {}}]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("value", WRONG, ids=range(len(WRONG)))
 @pytest.mark.parametrize("name", ["first_name", "meta", "plan", "updated_at", "phone", "locale"])
 def test_a_field_of_any_kind_is_no_reason_to_fail(serve, answer, connect, name, value):

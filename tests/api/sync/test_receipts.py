@@ -64,6 +64,7 @@ def test_the_id_of_a_key_changes_with_the_key():
     assert len(key_id("a")) == 8
 
 
+@pytest.mark.no_cover
 @every_database
 def test_a_run_has_a_receipt(box, every_state, sync, people):
     records = [*people(3), {"code": "bad", "first_name": ""}]
@@ -340,6 +341,7 @@ def test_a_run_whose_receipt_cannot_be_begun_sends_nothing(box, state, sync, peo
     assert state.sync()["holder"] is None
 
 
+@pytest.mark.no_cover
 @every_database
 def test_a_state_of_before_the_receipts_gets_their_table(box, every_state, sync, people):
     sync(box, every_state, people(2)).ok()

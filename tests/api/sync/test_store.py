@@ -68,6 +68,7 @@ def test_an_error_while_rows_are_fetched_is_one_of_the_state(tmp_path):
         list(store.pages(MEMBER.c.code, MEMBER.c.proof))
 
 
+@pytest.mark.no_cover
 @every_database
 def test_what_was_acknowledged_is_read_again(every_state):
     store = created(every_state)

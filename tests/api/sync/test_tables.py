@@ -65,6 +65,7 @@ def test_codes_are_compared_exactly_and_fit(every_state):
     assert read == {code: n for n, code in enumerate(ALIKE)}
 
 
+@pytest.mark.no_cover
 @every_database
 def test_such_members_are_members_of_their_own(box, every_state, sync):
     """mediQuo's stand-in compares exactly, too."""
@@ -91,6 +92,7 @@ def test_tables_are_created_once(every_state):
     assert every_state.run("SELECT version FROM mediquo_state") == [{"version": VERSION}]
 
 
+@pytest.mark.no_cover
 @every_database
 def test_many_may_create_them_at_once(every_state):
     start, problems = threading.Barrier(5, timeout=30), []

@@ -125,6 +125,7 @@ def strict_box(request: pytest.FixtureRequest, box: Sandbox) -> Sandbox:
     return box
 
 
+@pytest.mark.no_cover
 def test_the_bad_ones_are_found_and_the_good_ones_written_once(strict_box, client, upload, people):
     records = people(1000)
     bad = sorted(random.Random(1).sample(range(1000), 13))
@@ -144,6 +145,7 @@ def test_the_bad_ones_are_found_and_the_good_ones_written_once(strict_box, clien
     assert {line["status"] for line in run.lines} == {422}
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("chunk_size", [1, 2, 3])
 def test_small_chunks_too(strict_box, client, upload, people, chunk_size):
     records = people(9)
@@ -338,6 +340,7 @@ def test_as_many_in_a_row_as_max_rejects_allows_do_not_stop_it(box, client, uplo
     assert "310 consecutive records are invalid" in str(run.error)
 
 
+@pytest.mark.no_cover
 def test_three_hundred_records_in_a_row_that_break_a_rule_stop_it(box, client, upload, people):
     records = people(1500) + BROKEN * 100_000
     run = upload(client, records)

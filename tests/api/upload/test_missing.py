@@ -102,6 +102,7 @@ def test_a_mediquo_that_is_down_ends_it(box, state, sync, people):
     assert len(state.members()) == 100
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("status", ["401", "403"])
 @one_of_each
 def test_keys_that_may_not_read_end_it(box, every_state, sync, people, status):
@@ -294,6 +295,7 @@ def test_one_whose_last_request_has_no_answer_is_not_taken_for_shown(
     assert (shown["first_name"], shown["plan"]) == ("Eva", None)
 
 
+@pytest.mark.no_cover
 @one_of_each
 def test_those_that_may_not_be_read_stay_and_the_others_go(box, every_state, sync, people):
     """A firewall that refuses some paths."""
@@ -344,6 +346,7 @@ class Gateway:
     url: str
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "body", [{"message": "no Route matched with those values"}, {"message": "Not Found"}]
 )

@@ -27,6 +27,7 @@ def judged(connect, upload, people):
     return run
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("in_flight", [1, 10])
 @pytest.mark.parametrize("poison", [{"m-1"}, {"m-150"}, {"m-300"}, {"m-2", "m-99", "m-201"}])
 def test_a_record_that_is_answered_500_is_unsettled_alone(judged, poison, in_flight):

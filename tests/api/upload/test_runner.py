@@ -224,6 +224,7 @@ def test_none_as_limit_sends_a_source_without_any_plan(box, client, upload, peop
     assert len(box.patients) == 300
 
 
+@pytest.mark.no_cover
 def test_after_the_first_thousand_each_chunk_is_judged_before_it_is_sent(
     box, client, upload, people
 ):
@@ -236,6 +237,7 @@ def test_after_the_first_thousand_each_chunk_is_judged_before_it_is_sent(
     assert run.source.pulled == 1350
 
 
+@pytest.mark.no_cover
 def test_a_share_is_of_the_first_thousand_and_then_of_what_is_sent(box, client, upload, people):
     # 90 of the first 100 have none, but only 90 of the first 1,000.
     records = people(90, plan=None) + people(1410, start=1000)
@@ -258,6 +260,7 @@ def test_a_share_is_also_of_those_that_mediquo_has_already(box, state, sync, peo
     assert isinstance(sync(box, state, members + few).error, UnsubscribeLimitError)
 
 
+@pytest.mark.no_cover
 def test_nor_is_a_share_one_of_those_that_are_rejected(box, client, upload, people):
     bad, good = people(200, start=5000, gender="x"), people(200, start=9000, plan=None)
     late = [each for two in zip(bad, good, strict=True) for each in two]

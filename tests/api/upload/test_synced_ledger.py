@@ -23,6 +23,7 @@ def test_a_record_that_is_too_large_for_mediquo_is_refused(box, state, sync, peo
     assert state.members() == before
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("status", [403, 404, 409, 451, 503])
 def test_any_other_leaves_the_doubt(box, state, sync, people, status):
     sync(box, state, people(1)).ok()

@@ -49,6 +49,7 @@ def test_without_a_limit_only_the_first_are_kept(
     assert (run.ok().unsubscribed, run.unchanged) == (10, 20)
 
 
+@pytest.mark.no_cover
 def test_beyond_the_limit_they_are_counted_and_not_kept(box, state, prepare_sync, sync, people):
     sync(box, state, people(700)).ok()
     seen: list[tuple[int, int, int]] = []

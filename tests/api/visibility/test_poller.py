@@ -165,6 +165,7 @@ def test_no_request_starts_after_the_end_of_the_time(box, client):
     assert "there was no time to check the other codes" in str(watch)
 
 
+@pytest.mark.no_cover
 def test_its_text_can_be_read_while_requests_are_answered(client):
     """As at a timeout in the triggerer: requests in progress go on in their threads."""
     codes = [f"m-{number}" for number in range(1000)]

@@ -169,6 +169,7 @@ def test_a_rate_of_one_loses_every_response(connect, patient, rate, writes):
     assert client.box.accepted["m-1"] == writes
 
 
+@pytest.mark.no_cover
 def test_rates_are_fractions_and_a_seed_repeats_the_faults(connect):
     def statuses():
         client = connect(error_rate=0.3, seed=7)

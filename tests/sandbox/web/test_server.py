@@ -39,6 +39,7 @@ def test_it_stops_immediately_with_a_response_pending(outcome, open_get, eventua
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.no_cover
 def test_it_closes_a_connection_that_is_accepted_while_it_stops():
     listener = socket.create_server(("127.0.0.1", 0))
     server = Server(None, listener)

@@ -206,6 +206,7 @@ def store(s3_bucket, monkeypatch):
     return s3_bucket
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("path", "names"),
     [

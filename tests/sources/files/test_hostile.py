@@ -207,6 +207,7 @@ def long(tmp_path):
     return path
 
 
+@pytest.mark.no_cover
 def test_one_that_is_replaced_is_read_as_it_was(long):
     rows = stream(long)
     next(rows)
@@ -215,6 +216,7 @@ def test_one_that_is_replaced_is_read_as_it_was(long):
     assert sum(1 for _ in rows) == 49_999
 
 
+@pytest.mark.no_cover
 def test_one_that_grows_is_read_to_its_end(long):
     rows = stream(long)
     next(rows)
@@ -300,6 +302,7 @@ def test_a_value_that_many_rows_have_is_not_multiplied(tmp_path):
     assert len(next(rows).record["first_name"]) == 1 << 18
 
 
+@pytest.mark.no_cover
 def test_nor_is_one_inside_of_meta(tmp_path):
     inner = pa.DictionaryArray.from_arrays(pa.array([0] * 600), pa.array(["x" * (1 << 18)]))
     for meta in (
@@ -371,6 +374,7 @@ def test_lists_of_any_length_are_not_unpacked(tmp_path):
     assert pa.total_allocated_bytes() - before < 8 << 20
 
 
+@pytest.mark.no_cover
 def test_a_row_group_of_nothing_takes_no_memory(tmp_path):
     nothing = pa.nulls(200_000, pa.string())
     path = written_to(tmp_path / "nulls", {"code": nothing, "first_name": nothing})

@@ -375,6 +375,7 @@ def test_no_line_is_lost_and_no_value_is_anothers_wherever_quotes_are_lost():
     assert rejected < read, "most lines have nothing to do with it"
 
 
+@pytest.mark.no_cover
 def test_a_file_in_order_is_read_but_for_lines_that_could_be_rows():
     """Of a row with two cells of several lines, the lines between could be one."""
     files = [File(seed, damages=(0, 0)) for seed in range(300)]

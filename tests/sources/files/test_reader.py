@@ -204,6 +204,7 @@ def test_rows_between_two_quotes_too_few_are_not_one_patient(folder):
     assert lines == [2, 3, 4, 5], "each of them is rejected"
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("at", [0, 1, 2, 3])
 @pytest.mark.parametrize("between", [0, 1, 3])
@@ -406,6 +407,7 @@ def test_a_line_may_hold_several_objects(folder, gap, end):
     assert [record["code"] for record in folder.records(case)] == ["1", "2"]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("length", [100, 1000, MAX_LINE])
 def test_also_where_they_are_far_longer_than_a_line_may_be(folder, monkeypatch, length):
     monkeypatch.setattr(json_lines, "MAX_LINE", length)
@@ -502,6 +504,7 @@ def test_and_ends_a_csv_where_it_may_be_any_number_of_rows(folder):
     assert "line 2 is longer than 1,048,576 characters" in folder.fails(text, SourceError)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("text", [f"{HEADER}\nm-1,", '{"code": "', f'{HEADER}\nm-1,"'])
 def test_a_line_without_an_end_does_not_fill_the_memory(files, monkeypatch, text):
     import tracemalloc
@@ -608,6 +611,7 @@ def test_a_column_that_is_dropped_is_not_even_read(folder):
     assert folder.records(parquet(columns), columns=renames) == [{"id": "1", "first_name": "A"}]
 
 
+@pytest.mark.no_cover
 def test_a_row_group_of_any_size_is_read_in_bounded_memory(folder):
     count = 200_000
     words = ["".join(random.choices(string.ascii_letters, k=200)) for _ in range(1000)]
@@ -750,6 +754,7 @@ def test_gzip_may_have_members(folder):
     assert folder.records(b"".join(gzip.compress(part.encode()) for part in parts)) == [ada()]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("cut", [1, 4, 8, 9, 20, 2000])
 def test_gzip_that_is_cut_off_is_not_its_end(folder, cut):
     rows = "".join(f"m-{number},{SECRET},basic\n" for number in range(10_000))
