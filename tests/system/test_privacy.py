@@ -347,8 +347,11 @@ def found(
 
             def have_ended():
                 look_at_processes(findings, home)
+                # All in one request: it is asked twice a second.
+                all_runs = airflow.ask("dags/~/dagRuns")["dag_runs"]
+                state = {(run["dag_id"], run["dag_run_id"]): run["state"] for run in all_runs}
                 for dag_id, run in list(left.items()):
-                    if run.state() in ("success", "failed"):
+                    if state[dag_id, run.run_id] in ("success", "failed"):
                         del left[dag_id]
                         say(f"{dag_id}: {run.progress()}")
                 return not left
