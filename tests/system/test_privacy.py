@@ -279,9 +279,6 @@ def home(tmp_path_factory):
     approval.write_text(text.replace("MEDIQUO_REJECTS", "PRIVACY_REJECTS"))
     (dags / "own_error.py").write_text(f"from airflow.sdk import DAG\nraise ValueError({LEAK!r})\n")
     (home / "errors").mkdir()
-    # Read by each of Airflow's processes at its start: tasks are forks, and import it no more.
-    (home / "airflow" / "config").mkdir(parents=True)
-    (home / "airflow" / "config" / "airflow_local_settings.py").write_text(IMPORTS)
     (home / PATH).mkdir()
     return home
 
@@ -333,7 +330,7 @@ def found(
     findings, states = Findings(), {}
     with postgres.fresh() as database:
         say("Starting a deployment with all its logs, lineage and metrics on")
-        with running_deployment(home, database, connections, settings) as airflow:
+        with running_deployment(home, database, connections, settings, imports=IMPORTS) as airflow:
             airflow.wait_until_ready("ways", "failures", "faults", "counts", "own_leaks")
             keep_all(database)
             prepare(airflow, box)
