@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import indent
 from urllib.parse import quote
 
 from dev.local_airflow import EXAMPLES, Airflow, free_port
@@ -29,14 +30,29 @@ CHEAP = {
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
 }
 # All that a process of Airflow has imported is there in each search for garbage; see conftest.py.
-LESS_GARBAGE = "import gc\n\ngc.set_threshold(100_000, 50, 50)\n"
+LESS_GARBAGE = "import gc\nimport sys\n\ngc.set_threshold(100_000, 50, 50)\n"
+ONCE_FOR_ALL_TASKS = "if 'scheduler' in sys.argv:\n"
+# What most tasks import, for tests that run many.
+IMPORTS = """
+import airflow.providers.postgres.hooks.postgres
+import airflow_provider_mediquo.api.upload
+from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+
+providers = ProvidersManagerTaskRuntime()
+providers.initialize_providers_asset_uri_resources()
+providers.initialize_providers_filesystems()
+providers.initialize_providers_taskflow_decorator()
+"""
 
 
-def at_start(home: Path, code: str = "") -> None:
-    """Have each of Airflow's processes run code when it starts, and search less often for garbage."""
+def at_start(home: Path, imports: str = "") -> None:
+    """Have Airflow's processes search less often for garbage, and its scheduler import what tasks do."""
+    code = LESS_GARBAGE
+    if imports:
+        code += ONCE_FOR_ALL_TASKS + indent(imports, "    ")
     config = home / "airflow" / "config"
     config.mkdir(parents=True, exist_ok=True)
-    (config / "airflow_local_settings.py").write_text(LESS_GARBAGE + code)
+    (config / "airflow_local_settings.py").write_text(code)
 
 
 @contextmanager
@@ -51,7 +67,8 @@ def running_deployment(
     """Start it with the DAGs in `home / "dags"`, and end it.
 
     :param connections: by their ids, in every process's environment.
-    :param imports: code that each process runs at its start: tasks are forks, and import it no more.
+    :param imports: code that the scheduler runs at its start: tasks are its forks, and import it no
+        more. Not those of Celery.
     :param parts: what runs in addition to the usual ones: `("worker-1", "celery", "worker", ...)`.
     """
     airflow = Airflow(

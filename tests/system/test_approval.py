@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from airflow_provider_mediquo.sandbox import Sandbox
 from tests.system.canaries import PATIENT, kinds_in
 from tests.system.conftest import PAGE_TIMEOUT
-from tests.system.deployment import copy_examples, running_deployment, variant
+from tests.system.deployment import IMPORTS, copy_examples, running_deployment, variant
 
 APPROVAL, SHORT = "mediquo_approval", "approval_with_a_short_time"
 MOMENT = 5  # seconds: before that, Airflow may take the pause for a failure
@@ -61,7 +61,7 @@ def airflow(home, box, postgres, warehouse, say, nothing_left):
     settings = {"MEDIQUO_REJECTS": str(home / "rejects")}
     with postgres.fresh() as database:
         say("Starting API server, scheduler, DAG processor and triggerer on PostgreSQL")
-        with running_deployment(home, database, connections, settings) as airflow:
+        with running_deployment(home, database, connections, settings, imports=IMPORTS) as airflow:
             airflow.wait_until_ready(APPROVAL, SHORT)
             yield airflow
             say("Stopping them")

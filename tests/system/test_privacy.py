@@ -30,7 +30,7 @@ from tests.project.test_docs import read, section
 from tests.support.threads import join, launch
 from tests.system import canaries
 from tests.system.canaries import CODE, LEAK, OWN_PATIENT, PATH, PATIENT
-from tests.system.deployment import copy_examples, running_deployment
+from tests.system.deployment import IMPORTS, copy_examples, running_deployment
 from tests.system.places import (
     Findings,
     keep_all,
@@ -57,17 +57,9 @@ FEW = {
     "import errors": 5,
     "DAG processor's log": 5,
 }
-IMPORTS = """
+LINEAGE = """
 import airflow.providers.openlineage.extractors.manager
 import airflow.providers.openlineage.plugins.listener
-import airflow.providers.postgres.hooks.postgres
-import airflow_provider_mediquo.api.upload
-from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
-
-providers = ProvidersManagerTaskRuntime()
-providers.initialize_providers_asset_uri_resources()
-providers.initialize_providers_filesystems()
-providers.initialize_providers_taskflow_decorator()
 """
 
 # --- what it is searched for ----------------------------------------------------------------------
@@ -330,7 +322,9 @@ def found(
     findings, states = Findings(), {}
     with postgres.fresh() as database:
         say("Starting a deployment with all its logs, lineage and metrics on")
-        with running_deployment(home, database, connections, settings, imports=IMPORTS) as airflow:
+        with running_deployment(
+            home, database, connections, settings, imports=LINEAGE + IMPORTS
+        ) as airflow:
             airflow.wait_until_ready("ways", "failures", "faults", "counts", "own_leaks")
             keep_all(database)
             prepare(airflow, box)
