@@ -57,7 +57,6 @@ def test_it_prints_its_address_responds_and_stops_cleanly(stop):
     assert (process.returncode, rest, errors) == (0, "", "")
 
 
-@pytest.mark.no_cover
 def test_a_port_in_use_is_reported_in_one_line(client):
     port = client.box.home.rpartition(":")[2]
     with start("--port", port) as process:
