@@ -71,31 +71,32 @@ os.environ |= {
 }
 
 
-# The files that take longest, which begin first: else one of them runs alone at the end. In the order
-# in which a run of six processes gives them out: the first two have one test each, so that the seventh
-# and the eighth wait behind them.
+# The files that take longest, which begin first: else one of them runs alone at the end. The first two
+# have one test each, so that in a run of four processes the fifth and the sixth wait behind them.
 SLOW_FILES = [
     "faults/test_machine.py",
     "faults/test_sync_machine.py",
     "integration/test_sync.py",
     "sensors/test_patients.py",
+    "integration/test_silent_state.py",
     "integration/test_examples.py",
-    "api/upload/test_runner.py",
-    "project/test_layers.py",
-    "hooks/test_connection_sources.py",
-    "sources/files/test_hostile.py",
-    "sources/files/test_reader.py",
-    "api/upload/test_isolation.py",
     "faults/test_lost_answers.py",
+    "api/upload/test_runner.py",
+    "sources/files/test_hostile.py",
+    "hooks/test_connection_sources.py",
     "transfers/test_sql_to_mediquo.py",
-    "transfers/test_file_to_mediquo.py",
-    "integration/test_privacy.py",
+    "api/sync/test_lease.py",
+    "sources/files/test_reader.py",
+    "api/sync/test_store.py",
+    "api/upload/test_poison.py",
     "api/client/test_client.py",
-    "triggers/test_patients.py",
-    "operators/test_patients.py",
     "api/upload/test_missing.py",
-    "support/test_services.py",
-    "test_get_provider_info.py",
+    "api/upload/test_isolation.py",
+    "api/client/test_transport.py",
+    "api/sync/test_receipts.py",
+    "operators/test_patients.py",
+    "integration/test_sync_in_the_docs.py",
+    "api/patients/test_schema.py",
     # `make test-system`
     "system/test_privacy.py",
     "system/test_approval.py",
