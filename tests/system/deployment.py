@@ -22,13 +22,6 @@ SOON_TAKEN_FOR_DEAD = {
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
 }
 
-# What a test of a whole Airflow need not pay for: it compares no versions and changes no DAG.
-CHEAP = {
-    # The database was just made; each process would read all the scripts that ever changed it.
-    "AIRFLOW__DATABASE__CHECK_MIGRATIONS": "False",
-    # A DAG is parsed again only if its file changes.
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
-}
 # All that a process of Airflow has imported is there in each search for garbage; see conftest.py.
 LESS_GARBAGE = "import gc\nimport sys\n\ngc.set_threshold(100_000, 50, 50)\n"
 ONCE_FOR_ALL_TASKS = "if 'scheduler' in sys.argv:\n"
@@ -79,7 +72,6 @@ def running_deployment(
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": sqlalchemy_url(database),
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-            **CHEAP,
             **{
                 f"AIRFLOW_CONN_{name.upper()}": json.dumps(connection)
                 for name, connection in connections.items()

@@ -19,7 +19,7 @@ from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
 from airflow_provider_mediquo.sandbox import Sandbox
 from dev.local_airflow import EXAMPLES, Airflow, free_port, running_standalone
 from tests.system.conftest import PAGE_TIMEOUT
-from tests.system.deployment import CHEAP, at_start
+from tests.system.deployment import at_start
 
 NAME = "mediquo_default"
 NIGHTLY = "mediquo_nightly"
@@ -40,7 +40,7 @@ def box() -> Iterator[Sandbox]:
 def airflow(tmp_path_factory, say, nothing_left) -> Iterator[Airflow]:
     home = tmp_path_factory.mktemp("airflow")
     # What Airflow does not mask of itself, and can be told to in its audit log.
-    settings = {**CHEAP, "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "login"}
+    settings = {"AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "login"}
     at_start(home)
     say("Starting Airflow")
     with running_standalone(home, settings) as airflow:

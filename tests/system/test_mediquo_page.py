@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from airflow_provider_mediquo.sandbox import Sandbox
 from dev.local_airflow import Airflow, free_port, running_standalone
 from tests.system.conftest import PAGE_TIMEOUT
-from tests.system.deployment import CHEAP, at_start
+from tests.system.deployment import at_start
 
 SCRIPT = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 USERS = {"ada": "admin", "vic": "viewer", "nora": ""}  # without a role nothing may be read
@@ -81,7 +81,6 @@ def prepare(home: Path, box: Sandbox) -> dict[str, str]:
     (home / "passwords.json").write_text(json.dumps({name: name for name in USERS}))
     connection = {"conn_type": "mediquo", "login": box.api_key, "password": box.secret_key}
     return {
-        **CHEAP,
         "AIRFLOW_CONN_MEDIQUO_DEFAULT": json.dumps({**connection, "host": box.url}),
         "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
