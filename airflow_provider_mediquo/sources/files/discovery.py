@@ -142,7 +142,7 @@ class _Search:
         # Characters before those of a glob.
         known = len(re.split(r"[*?\[]", pattern)[0].rpartition("/")[0])
         shows = any(map(_is_hidden, pattern[known:].split("/")))
-        asked_for = _is_unfinished(pattern) or _DOWNLOAD.search(pattern)
+        asked_for = _is_unfinished(pattern[known:]) or _DOWNLOAD.search(pattern)
         found = self._storage.glob(pattern, detail=True)
         files = _files(found.values())
         for key, info in found.items():

@@ -320,6 +320,21 @@ def test_a_store_that_hangs_holds_up_none_that_adds_and_no_kill(caplog):
     assert '"m-2"' in caplog.text
 
 
+def test_a_kill_hurries_the_list_of_the_unsubscribed_too():
+    file, unsubscribed = Hanging(), Hanging()
+    rejects = RejectLog(file, unsubscribed)
+    flushing = threading.Thread(target=rejects._unsubscribed.flush)
+    rejects.add_left(["m-1"])
+    launch(flushing)
+    assert unsubscribed.is_asked.wait(10)
+    rejects.hurry()
+    try:
+        flushing.join(20)  # Airflow kills a task 5 seconds after SIGTERM; a store may take 60
+        assert not flushing.is_alive()
+    finally:
+        unsubscribed.answers.set()
+
+
 @pytest.fixture
 def stuck(tmp_path):
     """A file that hangs as one on a storage that is gone does: a pipe that nobody reads."""

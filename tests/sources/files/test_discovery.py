@@ -57,6 +57,21 @@ def test_a_folder_whose_name_has_a_value_is_data_whatever_it_begins_with(make, t
         assert found(path, tmp_path) == ["_day=1/a.csv"]
 
 
+def test_a_folder_itself_may_have_the_name_of_an_upload_in_progress(make, tmp_path):
+    make("import.tmp/a.csv", "import.tmp/sub/b.csv")
+    names = ["import.tmp/a.csv", "import.tmp/sub/b.csv"]
+    assert found(tmp_path / "import.tmp", tmp_path) == names
+    assert found(f"{tmp_path}/import.tmp/sub", tmp_path) == names[1:]
+
+
+def test_nor_does_its_name_allow_half_an_upload_below_it(make, tmp_path):
+    make("import.tmp/a.csv", "import.tmp/b.csv.part")
+    for path in ("import.tmp", "import.tmp/*"):
+        with pytest.raises(SourceError, match="upload in progress"):
+            found(tmp_path / path, tmp_path)
+    assert found(tmp_path / "import.tmp" / "*.part", tmp_path) == ["import.tmp/b.csv.part"]
+
+
 def test_a_folder_itself_may_have_such_a_name(make, tmp_path):
     make("_out/a.csv", ".out/b.csv")
     assert found(tmp_path / "_out", tmp_path) == ["_out/a.csv"]
