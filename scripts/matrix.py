@@ -257,13 +257,10 @@ def install(cell: Cell, python: str, tree: Path, dist: Path, log: IO[str]) -> No
 def test(cell: Cell, tree: Path, dist: Path, quick: bool, log: IO[str]) -> Result:
     report = cell.home / "report.xml"
     command = [cell.interpreter, "-m", "pytest", *PYTEST, f"--junitxml={report}"]
-    # Compile once what all test processes import. If it fails, the tests say why.
-    compiling = [cell.interpreter, "-m", "pytest", "--collect-only", "-qq", "--ignore=tests/system"]
     environment = os.environ | {"MEDIQUO_TEST_DIST": str(dist)}
     for name in ("PYTEST_ADDOPTS", "PYTHONPATH", "VIRTUAL_ENV"):
         environment.pop(name, None)
     command += ["--quick", *NOT_QUICK] if quick else []
-    subprocess.run(compiling, cwd=tree, env=environment, stdout=log, stderr=log, check=False)
     try:
         process = subprocess.Popen(
             command, cwd=tree, env=environment, stdout=log, stderr=log, start_new_session=True

@@ -81,20 +81,11 @@ def signalled(act, is_waiting):
         signal.signal(signal.SIGUSR1, before)
 
 
-# Of the threads that were abandoned: they come back to a pool that is closed.
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_connection_is_left():
-    """Once for all tests: a search for garbage in all of Airflow takes half a second."""
-    yield
+def abandoned_threads_end():
+    """Their connections come back to a pool that is closed."""
+    join(*(each for each in threading.enumerate() if each.name == "mediquo-state"))
     with warnings.catch_warnings(action="ignore"):
         gc.collect()
-
-
-def abandoned_threads_end():
-    join(*(each for each in threading.enumerate() if each.name == "mediquo-state"))
 
 
 @every_database

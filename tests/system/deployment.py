@@ -24,7 +24,6 @@ SOON_TAKEN_FOR_DEAD = {
 
 # All that a process of Airflow has imported is there in each search for garbage; see conftest.py.
 LESS_GARBAGE = "import gc\nimport sys\n\ngc.set_threshold(100_000, 50, 50)\n"
-ONCE_FOR_ALL_TASKS = "if 'scheduler' in sys.argv:\n"
 # What most tasks import, for tests that run many.
 IMPORTS = """
 import airflow.providers.postgres.hooks.postgres
@@ -42,7 +41,7 @@ def at_start(home: Path, imports: str = "") -> None:
     """Have Airflow's processes search less often for garbage, and its scheduler import what tasks do."""
     code = LESS_GARBAGE
     if imports:
-        code += ONCE_FOR_ALL_TASKS + indent(imports, "    ")
+        code += f"if 'scheduler' in sys.argv:\n{indent(imports, '    ')}"
     config = home / "airflow" / "config"
     config.mkdir(parents=True, exist_ok=True)
     (config / "airflow_local_settings.py").write_text(code)
