@@ -1,6 +1,7 @@
 """Files that are made to do harm: each is records, or an error that says what it is."""
 
 import gzip
+import io
 import json
 import os
 import socket
@@ -13,8 +14,12 @@ from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceErro
 from airflow_provider_mediquo.api.records import Unreadable
 from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.files import bounded_gzip as unpacked
+from airflow_provider_mediquo.sources.files import csv_reader
 from airflow_provider_mediquo.sources.files import parquet_reader as parquet_rows
-from airflow_provider_mediquo.sources.files.bounded_lines import MAX_LINE
+from airflow_provider_mediquo.sources.files.bounded_lines import MAX_LINE, Lines
+from airflow_provider_mediquo.sources.files.csv_line import LineParser
+from airflow_provider_mediquo.sources.files.csv_quoted import MAX_DOUBT, QuotedRows
+from airflow_provider_mediquo.sources.files.csv_reader import read_csv
 from airflow_provider_mediquo.sources.files.discovery import find_files
 from airflow_provider_mediquo.sources.files.reader import FileReadOptions, read_files
 
@@ -47,25 +52,57 @@ def read(tmp_path):
 # --- CSV ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.no_cover
-def test_a_row_of_cells_without_end_does_not_fill_the_memory(tmp_path):
+class Counted(Lines):
+    """Lines that count how often one is read, and how many characters of the file were."""
+
+    def __init__(self, text):
+        self.count, self.text = 0, io.StringIO(text)
+        super().__init__(self.text)
+
+    def __iter__(self):
+        for line in super().__iter__():
+            self.count += 1
+            yield line
+
+
+def quoted_rows(lines):
+    parser = LineParser(",")
+    return QuotedRows(lines, parser, ["code", "first_name", "plan"], 3, may_lose_end=False)
+
+
+def test_a_row_of_cells_without_end_is_not_read_to_the_end():
     """Each of its cells is short and has a line end in it, so that each line is short too."""
-    count = MAX_LINE // 3
-    (tmp_path / "file").write_text(f"{HEADER}\n{ROW}\n" + '"\n",' * count + f"\n{ROW}\n{ROW}\n")
-    rows = stream(tmp_path / "file")
-    assert next(rows).record == Unreadable("lines"), "the quotes may be the end of a cell of it"
-    assert peak(rows) < 100 << 20
-    *rejected, last = rows
-    assert [location.line for _, location in rejected] == [*range(4, count + 5)]
+    lines = Counted('"\n' + '","\n' * (MAX_LINE // 2))
+    first = next(iter(lines))
+    record, taken = quoted_rows(lines).read(first)
+    assert isinstance(record, Unreadable)
+    assert taken[0] == first
+    assert lines.text.tell() < 1.1 * MAX_LINE
+
+
+def test_a_row_of_cells_without_end_is_tried_once():
+    lines = Counted('a","\n' * 1001)
+    rows = quoted_rows(lines)
+    assert sum(len(rows.read(line)[1]) for line in lines) == 1001
+    assert lines.count < 1002 * (MAX_DOUBT + 3)
+
+
+def test_each_line_of_a_row_of_cells_without_end_is_rejected(tmp_path):
+    (tmp_path / "file").write_text(f"{HEADER}\n{ROW}\n" + '"\n",' * 200 + f"\n{ROW}\n{ROW}\n")
+    first, *rejected, last = stream(tmp_path / "file")
+    assert first.record == Unreadable("lines"), "the quotes may be the end of a cell of it"
+    assert [location.line for _, location in rejected] == [*range(3, 205)]
     assert {type(record) for record, _ in rejected} == {Unreadable}
     assert last.record == ADA
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("line", ["x,", 'a","', '""a', '"', "x"])
-def test_a_quote_that_nothing_closes_takes_no_time_without_end(read, line):
-    text = f'{HEADER},note\n{ROW},"\n' + f"{line}\n" * 20_000
-    assert len(read(text, columns={"note": None})) > 10_000
+def test_lines_after_a_quote_that_nothing_closes_are_not_read_again_and_again(monkeypatch, line):
+    lines = Counted(f'{HEADER},note\n{ROW},"\n' + f"{line}\n" * 2000)
+    monkeypatch.setattr(csv_reader, "Lines", lambda text: lines)
+    records = [*read_csv(io.StringIO(), "file", ColumnMapping({"note": None}), None)]
+    assert len(records) > 1000
+    assert lines.count < 2000 * 2 * MAX_DOUBT
 
 
 def test_lines_that_are_too_long_together_are_no_row(read):
