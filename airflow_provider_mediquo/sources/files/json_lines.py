@@ -84,7 +84,6 @@ class _Objects:
             at = after
         self._rest = text[-_OVERLAP:] if self._is_lost and not is_end else ""
         self._is_lost &= not is_end
-        self._is_found &= not is_end
 
     def _next_object(self, text: str, at: int) -> int:
         found = _NEXT.search(text, at)

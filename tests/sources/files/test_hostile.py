@@ -4,7 +4,9 @@ import gzip
 import io
 import json
 import os
+import random
 import socket
+import string
 import tracemalloc
 from itertools import islice
 
@@ -326,6 +328,24 @@ def peak(rows):
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.no_cover
+def test_a_row_group_of_any_size_is_read_in_bounded_memory(tmp_path):
+    count = 100_000
+    words = ["".join(random.choices(string.ascii_letters, k=450)) for _ in range(1000)]
+    columns = {"code": [f"m-{n}" for n in range(count)], "first_name": words * (count // 1000)}
+    options = {"row_group_size": count, "use_dictionary": False, "compression": "none"}
+    path = written_to(tmp_path / "big", columns, **options)
+    assert path.stat().st_size > 40 << 20
+    del columns
+    before = pa.total_allocated_bytes()
+    rows = stream(path)
+    assert peak(rows) < 25 << 20, "what pyarrow asks of a file is Python's"
+    for number, _ in enumerate(rows, 1):
+        if number % 1000 == 0:
+            assert pa.total_allocated_bytes() - before < 8 << 20
+    assert number == count - 1
 
 
 def test_a_value_that_many_rows_have_is_not_multiplied(tmp_path):

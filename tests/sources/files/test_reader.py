@@ -8,7 +8,6 @@ import io
 import json
 import lzma
 import random
-import string
 import tarfile
 import traceback
 import zipfile
@@ -609,22 +608,6 @@ def test_a_column_that_is_dropped_is_not_even_read(folder):
     columns = {"id": ["1"], "first_name": ["A"], "a.b": [b"x" * 1000], "c": [{"d": 1}]}
     renames = {"id": "code", "a.b": None, "c": None}
     assert folder.records(parquet(columns), columns=renames) == [{"id": "1", "first_name": "A"}]
-
-
-@pytest.mark.no_cover
-def test_a_row_group_of_any_size_is_read_in_bounded_memory(folder):
-    count = 100_000
-    words = ["".join(random.choices(string.ascii_letters, k=450)) for _ in range(1000)]
-    columns = {"code": [f"m-{n}" for n in range(count)], "first_name": words * (count // 1000)}
-    content = parquet(columns, row_group_size=count, use_dictionary=False, compression="none")
-    assert len(content) > 40 << 20
-    del columns
-    (folder.path / "big").write_bytes(content)
-    before = pa.total_allocated_bytes()
-    for number, _ in enumerate(folder.stream("big")):
-        if number % 1000 == 0:
-            assert pa.total_allocated_bytes() - before < 8 << 20
-    assert number == count - 1
 
 
 def test_parquet_without_columns_of_patients(folder):
