@@ -74,7 +74,8 @@ def read_connection(
         except ConnectionSettingsError as error:
             return error
     raise AirflowNotFoundException(
-        f"{problem}, or Airflow cannot read it.\nIf it exists, check its JSON; {ENCODE}."
+        f"{problem}, or Airflow cannot read it.\nIf it exists, check its JSON, whose keys are `login` and "
+        f"`password`, with all options inside `extra`; {ENCODE}."
     )
 
 
@@ -108,7 +109,7 @@ def _base_url(connection: Connection) -> str:
         url, path = url if "://" in url else f"{path}://{url}", ""
     if "://" not in url:
         url = f"https://{_with_brackets(url)}"
-        _check_name(url.split("/")[2])
+        _check_name(url.split("/")[2], connection.conn_type)
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -136,13 +137,19 @@ def _with_brackets(url: str) -> str:
         return url
 
 
-def _check_name(host: str) -> None:
+def _check_name(host: str, conn_type: str | None) -> None:
     """Raise for a name without a dot: likely part of a key that is not percent-encoded."""
-    if "." not in host and not host.startswith(("localhost", "[")):
+    if "." in host or host.startswith(("localhost", "[")):
+        return
+    if conn_type and conn_type != "mediquo":
         raise ConnectionSettingsError(
-            "Invalid mediQuo connection: its Base URL (Host) has no dot.\n"
-            f"If it is right, put https:// in front. If it is part of a key, {ENCODE}."
+            f"Invalid mediQuo connection: its type is {conn_type!r}, and its Base URL (Host) has no dot.\n"
+            "Check `mediquo_conn_id`."
         )
+    raise ConnectionSettingsError(
+        "Invalid mediQuo connection: its Base URL (Host) has no dot.\n"
+        f"If it is right, put https:// in front. If it is part of a key, {ENCODE}."
+    )
 
 
 def _is_blank(value: Any) -> bool:

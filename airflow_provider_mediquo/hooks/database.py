@@ -25,7 +25,8 @@ def database_hook(conn_id: str) -> DbApiHook:
     except AirflowException as error:  # Unknown hook type "sqlite", for example
         raise AirflowFailException(
             f"Airflow cannot use the connection {conn_id}: {error}.\nInstall the provider of its "
-            "database on the workers, such as `apache-airflow-providers-postgres`, or correct its type."
+            "database on the workers (for `postgres`: `apache-airflow-providers-postgres`), or correct "
+            "its type."
         ) from None
     if isinstance(hook, DbApiHook):
         return hook

@@ -132,7 +132,10 @@ class MediquoGetPatientOperator(TextCodes, MediquoOperator):
         from airflow_provider_mediquo.api.patients.schema import ANSWER_FIELDS
 
         if unknown := sorted({*(self.fields or ())} - {*ANSWER_FIELDS, *patient}):
-            raise AirflowFailException(f"`fields` has unknown fields: {', '.join(unknown)}.")
+            raise AirflowFailException(
+                f"`fields` has unknown fields: {', '.join(unknown)}.\nThe fields are "
+                f"{', '.join(ANSWER_FIELDS)}."
+            )
 
     def _check_missing(self) -> None:
         from airflow_provider_mediquo.api.errors import PatientNotFoundError

@@ -90,9 +90,9 @@ def sync_name_of(task: BaseOperator, context: Context, name: str | None) -> str:
     if is_mapped and name in (None, "", default, _constant(task, "sync_name")):
         raise AirflowFailException(
             "A mapped task with a state needs a `sync_name` for each of its tasks: each is a sync of "
-            "its own.\nGive each part of the members a name that it keeps, for example with "
-            "expand_kwargs([{'path': 'north.csv', 'sync_name': 'members-north'}, ...]). The map index "
-            "is such a name only if each index always reads the same members."
+            "its own.\nName each part of the members, the same every night, for example with "
+            "expand_kwargs([{'path': 'north.csv', 'sync_name': 'members-north'}, ...]). Use the map index "
+            "in the name only if each index always reads the same members."
         )
     return name or default
 

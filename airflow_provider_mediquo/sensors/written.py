@@ -91,8 +91,8 @@ def listed(codes: Any) -> list[Any]:
     found = list(codes) if is_list else []
     if not is_list or not all(isinstance(code, Hashable) for code in found):
         raise AirflowFailException(
-            f"`codes` must be a code or a list of codes, not a {type(codes).__name__}.\nPut the template "
-            "of one code into a list: codes=['{{ ... }}']."
+            f"`codes` must be a code or a list of codes, not of type {type(codes).__name__}.\nCodes are "
+            "text. Put the template of one code into a list: codes=['{{ ... }}']."
         )
     if not found:
         log.warning("Nothing to wait for: `codes` is empty.")

@@ -110,14 +110,15 @@ class Rows:
                 f"`sql` is not valid SQL for this database: {text}.\nRun it by hand to see "
                 "what is wrong."
             )
-        if self._parameters and not self._is_accepted and is_of_parameters(error):
+        if not self._is_accepted and is_of_parameters(error, are_given=bool(self._parameters)):
             return InvalidPatientsError(
                 f"`parameters` do not fit `sql`: {text}.\nCompare them with its placeholders, which are "
                 "the driver's own. With parameters, psycopg and mysqlclient need %% for a %."
             )
         where = f"after row {self._read:,}" if self._read else "before the first row"
         return SourceError(
-            f"Reading failed {where}: {text}.\nIts message is hidden: it may contain personal data."
+            f"Reading failed {where}: {text}.\nIts message is hidden, because it may contain personal "
+            "data. Run the statement by hand to see it."
         )
 
     def _interrupt(self) -> None:

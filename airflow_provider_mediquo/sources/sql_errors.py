@@ -17,12 +17,14 @@ _MEANINGS: Mapping[Any, str] = {
     "42000": "a syntax error, or this user may not read it",
     "42S02": "no such table",
     "42S22": _NO_COLUMN,
-    "SQLITE_ERROR": "a syntax error, or no such table or column",
+    "SQLITE_ERROR": "a syntax error, or no such table, column or function",
     1054: _NO_COLUMN,
     1064: _SYNTAX,
     1142: "this user may not read it",
     1146: "no such table",
 }
+# Those of SQLite's single code for all of them, by how their messages begin or end.
+_OF_SQLITE = {"no such table: ": "no such table", "no such column: ": _NO_COLUMN}
 _NO_ERROR_NUMBER = -1  # of MySQL Connector's own errors
 _MAX_CODE = 1 << 16  # a larger number in an error may be a value
 _COLUMN = re.compile(
@@ -36,18 +38,22 @@ def describe(error: Exception) -> str:
     """Return the class and code of an error, and what the code means."""
     kind, code = type(error), _code_of(error)
     text = f"{kind.__module__}.{kind.__qualname__} {code}".strip()
-    return f"{text}, {_MEANINGS[code]}" if code in _MEANINGS else text
+    meaning = _meaning_of(error)
+    return f"{text}, {meaning}" if meaning else text
 
 
 def is_syntax_error(error: Exception) -> bool:
     """Return whether the database cannot parse something: the statement, or a value."""
-    # Python's own, for a second statement or a wrong number of parameters: it has no code.
-    is_of_sqlite = isinstance(error, sqlite3.ProgrammingError | sqlite3.Warning)
-    return is_of_sqlite or _MEANINGS.get(_code_of(error)) == _SYNTAX
+    return _is_second_statement(error) or _meaning_of(error) == _SYNTAX
 
 
-def is_of_parameters(error: Exception) -> bool:
-    """Return whether a driver could not put the parameters into the statement."""
+def is_of_parameters(error: Exception, *, are_given: bool) -> bool:
+    """Return whether a driver could not put the parameters into the statement.
+
+    :param are_given: without any, only SQLite takes a character of the statement for a placeholder.
+    """
+    if not are_given or isinstance(error, sqlite3.ProgrammingError):
+        return isinstance(error, sqlite3.ProgrammingError)
     has_no_code = _code_of(error) in ("", _NO_ERROR_NUMBER)
     is_own = any(each.__name__ == "ProgrammingError" for each in type(error).__mro__)
     is_of_driver = type(error).__module__.startswith(("psycopg", "MySQLdb", "mysql.connector"))
@@ -64,11 +70,29 @@ def missing_column(error: Exception, sql: str) -> str | None:
     """
     found = _COLUMN.search(str(error)) if _code_of(error) in _MEANINGS else None
     if not found:
-        return "" if _MEANINGS.get(_code_of(error)) == _NO_COLUMN else None
+        return "" if _meaning_of(error) == _NO_COLUMN else None
     name = str(found[found.lastindex or 0])
     # Only what the statement names outside of quotes cannot be a value of a row.
     named = {word.lower() for word in _NAME.findall(_QUOTED.sub(" ", sql))}
     return name if {*name.lower().split(".")} <= named else ""
+
+
+def _is_second_statement(error: Exception) -> bool:
+    """Python's own error: it has no code."""
+    is_own = isinstance(error, sqlite3.ProgrammingError | sqlite3.Warning)
+    return is_own and "one statement" in str(error)
+
+
+def _meaning_of(error: Exception) -> str | None:
+    code = _code_of(error)
+    if code == "SQLITE_ERROR":
+        said = str(error)
+        if said.endswith((": syntax error", "incomplete input")):
+            return _SYNTAX
+        for beginning, meaning in _OF_SQLITE.items():
+            if said.startswith(beginning):
+                return meaning
+    return _MEANINGS.get(code)
 
 
 def _code_of(error: Exception) -> Any:

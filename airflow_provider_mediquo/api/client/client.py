@@ -236,8 +236,9 @@ class MediquoClient:
             return _stopped()
         if certificate and not self._base_url_verified:  # else a byte was changed on its way
             return ConnectionSettingsError(f"The certificate of {host} was refused:\n{certificate}")
+        about_tls = " A server without TLS needs http:// in its Base URL." if "SSL" in name else ""
         return UnreachableError(
-            f"No answer from {host} ({name}).\nCheck the host, the network and any proxy."
+            f"No answer from {host} ({name}).\nCheck the host, the network and any proxy.{about_tls}"
         )
 
     def _seconds_between(self, state: tenacity.RetryCallState) -> float:

@@ -230,8 +230,8 @@ def _check_columns(columns: Mapping[str, str | None] | None) -> None:
             f"`columns` maps to unknown fields: {', '.join(unknown)}.\n"
             f"The fields are {', '.join(PATIENT_FIELDS)}; None drops a column."
         )
-    if len(targets) > len({*targets}):
-        raise ValueError("`columns` maps two columns to the same field")
+    if twice := sorted({target for target in targets if targets.count(target) > 1}):
+        raise ValueError(f"`columns` maps two columns to {twice[0]}.\nDrop one of them with None")
 
 
 def check_limit(name: str, limit: object) -> None:

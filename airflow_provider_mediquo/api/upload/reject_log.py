@@ -128,7 +128,9 @@ class RejectLog:
     def _log(self, lines: Sequence[Line]) -> None:
         # All of the unsettled: without a file only this line names them.
         if unsettled := [line["code"] for line in lines if line["refused_by"] == "unsettled"]:
-            log.warning("Not confirmed, will be sent again: %s", json.dumps(unsettled))
+            log.warning(
+                "Not sent, or not confirmed, so the next run sends them: %s", json.dumps(unsettled)
+            )
         for line in (each for each in lines if each["refused_by"] != "unsettled"):
             if not self._left_to_log:
                 return

@@ -54,7 +54,7 @@ def iterate_records(patients: Iterable[Any]) -> Iterator[Any]:
     if isinstance(patients, str | bytes | Mapping) or not isinstance(patients, Iterable):
         raise InvalidPatientsError(
             "`patients` must be a list, a generator or another iterable of patients (mappings).\n"
-            f"This is a {type(patients).__name__}."
+            f"{_what_is_wrong(patients)}"
         )
     # A Series of patients has no columns.
     if hasattr(patients, "columns") and any(hasattr(patients, each) for each in _OF_A_DATAFRAME):
@@ -63,3 +63,11 @@ def iterate_records(patients: Iterable[Any]) -> Iterator[Any]:
             'Convert it: `df.to_dict("records")` in pandas, `df.to_dicts()` in Polars.'
         )
     return iter(patients)
+
+
+def _what_is_wrong(patients: Any) -> str:
+    if patients is None:
+        return "This is None: a function must return or yield them."
+    if isinstance(patients, Mapping):
+        return f"This is a {type(patients).__name__}: put a single patient into a list."
+    return f"This is a {type(patients).__name__}."

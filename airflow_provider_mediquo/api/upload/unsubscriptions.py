@@ -109,11 +109,21 @@ class Unsubscriptions:
         self.problem = UnsubscribeLimitError(
             f"{counted(total, 'member')} would lose their plan: {self._losing:,} by a record without "
             f"one, {with_plan:,} because they left the source.\nThat is more than `max_unsubscribed` "
-            f"({self._shown_limit()}), so they keep it.\nIf it is intended, run again with "
-            f"max_unsubscribed={total}."
+            f"({self._shown_limit()}), so they keep it.\n{self._doubt_about_codes(with_plan)}If it is "
+            f"intended, run again with max_unsubscribed={total}."
         )
         if report.is_dry_run:  # which does not fail for it
             log.info("%s", self.problem.as_line())
+
+    def _doubt_about_codes(self, missing: int) -> str:
+        """Return a line if about as many members are new as are missing."""
+        new = self._ledger.report.new
+        if not missing or new < missing / 2:
+            return ""
+        return (
+            f"{counted(new, 'member')} new in the same run: if their codes have another format now, such as "
+            "without leading zeros, correct the source first.\n"
+        )
 
     def _may_be_in_source(self, missing: int) -> bool:
         """Whether the missing members may be in the source, where it could not be read."""

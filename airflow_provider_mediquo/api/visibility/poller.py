@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_mediquo.api.client.client import MediquoClient
 from airflow_provider_mediquo.api.errors import MediquoError, RateLimitedError, StoppedError
 from airflow_provider_mediquo.api.patients.endpoints import check_code, get
-from airflow_provider_mediquo.api.text import shown
+from airflow_provider_mediquo.api.text import counted, shown
 from airflow_provider_mediquo.api.visibility.fingerprint import check_proof, differences
 
 _MAX_IN_FLIGHT = 4  # requests of one check in the triggerer, which shares few threads
@@ -112,7 +112,7 @@ class VisibilityPoller:
         # Copies: after a timeout in the triggerer, threads may still note answers.
         not_found, unreadable = sorted(self._not_found), sorted(self._unreadable)
         differing = sorted(self._differ.items())
-        parts = [f"Not visible yet: {len(self.pending):,}"]
+        parts = [f"Not visible yet: {counted(len(self.pending), 'patient')}"]
         if not_found:
             parts.append(f"not found: {_shown(not_found)}")
         if any("/" in code for code in not_found):

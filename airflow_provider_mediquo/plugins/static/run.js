@@ -18,8 +18,8 @@ import { UNSUBSCRIBED_CAPTION, tableOfRejects } from "./task.js";
 import { number, text } from "./words.js";
 
 const NO_LEDGER =
-  "This run has left no ledger: it still runs, was killed, or has do_xcom_push=False. " +
-  "Its log has the counts.";
+  "This run has left no ledger: it still runs, was killed, failed before it began to read, or has " +
+  "do_xcom_push=False. See its log.";
 
 /** Show a run. */
 export async function showRun({ dag, task, run, map }, page) {

@@ -89,7 +89,10 @@ def find_files(
     if problem is not None:  # outside the `except`: what it would chain may name folders
         raise problem
     if not found:
-        raise SourceError(f"There is no file at {escaped(path)} yet.")
+        raise SourceError(
+            f"There is no file at {escaped(path)} yet.\nCheck `path`, which the worker reads. If the file "
+            "comes later, a retry finds it."
+        )
     return found
 
 
