@@ -109,7 +109,7 @@ class ColumnMapping:
             return (
                 f"no column named {' or '.join(missing)} among its {counted(len(names), 'column')}.\n"
                 f"Map it: columns={{'its_name': '{missing[0]}'}}"
-                f"{', or check that the first line is a header, `encoding` and `delimiter`' if is_text else ''}."
+                f"{', or check `encoding`, `delimiter` and the first line, which must be a header' if is_text else ''}."
                 f"{_near(missing, names)}"
             )
         if self._had_plan is not None and self._had_plan != ("plan" in fields):

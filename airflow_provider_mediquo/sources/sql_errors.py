@@ -17,14 +17,22 @@ _MEANINGS: Mapping[Any, str] = {
     "42000": "a syntax error, or this user may not read it",
     "42S02": "no such table",
     "42S22": _NO_COLUMN,
-    "SQLITE_ERROR": "a syntax error, or no such table, column or function",
     1054: _NO_COLUMN,
     1064: _SYNTAX,
     1142: "this user may not read it",
     1146: "no such table",
 }
-# Those of SQLite's single code for all of them, by how their messages begin or end.
-_OF_SQLITE = {"no such table: ": "no such table", "no such column: ": _NO_COLUMN}
+# SQLite has a single code for all of them.
+_OF_SQLITE = (
+    (re.compile("^no such table: "), "no such table"),
+    (re.compile("^no such column: "), _NO_COLUMN),
+    (
+        re.compile(
+            '(^near ".*": syntax error|^incomplete input|^unrecognized token: .*)$', re.DOTALL
+        ),
+        _SYNTAX,
+    ),
+)
 _NO_ERROR_NUMBER = -1  # of MySQL Connector's own errors
 _MAX_CODE = 1 << 16  # a larger number in an error may be a value
 _COLUMN = re.compile(
@@ -68,9 +76,10 @@ def missing_column(error: Exception, sql: str) -> str | None:
 
     None if the error means anything else.
     """
-    found = _COLUMN.search(str(error)) if _code_of(error) in _MEANINGS else None
-    if not found:
-        return "" if _meaning_of(error) == _NO_COLUMN else None
+    if _meaning_of(error) != _NO_COLUMN:
+        return None
+    if not (found := _COLUMN.search(str(error))):
+        return ""
     name = str(found[found.lastindex or 0])
     # Only what the statement names outside of quotes cannot be a value of a row.
     named = {word.lower() for word in _NAME.findall(_QUOTED.sub(" ", sql))}
@@ -84,15 +93,9 @@ def _is_second_statement(error: Exception) -> bool:
 
 
 def _meaning_of(error: Exception) -> str | None:
-    code = _code_of(error)
-    if code == "SQLITE_ERROR":
-        said = str(error)
-        if said.endswith((": syntax error", "incomplete input")):
-            return _SYNTAX
-        for beginning, meaning in _OF_SQLITE.items():
-            if said.startswith(beginning):
-                return meaning
-    return _MEANINGS.get(code)
+    if isinstance(error, sqlite3.OperationalError):
+        return next((means for said, means in _OF_SQLITE if said.search(str(error))), None)
+    return _MEANINGS.get(_code_of(error))
 
 
 def _code_of(error: Exception) -> Any:

@@ -292,8 +292,8 @@ def test_a_connection_that_is_not_there_is_airflows_own_error():
     with pytest.raises(AirflowNotFoundException) as error:
         MediquoHook("there_is_none").get_conn()
     assert str(error.value) == (
-        "The conn_id `there_is_none` isn't defined, or Airflow cannot read it.\nIf it exists, check its JSON; "
-        "percent-encode the keys of a URI (`/` is %2F, `@` is %40, `%` is %25), or write the "
+        "The conn_id `there_is_none` isn't defined, or Airflow cannot read it.\nIf it exists, check its JSON, "
+        "whose keys are `login` and `password`, with all options inside `extra`; percent-encode the keys of a URI (`/` is %2F, `@` is %40, `%` is %25), or write the "
         "connection as JSON."
     )
 
@@ -405,7 +405,8 @@ def test_a_uri_leads_there_too(settings, uri, url):
         ({"host": "sdk.mediquo.com/v1/../.."}, "no part of the path"),
         ({"host": "https://sdk.medi\nquo.com/v1"}, "characters that no URL has"),
         ({"host": "https://sdk.mediquo.com\n.example.com/v1"}, "characters that no URL has"),
-        ({"host": "//sdk.mediquo.com/v1"}, "has no dot"),
+        ({"host": "//sdk.mediquo.com/v1"}, "has no dot.\nIf it is right, put https:// in front"),
+        ({"host": "db", "conn_type": "sqlite"}, "type is 'sqlite', .*\nCheck `mediquo_conn_id`"),
         ({"host": "file:///v1"}, "is not a URL"),
         ({"port": -1}, "is not a URL"),
         ({"port": 99999}, "is not a URL"),

@@ -465,7 +465,9 @@ def test_a_native_template_of_one_code_says_what_to_do(box, run_task):
     sensor.dag.render_template_as_native_obj = True
     run = run_task(sensor)
     assert run.state == "failed"
-    assert "not a int.\nPut the template of one code into a list" in str(run.error)
+    assert "not of type int.\nCodes are text. Put the template of one code into a list" in str(
+        run.error
+    )
 
 
 @pytest.mark.parametrize("codes", [["m-1", "m-2", "m-3"], ["m-1", "nobody", "m-3"]])
@@ -478,7 +480,7 @@ def test_a_timeout_of_0_is_one_complete_look(box, write, wait, codes):
     assert box.counters.requests["get"].total() == 3
     if run.error:
         assert type(run.error).__name__ == "AirflowSensorTimeout"
-        assert str(run.error).splitlines()[1] == "Not visible yet: 1; not found: nobody"
+        assert str(run.error).splitlines()[1] == "Not visible yet: 1 patient; not found: nobody"
 
 
 def test_a_timeout_of_0_skips_where_that_is_wanted(box, wait):

@@ -146,7 +146,10 @@ def test_a_name_that_looks_like_another_is_said_to(name):
         ColumnMapping().check(["code", "first_name", "plan\u200b"], "file")
     with pytest.raises(InvalidPatientsError, match=r"columns=\{'its_name': 'code'\}\.$"):
         ColumnMapping({"code": None}).check(["code", "first_name", "id"], "file")
-    with pytest.raises(InvalidPatientsError, match=r"check `encoding` and `delimiter`\.$"):
+    with pytest.raises(
+        InvalidPatientsError,
+        match=r"check `encoding`, `delimiter` and the first line, which must be a header\.$",
+    ):
         ColumnMapping().check(["id", "first_name"], "file", is_text=True)
 
 

@@ -195,9 +195,7 @@ def test_a_text_in_double_quotes_that_is_taken_for_a_column_is_not_shown(members
     assert "Sekret" not in str(caught.value)
 
 
-def test_a_syntax_error_is_not_retried(members, request):
-    if "sqlite" in request.node.name:
-        pytest.skip("its code may also mean that there is no such table")
+def test_a_syntax_error_is_not_retried(members):
     with pytest.raises(InvalidPatientsError, match="`sql` is not valid SQL") as caught:
         members("SELECT code, FROM members")
     assert not caught.value.can_retry
@@ -256,9 +254,28 @@ def test_nor_is_a_percent_sign_that_is_not_doubled(members):
 
 
 @pytest.mark.parametrize("members", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("parameters", [["Sekret"], {"kode": "Sekret"}, [object(), 1]])
+@pytest.mark.parametrize(
+    "sql",
+    ["selec code", "SELECT code FROM members WHERE", "SELECT 'code", "SELECT code frm members"],
+)
+def test_no_syntax_error_of_sqlite_is_retried(members, sql):
+    with pytest.raises(
+        InvalidPatientsError, match=r"not valid SQL for this database: .*, a syntax error"
+    ):
+        members(sql)
+
+
+@pytest.mark.parametrize("members", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("sql", ["SELECT abs(-9223372036854775807 - 1)", "SELECT unknown(1)"])
+def test_what_may_be_of_a_value_is_not_explained(members, sql):
+    with pytest.raises(SourceError, match=r"SQLITE_ERROR\.\nIts message is hidden"):
+        members(sql)
+
+
+@pytest.mark.parametrize("members", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("parameters", [None, ["Sekret"], {"kode": "Sekret"}, [object(), 1]])
 def test_nor_are_they_in_sqlite(members, parameters):
-    with pytest.raises(InvalidPatientsError, match=r"do not fit|not valid SQL") as caught:
+    with pytest.raises(InvalidPatientsError, match="`parameters` do not fit `sql`") as caught:
         members("SELECT code FROM members WHERE code = ? AND seen = ?", parameters)
     assert "Sekret" not in str(caught.value)
 

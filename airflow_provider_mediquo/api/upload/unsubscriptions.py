@@ -116,13 +116,13 @@ class Unsubscriptions:
             log.info("%s", self.problem.as_line())
 
     def _doubt_about_codes(self, missing: int) -> str:
-        """Return a line if about as many members are new as are missing."""
-        new = self._ledger.report.new
+        """Return a line if the source has about as many new codes as are missing."""
+        new = len(self.sync.comparison.unknown)
         if not missing or new < missing / 2:
             return ""
         return (
-            f"{counted(new, 'member')} new in the same run: if their codes have another format now, such as "
-            "without leading zeros, correct the source first.\n"
+            f"The source has {counted(new, 'new code')}: if codes have another format now, such as without "
+            "leading zeros, correct the source first.\n"
         )
 
     def _may_be_in_source(self, missing: int) -> bool:

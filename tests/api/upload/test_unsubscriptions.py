@@ -174,6 +174,28 @@ def test_a_run_that_stops_early_unsubscribes_nobody(box, state, sync, people):
     assert all(shown["plan"] for shown in box.patients.values())
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize(("new", "is_told"), [(30, True), (15, True), (14, False)])
+def test_where_about_as_many_are_new_their_codes_may_have_changed(
+    box, state, sync, people, new, is_told, dry_run, caplog
+):
+    caplog.set_level("INFO")
+    sync(box, state, people(30)).ok()
+    records = people(new, start=101)
+    run = sync(box, state, records, on_missing="unsubscribe", dry_run=dry_run)
+    told = caplog.text if dry_run else str(run.error)
+    assert "30 members would lose their plan" in told
+    assert (f"The source has {new} new codes: if codes have another format now" in told) is is_told
+
+
+def test_nobody_is_asked_about_codes_where_records_have_no_plan(box, state, sync, people):
+    sync(box, state, people(3)).ok()
+    records = [*without_plan(people(3)), *people(3, start=101)]
+    run = sync(box, state, records, max_unsubscribed=0, max_without_plan=None)
+    assert isinstance(run.error, UnsubscribeLimitError)
+    assert "another format" not in str(run.error)
+
+
 MIRROR = {"on_missing": "unsubscribe", "max_unsubscribed": None}
 
 

@@ -20,8 +20,23 @@ def validator(**options: Any) -> tuple[RecordValidator, Ledger]:
 
 @pytest.mark.parametrize("patients", ["m-1", b"m-1", {"code": "m-1"}, 7, None, object()])
 def test_what_cannot_be_a_list_of_patients_is_refused(patients):
-    with pytest.raises(InvalidPatientsError, match=type(patients).__name__):
+    with pytest.raises(
+        InvalidPatientsError, match=f"This is (a )?{type(patients).__name__.removesuffix('Type')}"
+    ):
         iterate_records(patients)
+
+
+@pytest.mark.parametrize(
+    ("patients", "advice"),
+    [
+        (None, "This is None: a function must return or yield them."),
+        ({"code": "m-1"}, "This is a dict: put a single patient into a list."),
+    ],
+)
+def test_and_it_says_what_to_do(patients, advice):
+    with pytest.raises(InvalidPatientsError) as caught:
+        iterate_records(patients)
+    assert str(caught.value).splitlines()[1] == advice
 
 
 @pytest.mark.parametrize("attribute", ["__arrow_c_stream__", "__dataframe__"])

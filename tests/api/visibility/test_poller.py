@@ -53,7 +53,7 @@ def test_an_answer_with_another_patient_does_not_affect_the_others(
     assert not look(watch)
     assert [*watch.pending] == ["\u00c9-1"]
     assert str(watch) == (
-        "Not visible yet: 1; the answer is another patient or cannot be read: \u00c9-1"
+        "Not visible yet: 1 patient; the answer is another patient or cannot be read: \u00c9-1"
     )
 
 
@@ -63,7 +63,7 @@ def test_a_patient_is_reported_by_the_latest_answer(serve, answer, connect):
     assert not watch.look()
     assert not watch.look()
     assert str(watch) == (
-        "Not visible yet: 1; the answer is another patient or cannot be read: m-1"
+        "Not visible yet: 1 patient; the answer is another patient or cannot be read: m-1"
     )
 
 
@@ -137,7 +137,7 @@ def test_a_problem_is_no_longer_reported_once_the_patient_is_visible(box, client
     assert "cannot be read: m-1" in str(watch)
     client.send(upsert([encode_patient(ADA)]))
     assert not watch.look()
-    assert str(watch) == "Not visible yet: 1; not found: m-2"
+    assert str(watch) == "Not visible yet: 1 patient; not found: m-2"
 
 
 @BOTH_WAYS
