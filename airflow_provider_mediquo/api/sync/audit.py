@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from airflow_provider_mediquo.api.sync import statements
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.api.text import counted
 from airflow_provider_mediquo.api.visibility.fingerprint import differences
+from airflow_provider_mediquo.api.visibility.sample import RandomSample
 
 log = logging.getLogger(__name__)
 
@@ -135,18 +135,11 @@ def _at_most(wrong: int, checked: int, share: float) -> float:
 
 def choose(state: Store, sample_size: int) -> tuple[int, list[str]]:
     """Return how many members there are, and a random sample of their codes."""
-    known, plain, with_slash = 0, 0, 0
-    kept: list[str] = []
-    kept_with_slash: list[str] = []
+    known, chosen = 0, RandomSample[str](sample_size)
     for code in _certain(state):
         known += 1
-        if "/" in code:
-            with_slash += 1
-            _consider(kept_with_slash, code, with_slash, sample_size)
-        else:
-            plain += 1
-            _consider(kept, code, plain, sample_size)
-    return known, kept or kept_with_slash
+        chosen.consider(code, code)
+    return known, chosen.kept
 
 
 def _certain(state: Store) -> Iterator[str]:
@@ -154,14 +147,6 @@ def _certain(state: Store) -> Iterator[str]:
         for page in state.certain_codes():
             for (code,) in page:
                 yield code
-
-
-def _consider(kept: list[str], code: str, seen: int, size: int) -> None:
-    """Reservoir sampling, algorithm R."""
-    if seen <= size:
-        kept.append(code)
-    elif (position := random.randrange(seen)) < size:
-        kept[position] = code
 
 
 def _check_all(
