@@ -72,8 +72,8 @@ def state_of_failed_task(conn_id: str, killed: StopFlag) -> Store:
     return state
 
 
-def put_run_in_doubt(state: Store, name: str, run: int) -> int:
+def put_run_in_doubt(store: Store, name: str, run: int) -> int:
     """Let the next run of a sync send again what one of its runs sent; return how many records."""
-    if not state.check_version():
+    if not store.check_version():
         return 0
-    return state.write(lambda connection: statements.doubt_run(connection, name, run))
+    return store.write(lambda connection: statements.doubt_run(connection, name, run))

@@ -67,18 +67,18 @@ class AuditReport:
         )
 
 
-def audit(state: Store, client: MediquoClient, sample_size: int) -> AuditReport:
+def audit(store: Store, client: MediquoClient, sample_size: int) -> AuditReport:
     """Check a random sample; what is wrong is in doubt then, so that the next run sends it again.
 
     Codes with `/` are only read if there are no others: many servers never find them.
     """
-    known, chosen = choose(state, sample_size)
+    known, chosen = choose(store, sample_size)
     if not known:
         log.warning(
             "The state has no member that can be checked. This is normal before the first sync; "
             "otherwise check `state_conn_id`."
         )
-    proofs = state.read(lambda connection: statements.proofs_of(connection, chosen))
+    proofs = store.read(lambda connection: statements.proofs_of(connection, chosen))
     wrong: dict[str, list[str]] = {}
     fields: Counter[str] = Counter()
     not_found = 0
@@ -91,7 +91,7 @@ def audit(state: Store, client: MediquoClient, sample_size: int) -> AuditReport:
             continue
         wrong[code] = differing or []
     if wrong:
-        state.write(lambda connection: statements.doubt_again(connection, [*wrong]))
+        store.write(lambda connection: statements.doubt_again(connection, [*wrong]))
     return AuditReport(
         known=known,
         checked=len(proofs),
@@ -133,18 +133,18 @@ def _at_most(wrong: int, checked: int, share: float) -> float:
     return total
 
 
-def choose(state: Store, sample_size: int) -> tuple[int, list[str]]:
+def choose(store: Store, sample_size: int) -> tuple[int, list[str]]:
     """Return how many members there are, and a random sample of their codes."""
     known, chosen = 0, RandomSample[str](sample_size)
-    for code in _certain(state):
+    for code in _certain(store):
         known += 1
         chosen.consider(code, code)
     return known, chosen.kept
 
 
-def _certain(state: Store) -> Iterator[str]:
-    if state.check_version():
-        for page in state.certain_codes():
+def _certain(store: Store) -> Iterator[str]:
+    if store.check_version():
+        for page in store.certain_codes():
             for (code,) in page:
                 yield code
 

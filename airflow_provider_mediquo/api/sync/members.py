@@ -106,27 +106,27 @@ def _empty(least: int) -> array[int]:
     return array("i", [0]) * (1 << (least - 1).bit_length())
 
 
-def read_members(state: Store, sync_id: int | None, check: Callable[[], None]) -> Members:
+def read_members(store: Store, sync_id: int | None, check: Callable[[], None]) -> Members:
     """Return all members of a state.
 
     :param sync_id: those of this sync are its own.
     :param check: called now and then; raises what ends the run.
     """
-    members = Members(state.count())
+    members = Members(store.count())
     member = MEMBER.c
     known = (func.coalesce(member[name], 0) for name in ("fingerprint", "source", "sent_at"))
-    for page in state.pages(member.code, *known, _flags(sync_id)):
+    for page in store.pages(member.code, *known, _flags(sync_id)):
         check()
         members.add(page)
     return members
 
 
 def find_missing(
-    state: Store, sync_id: int, is_missing: Callable[[str], bool]
+    store: Store, sync_id: int, is_missing: Callable[[str], bool]
 ) -> Iterator[Missing]:
     """Yield the members of a sync that are missing."""
     now = time.time()
-    for page in state.codes_of(sync_id):
+    for page in store.codes_of(sync_id):
         for code, has_plan, sent_at, in_doubt_by, in_doubt_since, proof in page:
             if is_missing(code):
                 times = sent_at or 0, in_doubt_since or 0

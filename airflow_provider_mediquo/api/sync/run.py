@@ -48,8 +48,8 @@ class SyncRun:
     transaction, which only the holder of the lease may make.
     """
 
-    def __init__(self, state: Store, settings: SyncSettings) -> None:
-        self._store, self._settings = state, settings
+    def __init__(self, store: Store, settings: SyncSettings) -> None:
+        self._store, self._settings = store, settings
         self._receipt: RunReceipt | None = None
         self._lease: lease.Lease | None = None
         self._is_ending = False  # no heartbeat from now on
