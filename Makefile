@@ -30,7 +30,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo playground test test-system screenshots services compiled lint lock audit versions matrix bench $(BENCHMARKS) docs dist clean uv
 help:
-	@echo "make demo      run three nights of the nightly example in a real Airflow, against the sandbox"
+	@echo "make demo      run the example mediquo_warehouse three times, as three nights, in a real Airflow"
 	@echo "make playground  start Airflow's UI with the example DAGs and the sandbox, until Ctrl-C"
 	@echo "make test      run all tests that can run here, and show how much of the code they run"
 	@echo "make test-system  test whole Airflow deployments: the UI in a browser, Celery, kills (apt, as root)"

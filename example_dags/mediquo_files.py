@@ -41,7 +41,7 @@ def mediquo_files():
         # On S3: path="s3://clinic/members/{{ ds }}/", path_conn_id="aws_default".
         path="{{ params.path }}",
         columns={"member_id": "code", "product": "plan"},
-        # Valid members are always sent. Tolerate up to this many rejects.
+        # Tolerate up to this many rejects. They do not hold back the valid members.
         max_rejects=10,
         # The reject report names the file and line of each reject.
         rejects_path="{{ params.rejects }}",

@@ -80,7 +80,7 @@ def mediquo_messy_file():
         phone_region="ES",
         # Whoever has left has no plan. Stop if that is more than one in four.
         max_without_plan=0.25,
-        # Valid members are always sent. Tolerate up to this many rejects.
+        # Tolerate up to this many rejects. They do not hold back the valid members.
         max_rejects=10,
         rejects_path="{{ params.rejects }}",
     )

@@ -39,7 +39,7 @@ def mediquo_nightly():
     # Airflow's database.
     @task.mediquo_upsert(
         columns={"member_id": "code", "product": "plan"},
-        # Valid members are always sent. Tolerate up to this many rejects.
+        # Tolerate up to this many rejects. They do not hold back the valid members.
         max_rejects=10,
         rejects_path="{{ params.rejects }}",
     )

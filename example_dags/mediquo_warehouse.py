@@ -60,7 +60,7 @@ def mediquo_warehouse():
         on_missing="unsubscribe",
         # ... but if more than one in a hundred would lose it, all keep it and the task fails.
         max_unsubscribed="{{ params.max_unsubscribed }}",
-        # Valid members are always sent. Tolerate up to this many rejects.
+        # Tolerate up to this many rejects. They do not hold back the valid members.
         max_rejects=10,
         rejects_path="{{ params.rejects }}",
         # List the codes of those who lose their plan, too: the state then forgets those who left.

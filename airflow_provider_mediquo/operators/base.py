@@ -97,7 +97,7 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
 
     :param mediquo_conn_id: ID of a connection of type `mediquo`.
     :param max_rejects: how many rejected records are tolerated: a count (`10`) or a fraction of
-        the records read (`0.01`). Valid records are always sent.
+        the records read (`0.01`). It is checked at the end: valid records are sent either way.
     :param rejects_path: a folder for the reject report, on any storage that ObjectStoragePath
         supports. The report is `<dag>/<run>/<task>-<map index>-<try>.jsonl`; in an object store
         it is a folder of parts. Default: the first 20 rejects are logged.
