@@ -1,7 +1,7 @@
 """Upsert millions of members from several workers at once, each with its share of the rate limit.
 
-mediQuo allows 600 requests a minute per address, and more workers do not raise that. Shards help if
-rows are slow to read, or if a failed shard must be retried on its own. If one worker can read 1,000
+mediQuo allows 600 requests a minute per IP address, and more workers do not raise that. Shards help
+if rows are slow to read, or if a failed shard must be retried on its own. If one worker can read 1,000
 rows a second, which nearly all can, `mediquo_warehouse` is just as fast, and it checks all members
 together: with shards, duplicates and missing plans are checked within each shard only.
 

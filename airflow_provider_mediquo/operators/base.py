@@ -103,8 +103,8 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
         it is a folder of parts. Default: the first 20 rejects are logged.
     :param max_without_plan: how many patients may be sent without a plan, which unsubscribes
         them: a count, a fraction, or None for no limit. Default: half of the records. The task
-        stops before its first request if more than half of the first 1,000 have no plan, later
-        before the request that would exceed half. A source of fewer than 100 is not checked.
+        stops before its first request if more than half of the first 1,000 have no plan, later before a
+        request that would bring the share above half. A source of fewer than 100 is not checked.
     :param columns: renames columns: `{"member_id": "code"}`; None drops a column.
     :param chunk_size: patients per request, 1 to 100.
     :param max_in_flight: concurrent requests, 1 to 64.
@@ -123,11 +123,11 @@ class MediquoUpsertBaseOperator(MediquoOperator, ABC):
     :param max_unsubscribed: how many may lose their plan in one run, by a record without a plan or by
         leaving the source: a count, a fraction of those who have one (rounded up), or None for no
         limit. Beyond it they keep their plan, everything else is sent, and the task fails.
-    :param resend_after: an unchanged record is sent again after this time; the records are spread
-        over the days.
+    :param resend_after: an unchanged record is sent again after this time. Each member has a day of its
+        own, so that not all are sent on the same day.
     :param receipts_for: how long the state keeps the receipts of this sync's runs.
-    :param as_of: the time of this source's data, such as `"{{ data_interval_end }}"`. A run with an
-        earlier `as_of` than the last run of this sync fails.
+    :param as_of: the time of this source's data, such as `"{{ data_interval_end }}"`; UTC if it has no
+        zone. A run with an earlier `as_of` than the last run of this sync fails.
     :param dry_run: read, check and compare; send nothing and change nothing. The ledger has the
         counts that a real run would have.
     :param unsubscribed_report: list the patients that have no plan after this run, and why they have

@@ -19,7 +19,7 @@ class Settings(BaseModel):
     jitter: float = Field(0.0, ge=0)
     """Maximum number of seconds added to the latency, at random for each request."""
     requests_per_minute: int = Field(600, ge=1)
-    """Requests that one address may send to one endpoint per minute."""
+    """Requests that one IP address may send to one endpoint per minute."""
     minute: float = Field(60.0, gt=0)
     """Length of the rate limit's minute in seconds. Shorten it for quick trials."""
     window: Literal["fixed", "sliding"] = "fixed"

@@ -77,9 +77,11 @@ class UploadOptions:
         before and that its source no longer has.
     :param max_unsubscribed: how many may lose their plan in one run, by a record without a plan or by
         leaving the source: a count, a fraction of those who have one, or None for no limit.
-    :param resend_after: after this time an unchanged record is sent again, spread over the days.
+    :param resend_after: after this time an unchanged record is sent again. Each member has a day of its
+        own, so that not all are sent on the same day.
     :param receipts_for: how long the state keeps the receipts of this sync's runs.
-    :param as_of: the time of the source's data. A run with an earlier `as_of` than the last run fails.
+    :param as_of: the time of the source's data; UTC if it has no zone. A run with an earlier `as_of`
+        than the last run fails.
     :param dry_run: read, check and compare, but send and change nothing.
     :param unsubscribed_report: list the patients that have no plan after this run, and why they have
         none, in a file next to the reject report. Needs `rejects_path`.

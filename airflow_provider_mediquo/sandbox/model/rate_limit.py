@@ -1,4 +1,4 @@
-"""The rate limit: requests from one address to one endpoint per minute."""
+"""The rate limit: requests from one IP address to one endpoint per minute."""
 
 import time
 from collections import defaultdict, deque
