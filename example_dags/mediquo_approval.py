@@ -30,7 +30,8 @@ SYNC = {
     # As in mediquo_warehouse: another name would be another sync, which sends every member once.
     "sync_name": "members",
     "on_missing": "unsubscribe",
-    # An approval is only for its own run: if that is cleared after a newer run, `apply` fails.
+    # An approval counts only for its own run: if you clear an old run after a newer one, `apply`
+    # fails.
     "as_of": "{{ dag_run.run_after }}",
     "rejects_path": str(os.environ.get("MEDIQUO_REJECTS", Path.home() / "mediquo-rejects")),
 }
@@ -68,14 +69,14 @@ def mediquo_approval():
         task_id="plan",
         dry_run=True,
         max_unsubscribed="{{ guard }}",
-        # Rejects are counted here. Whether they are too many is decided when the others were sent.
+        # Only count rejects here: `apply` decides whether they are too many.
         max_rejects=0.99,
         **SYNC,
     )
 
     @task.branch
     def compare_with_guard(ledger):
-        """Beyond the guard, the dry run withholds all of them."""
+        """Above the guard's limit, the dry run counts nobody as `unsubscribed`."""
         return "approve" if ledger["would_unsubscribe"] > ledger["unsubscribed"] else "apply"
 
     approve = ApprovalOperator(

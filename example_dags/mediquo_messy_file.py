@@ -78,7 +78,7 @@ def mediquo_messy_file():
         },
         # 600123456 is a number in Spain, and is sent as +34600123456.
         phone_region="ES",
-        # Whoever has left has no plan. Stop if that is more than one in four.
+        # Members who have left have no plan. Stop if they are more than one in four.
         max_without_plan=0.25,
         # Tolerate up to this many rejects. They do not hold back the valid members.
         max_rejects=10,

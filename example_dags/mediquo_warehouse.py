@@ -54,7 +54,7 @@ def mediquo_warehouse():
         """,
         # What mediQuo has is kept here, without names: only what changed is sent.
         state_conn_id="mediquo_state",
-        # Keep this name: under another one, this is a new sync, which has never sent anybody.
+        # Keep this name: with another name, it is a new sync and sends everybody again.
         sync_name="members",
         # Members who are no longer in the table lose their plan ...
         on_missing="unsubscribe",
@@ -63,7 +63,7 @@ def mediquo_warehouse():
         # Tolerate up to this many rejects. They do not hold back the valid members.
         max_rejects=10,
         rejects_path="{{ params.rejects }}",
-        # List the codes of those who lose their plan, too: the state then forgets those who left.
+        # Also list the codes of those who lose their plan: the state does not keep those who left.
         unsubscribed_report=True,
         # DAGs scheduled on this asset find the counts in the `extra` of its event.
         outlets=[Asset("mediquo://patients")],

@@ -108,7 +108,11 @@ def run_night(airflow: Airflow, box: Sandbox, title: str, changes: str) -> dict[
 
 def follow(run: DagRun, box: Sandbox) -> None:
     """Print the progress until the run has ended."""
-    if run.follow(lambda: f"; mediQuo accepted {box.counters.accepted} records so far") != "success":
+
+    def accepted() -> str:
+        return f"; mediQuo accepted {box.counters.accepted} records so far"
+
+    if run.follow(accepted) != "success":
         raise Failed(f"{run.dag_id} did not succeed; see {HOME / 'airflow' / 'logs'}")
 
 
