@@ -8,7 +8,7 @@ from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
 
 
 def field_behaviour() -> dict[str, Any]:
-    """Return what becomes of the standard fields."""
+    """Return how the form shows the standard fields."""
     behaviour = CONNECTION_TYPE["ui-field-behaviour"]
     return {name.replace("-", "_"): value for name, value in behaviour.items()}
 

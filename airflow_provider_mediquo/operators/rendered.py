@@ -1,4 +1,4 @@
-"""What a template leaves of an option."""
+"""Checks and converts options after templates are rendered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is named after a task."""
+"""Names made from a task's IDs: who holds a sync, and the reject report."""
 
 from __future__ import annotations
 

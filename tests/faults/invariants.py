@@ -87,7 +87,7 @@ class Run:
 
 
 def everybody_is_there(run: Run) -> None:
-    """After a run that ended well, and whose sensor did, each good record is there, exactly."""
+    """After a run that ended well, and whose sensor did, each valid record is there, exactly."""
     if run.is_green and run.is_seen:
         for code, given in run.source.good().items():
             # The sensor looks for codes with a slash only where there are no others.

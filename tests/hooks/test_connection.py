@@ -594,7 +594,7 @@ def test_an_extra_has_a_bound(extra):
         parse_connection(connection)
 
 
-def test_names_in_an_extra_are_told_of_but_not_without_end(caplog):
+def test_the_warning_about_names_in_an_extra_has_a_limit(caplog):
     extra = {f"\x1b[2J\u202e{number}": 1 for number in range(1000)}
     parse_connection(
         Connection(conn_id="x", login="key", password="secret", extra=json.dumps(extra))

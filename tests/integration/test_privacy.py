@@ -111,7 +111,7 @@ def mapped_over_another_task(patients, **options):
     return partial.expand(patients=source.override(task_id="lists")())
 
 
-def beside_what_another_task_returned(patients, **options):
+def next_to_what_another_task_returned(patients, **options):
     return MediquoUpsertPatientsOperator(
         task_id="upsert", patients=[source(), *patients], max_rejects=9, **options
     )
@@ -142,7 +142,7 @@ def function_with_what_another_task_returned(patients, **options):
     return upsert(source()).operator
 
 
-def function_with_arguments_beside_what_another_task_returned(patients, **options):
+def function_with_arguments_next_to_what_another_task_returned(patients, **options):
     @task.mediquo_upsert(**options)
     def upsert(one, *others, name, patients):
         yield from patients
@@ -541,8 +541,8 @@ def test_a_sensor_with_wrong_keys(box, connect, ledger, run_task, mode):
         (function, "<0 arguments>"),
         (function_with_arguments, "<2 arguments>"),
         (function_with_what_another_task_returned, "source"),
-        (beside_what_another_task_returned, "source"),
-        (function_with_arguments_beside_what_another_task_returned, "source"),
+        (next_to_what_another_task_returned, "source"),
+        (function_with_arguments_next_to_what_another_task_returned, "source"),
     ],
     ids=lambda way: getattr(way, "__name__", ""),
 )

@@ -101,7 +101,7 @@ def test_a_task_that_succeeds_or_dry_runs(box, run_dag, people):
 
 
 @pytest.mark.no_cover
-def test_each_mapped_task_that_succeeds_tells_of_itself(box, run_dag, people):
+def test_each_mapped_task_that_succeeds_reports_its_own_counts(box, run_dag, people):
     with DAG("mapped", schedule=None) as dag:
         partial = MediquoUpsertPatientsOperator.partial(
             task_id="upsert", on_success_callback=MediquoNotifier(note)

@@ -191,7 +191,7 @@ def test_a_template_in_a_record_is_a_patients_and_stays_as_it_is(box, run_task, 
     assert box.patients["m-1"]["plan"] == "{{ params }}"
 
 
-def test_so_does_one_beside_what_another_task_returned(box, run_task):
+def test_so_does_one_next_to_what_another_task_returned(box, run_task):
     literal = {"code": "m-1", "first_name": "{{ 1 + 1 }}", "plan": "premium"}
     xcoms = {("source", -1): literal | {"code": "m-2"}}
     run = run_task(upsert([literal, source()]), xcoms=xcoms)

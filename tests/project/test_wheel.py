@@ -105,7 +105,7 @@ def test_what_it_says_of_itself(dist):
     assert set(map(Requirement, required)) == set(map(Requirement, project["dependencies"]))
 
 
-def test_airflow_is_told_of_it(dist):
+def test_its_entry_points_are_those_that_airflow_reads(dist):
     told = ConfigParser()
     told.read_string(files_of(dist)[f"{INFO}/entry_points.txt"].decode())
     assert {name: dict(told[name]) for name in told.sections()} == {

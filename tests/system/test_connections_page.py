@@ -231,7 +231,7 @@ def test_a_finished_run_shows_counts_and_no_patient(visit, airflow, box, picture
     expect(ledger).to_contain_text(
         re.compile(r"read\s+300\s+upserted\s+292\s+skipped\s+0\s+rejected\s+8")
     )
-    # All of the log, and not the list of levels beside it.
+    # All of the log, and not the list of levels next to it.
     expect(ledger).to_contain_text("Post Execute")
     expect(ledger).not_to_contain_text("CRITICAL")
     page.set_viewport_size({"width": 1280, "height": 680})

@@ -507,7 +507,7 @@ def test_logs_are_at_debug_and_those_of_the_triggerer_among_them(found, home):
         assert any('"level":"debug"' in text for text in some), kind
 
 
-def test_openlineage_was_told_of_what_runs(found, home):
+def test_openlineage_received_what_runs(found, home):
     lines = (home / "lineage.jsonl").read_text().splitlines()
     names = {json.loads(line)["job"]["name"] for line in lines}
     told = {name.partition(".")[0] for name in names if "." in name}

@@ -30,7 +30,8 @@ _DAY = 86_400  # seconds
 class ResendPolicy:
     """When an unchanged member is sent again: after so long at the latest, spread over the days.
 
-    Each member has its day. Otherwise all that were sent on one day would be sent again on one.
+    Each member has its day. Otherwise all that were sent on one day would be sent again on the same
+    day.
     """
 
     def __init__(self, after: timedelta, now: float | None = None) -> None:

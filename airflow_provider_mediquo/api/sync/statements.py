@@ -1,4 +1,4 @@
-"""What is written about members, each inside a transaction of `Store`."""
+"""Statements that read and write members, each inside a transaction of `Store`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the plan from members that have left the source, and leaves all else of them as it is."""
+"""Takes the plan from members that have left the source, and leaves their other data unchanged."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class MissingMembers:
         for member in members:
             patient, is_answered = self._read(member)
             if patient and patient["code"] != member.code:
-                # mediQuo compares codes exactly, as far as its page says. If it shows another
-                # spelling all the same, the plan belongs to the member with that one.
+                # mediQuo compares codes exactly, as far as its page says. If it still shows
+                # another spelling, the plan belongs to the member with that one.
                 without_plan.append(member._replace(had_plan=False))
             elif patient and not (is_last or self._is_shown(member, patient)):
                 waiting.append(member)

@@ -30,7 +30,10 @@ class SeenCodes:
         return True if key | 1 in self._valid else None
 
     def add(self, code: str, *, has_plan: bool) -> bool:
-        """Note the first valid record of a code; return whether an invalid one before had its plan."""
+        """Note the first valid record of a code.
+
+        Return whether an earlier invalid record of the code had a plan that this one lacks.
+        """
         if not self._sync or not self._sync.comparison.see(code, has_plan=has_plan):
             self._valid.add(_key(code) | has_plan)
         return not has_plan and _key(code) in self._invalid_with_plan

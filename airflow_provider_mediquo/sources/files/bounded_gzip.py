@@ -25,11 +25,11 @@ class Unpacked(io.RawIOBase):
         self._count = 0
 
     def readable(self) -> bool:
-        """Say that it is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read some."""
+        """Read a block into the buffer; return its size in bytes."""
         count: int = self._file.readinto(buffer)
         self._count += count
         if self._count > max(FREE, MOST * self._packed.count):

@@ -66,9 +66,10 @@ class QuotedRows:
         return Unreadable("lines" if len(taken) > 1 else "cells"), taken
 
     def is_stub(self, text: str) -> bool:
-        """Whether a line may be the end of the last cell before it, or the beginning of the first after.
+        """Whether a line may be a piece of an unquoted cell that a line break has cut.
 
-        These are the line breaks without quotes that leave a whole row next to them.
+        It is the end of the row before it, or the beginning of the row after it. The other piece then looks
+        like a whole row.
         """
         if self.is_like_a_row(text) or is_blank_line(text):
             return False
@@ -163,9 +164,10 @@ class QuotedRows:
         return 0 if [*left] else len(row)
 
     def _up_to_odd_quotes(self) -> list[Line]:
-        """Return the lines up to one that may close a quote, if it comes before a clean use of any.
+        """Return the lines up to the first that may close an open quote.
 
-        That line is among them, unless it may begin a row of its own.
+        If a line whose quotes are all correct comes first, return none. The closing line is among them,
+        unless it may begin a row of its own.
         """
         seen: list[Line] = []
         for line in islice(self._lines, MAX_DOUBT):
@@ -185,7 +187,7 @@ class QuotedRows:
         return text.count(self._delimiter) >= self._edges
 
     def is_short(self, text: str) -> bool:
-        """Whether a line lacks cells whether its last quote is open or is none."""
+        """Whether a line lacks cells in both readings: its last quote opens a cell, or is stray."""
         at = text.rfind('"')
         row = self._parser.cells(text[:at] + text[at + 1 :]) if at >= 0 else None
         return row is not None and len(row) < self._width and self._parser.cells(text) is None

@@ -78,7 +78,7 @@ class _Rows:
 
     def __init__(self, lines: Lines, layout: Layout, headers: HeaderRows) -> None:
         self.is_in_doubt = False
-        """Whether a line may be the rest of the row before: that was rejected, cut or of lines."""
+        """Whether the next line may belong to the row before it: that was rejected, cut off, or on several lines."""
         self._is_rest = False  # whether this is so even if it looks like a row
         self._is_stub = False  # whether the rejected line before may be the beginning of the next
         self._is_open = False  # whether the rejected lines before leave a quote open

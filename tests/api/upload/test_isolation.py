@@ -1,4 +1,4 @@
-"""Which records of a refused chunk are bad: first without any server, then in an upload."""
+"""Which records of a refused chunk are invalid: first without any server, then in an upload."""
 
 import random
 import re
@@ -20,7 +20,7 @@ from airflow_provider_mediquo.sandbox import Sandbox
 from tests.support.judging_server import JudgingServer
 
 Names = Callable[[list[int]], Collection[int]]
-"""The places in a request of its bad records -> those that the answer names."""
+"""The places in a request of its invalid records -> those that the answer names."""
 
 ALL: Names = set
 FIRST: Names = lambda places: set(places[:1])  # noqa: E731  # one line says it
@@ -107,7 +107,7 @@ def test_halving_takes_so_many_on_average(bad, most):
         lambda places: {500},
         lambda places: {*range(100)} - {*places},
     ],
-    ids=["the next one", "always the first", "nobody", "all the good ones"],
+    ids=["the next one", "always the first", "nobody", "all the valid ones"],
 )
 def test_names_that_lie_cost_requests(names):
     assert statistics.mean(requests_of(3, names, searches=100)) < 25 + 100

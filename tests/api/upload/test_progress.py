@@ -125,7 +125,7 @@ def test_a_pause_that_several_wait_for_counts_once_and_from_its_beginning():
     assert 7 <= stats.throttled_seconds() < 14
 
 
-def test_an_upload_tells_of_its_progress_every_30_seconds(box, client, upload, people, caplog):
+def test_an_upload_logs_its_progress_every_30_seconds(box, client, upload, people, caplog):
     assert PROGRESS_SECONDS == 30
     caplog.set_level("INFO")
 

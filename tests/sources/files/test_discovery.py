@@ -37,7 +37,7 @@ def test_a_folder_is_all_that_is_below_it_by_name(make, tmp_path):
     assert found(tmp_path, tmp_path) == ["a/10/y.csv", "a/2/z.csv", "b.csv", "c"]
 
 
-def test_but_what_spark_and_others_leave_beside_the_data(make, tmp_path):
+def test_but_what_spark_and_others_leave_next_to_the_data(make, tmp_path):
     make(
         "a.csv",
         "_SUCCESS",

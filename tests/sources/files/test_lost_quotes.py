@@ -424,7 +424,7 @@ def test_a_line_break_without_quotes_gives_nobody_less_or_another_name(row, end,
 
 
 @pytest.mark.parametrize("row", ["2;Bo;gold\r3;Cy;gold", "2;Bo;\r\rgold", ";;\r3;Cy;gold"])
-def test_a_cr_that_ends_no_other_line_is_in_doubt_whatever_is_beside_it(row):
+def test_a_cr_that_ends_no_other_line_is_in_doubt_whatever_is_next_to_it(row):
     found = broken(row, end="\n")
     assert [code for code in found.values() if code not in ("lines", "cells")] in (
         ["1", "9"],
@@ -451,7 +451,7 @@ def test_but_a_trailer_after_an_empty_line_spoils_no_row():
     assert codes(read(text)) == {2: "1", 3: "2", 5: "cells", 7: "lines"}
 
 
-def test_a_stub_beside_a_dropped_end_does_not_spoil_the_row_before():
+def test_a_stub_next_to_a_dropped_end_does_not_spoil_the_row_before():
     header, columns = "code;first_name;note", {"note": None}
     assert [*broken("back", end="\n", header=header, columns=columns).values()] == [
         "1",

@@ -30,7 +30,7 @@ with DAG("ways", schedule=None, max_active_tasks=32, params={"name": Param(OWN_P
     one, lists = own_patients(), own_lists()
     MediquoUpsertPatientsOperator(task_id="from_xcom", patients=one)
     MediquoUpsertPatientsOperator(
-        task_id="beside_xcom",
+        task_id="next_to_xcom",
         patients=[one, PATIENT, PATIENT],
         max_rejects=1,
         rejects_path=os.environ["PRIVACY_REJECTS"],
