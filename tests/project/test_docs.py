@@ -36,6 +36,7 @@ from airflow_provider_mediquo.api.sync.tables import (
 )
 from airflow_provider_mediquo.api.upload import circuit_breaker, reject_files, reject_log
 from airflow_provider_mediquo.api.upload.options import RECEIPTS_FOR, RESEND_AFTER, UploadOptions
+from airflow_provider_mediquo.api.upload.outcome import _SUMMARIES
 from airflow_provider_mediquo.api.upload.reject_log import RejectLog
 from airflow_provider_mediquo.api.upload.runner import Upload
 from airflow_provider_mediquo.get_provider_info import CONNECTION_TYPE
@@ -395,3 +396,9 @@ def test_a_message_that_is_quoted_is_one_of_ours(message):
 def test_a_message_of_ours_is_quoted():
     told = [piece for message in quoted() for piece in pieces(message) if len(piece) >= 8]
     assert [text for text in raised() if not any(piece in text for piece in told)] == []
+
+
+@pytest.mark.parametrize("summary", [summary for _, summary, _ in _SUMMARIES])
+def test_a_first_line_of_a_run_that_stopped_is_told(summary):
+    table = section(read("troubleshooting.md"), "## The first line of a failed upsert")
+    assert f"`Stopped: {summary} …`" in table
