@@ -87,6 +87,8 @@ class RecordValidator:
             if valid := self._valid(row, self._check(record), location):
                 self._ledger.open(valid)
                 yield valid
+            elif self._sync:
+                self._sync.note_spelling()
         self._check_count()
         self._check_transform()
         self._warn()
@@ -203,7 +205,6 @@ class RecordValidator:
         if self._sync:
             can_skip = not omitted  # so that the reject report names these fields each time
             change = self._sync.comparison.compare(record, patient, encoded, can_skip=can_skip)
-            self._sync.note_spelling()
         return _Checked(patient, {}, encoded, omitted, change)
 
     def _is_first(

@@ -3,12 +3,14 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from airflow_provider_mediquo.api.errors import StateError
 from airflow_provider_mediquo.api.patients.endpoints import encode_patient
 from airflow_provider_mediquo.api.records import ValidRecord
 from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.sync import run as run_module
+from airflow_provider_mediquo.api.sync import statements
 from airflow_provider_mediquo.api.sync.lease import Lease
 from airflow_provider_mediquo.api.sync.run import SyncRun
 from airflow_provider_mediquo.api.sync.settings import SyncSettings
@@ -190,6 +192,25 @@ def test_what_looks_otherwise_is_written_at_the_end_or_when_there_are_many(
     assert changed_since(state, before) == 50
     assert run.counts == {"read": 50, "unchanged": 50}
     assert box.counters.accepted == 50
+
+
+def test_a_state_that_cannot_take_how_records_look_ends_the_run_and_rejects_none(
+    state, sync, box, people, monkeypatch
+):
+    monkeypatch.setattr(run_module, "_MAX_RESPELLED", 20)
+    sync(box, state, people(50)).ok()
+    refresh, failures = statements.refresh, [OperationalError("UPDATE", {}, Exception())]
+
+    def fail_once(*args):
+        if failures:
+            raise failures.pop()
+        refresh(*args)
+
+    monkeypatch.setattr(statements, "refresh", fail_once)
+    run = sync(box, state, [dict(reversed(one.items())) for one in people(50)])
+    assert isinstance(run.error, StateError)
+    assert not failures
+    assert run.counts == {"read": 20, "unchanged": 20}
 
 
 def changed_since(state, before):
