@@ -210,12 +210,12 @@ class Sender:
         :param is_search: whether other records are accepted: then a 4xx is about this record, such
             as that of a firewall that inspects bodies.
         """
-        is_refusal = isinstance(failure, RejectedRequestError)
-        if not is_refusal and not (is_search and 400 <= (failure.status or 0) < 500):
+        is_refusal, status = isinstance(failure, RejectedRequestError), failure.status or 0
+        is_blocked = is_search and 400 <= status < 500 and status != 408  # which is a timeout
+        if not (is_refusal or is_blocked):
             self._give_up([record], failure, result)
             return
-        named = getattr(failure, "named", {})
-        fields = {name for names in named.values() for name in names}
+        fields = {name for names in getattr(failure, "named", {}).values() for name in names}
         self._ledger.refuse(record, failure.status, sorted(fields))
         result.refused += 1
         result.status = failure.status

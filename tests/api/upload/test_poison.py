@@ -50,6 +50,16 @@ def test_a_record_that_is_answered_409_or_a_403_page_is_refused_alone(judged, ve
     assert len(server.requests) < MANY
 
 
+def test_a_record_that_is_answered_408_in_the_search_for_another_is_unsettled(
+    box, client, upload, people
+):
+    """mediQuo did not wait for its request to end: that says nothing about the record."""
+    box.script("upsert", "422", "ok", *["408"] * RetryPolicy().attempts)
+    run = upload(client, people(2), max_rejects=2)
+    assert isinstance(run.error, ServerError)
+    assert (run.codes("unsettled"), run.codes("mediquo")) == ({"m-2"}, set())
+
+
 def test_a_record_alone_is_sent_as_often_as_any_request(judged):
     """Others in its search are sent twice, because they are sent again in smaller groups."""
     server, _ = judged((500, ERROR), {"m-150"}, max_in_flight=1)
