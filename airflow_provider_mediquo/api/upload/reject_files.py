@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from airflow_provider_mediquo.api import bounded
 from airflow_provider_mediquo.api.errors import MediquoError
+from airflow_provider_mediquo.api.text import shown
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +69,15 @@ class LocalFile(RejectFile):
 
     def check(self) -> None:
         """Look at the folder, or at the first one above it that exists."""
-        is_silent = False
+        problem = ""
         try:
             self._bounded(self._look)
         except TimeoutError:
-            is_silent = True
-        if is_silent:
-            raise _not_writable(self.path.parent, " (no answer)")
+            problem = " (no answer)"
+        except OSError as error:  # a folder above it may not be searched
+            problem = f" ({_why(error)})"
+        if problem:
+            raise _not_writable(self.path.parent, problem)
 
     def _look(self) -> None:
         there = next(folder for folder in self.path.absolute().parents if folder.exists())
@@ -115,7 +118,7 @@ class StoredParts(RejectFile):
         except PermissionError:
             pass
         except Exception as error:  # noqa: BLE001  # each store has errors of its own
-            problem = f" ({type(error).__name__}: {error})"
+            problem = f" ({type(error).__name__}: {shown(str(error))})"
         if problem:
             raise _not_writable(self.path, problem)
 

@@ -168,6 +168,19 @@ def test_a_folder_that_cannot_be_is_an_error_before_anything_is_read(tmp_path):
         RejectLog(LocalFile(tmp_path / "file" / "x.jsonl")).check()
 
 
+def test_so_is_a_folder_below_one_that_may_not_be_searched(tmp_path, monkeypatch):
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    folder = tmp_path / "other" / "rejects"
+    with pytest.raises(
+        MediquoError, match=rf"to {folder}\.\n.* \(PermissionError: Permission denied\)"
+    ) as raised:
+        RejectLog(LocalFile(folder / "x.jsonl")).check()
+    assert raised.value.__context__ is None
+
+
 def test_without_rejects_there_is_no_folder_either(tmp_path):
     with RejectLog(LocalFile(tmp_path / "dag" / "run" / "x.jsonl")):
         pass
@@ -247,6 +260,17 @@ def test_a_store_that_does_not_answer_is_an_error_before_anything_is_read(
             RejectLog(StoredParts(store)).check()
     else:
         RejectLog(StoredParts(store)).check()
+
+
+def test_what_a_store_says_is_shown_as_one_short_line(store, monkeypatch):
+    def fail(*args: object) -> None:
+        raise OSError("<html>\n\x1b[31m" + "x" * 1000)
+
+    monkeypatch.setattr(type(store), "exists", fail)
+    with pytest.raises(MediquoError, match=r"<html>\\n\\u001b\[31mx") as raised:
+        RejectLog(StoredParts(store)).check()
+    assert "\x1b" not in str(raised.value)
+    assert len(str(raised.value)) < 500
 
 
 def test_a_line_has_its_place():
