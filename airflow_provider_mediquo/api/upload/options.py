@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import Any, Final, Literal, TypedDict
 
 from airflow_provider_mediquo.api.patients.limits import MAX_PATIENTS
@@ -202,7 +203,7 @@ def is_within(limit: float | None, count: int, of: int) -> bool:
     """Whether `count` is within a limit: a number, a fraction of `of`, or None for no limit."""
     if limit is None:
         return True
-    return count <= (limit if isinstance(limit, int) else limit * of)
+    return count <= (limit if isinstance(limit, int) else Fraction(str(limit)) * of)
 
 
 def as_of_microseconds(as_of: datetime | str | None) -> int | None:

@@ -49,6 +49,7 @@ def test_limits_are_numbers_or_shares():
     assert is_within(5, 5, 1)
     assert is_within(0.1, 10, 100)
     assert not is_within(0.1, 11, 100)
+    assert is_within(0.29, 29, 100), "as it was written: 0.29 * 100 is less than 29"
     assert is_within(0.0, 0, 0)
     assert is_within(None, 100, 100)
 
