@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from marshmallow import ValidationError
 from sqlalchemy import delete, select, update
 from sqlalchemy.engine import Connection
 
@@ -65,7 +67,9 @@ def forget(store: Store, code: Any) -> Forgotten:
 
     A running sync would write the person again, or send what it read before.
     """
-    text = as_text(code)
+    text = None
+    with suppress(ValidationError):  # a number with more digits than any code has
+        text = as_text(code)
     if not isinstance(text, str) or not text.strip():
         raise ValueError("`code` must be the code of a patient")
     syncs: tuple[str, ...] = ()

@@ -56,7 +56,7 @@ def test_a_code_is_read_as_in_a_record(box, state, sync, given, code):
     assert set(state.members()) == {"8"}
 
 
-@pytest.mark.parametrize("given", [None, "", " ", True, 1.5, ["m-1"]])
+@pytest.mark.parametrize("given", [None, "", " ", True, 1.5, ["m-1"], 10**100])
 def test_what_is_no_code_is_an_error(state, given):
     with pytest.raises(ValueError, match="`code` must be the code of a patient"):
         forget(state.store(), given)
