@@ -33,7 +33,7 @@ _SUMMARIES: tuple[tuple[type[MediquoError], str, str], ...] = (
     (errors.RateLimitedError, "rate limited", AGAIN),
     (errors.ServerError, "mediQuo is failing", AGAIN),
     (errors.UnreachableError, "mediQuo not reachable", AGAIN),
-    (errors.SourceError, "source not readable", AGAIN),
+    (errors.SourceError, "source missing or incomplete", AGAIN),
     (errors.StateMismatchError, "state does not fit", "Check the state."),
     (errors.StateError, "state not usable", AGAIN),
     (errors.StoppedError, "the task was killed", AGAIN),

@@ -983,7 +983,7 @@ def test_a_source_of_ours_that_fails_is_told_in_the_ledgers_own_words(box, clien
     run = upload(client, source())
     assert type(run.error) is errors.SourceError
     assert str(run.error).splitlines()[:2] == [
-        "Stopped: source not readable. 1,550 upserted, 0 unsettled, 0 rejected. Safe to run again.",
+        "Stopped: source missing or incomplete. 1,550 upserted, 0 unsettled, 0 rejected. Safe to run again.",
         "The database could not be read: OperationalError.",
     ]
     assert len(box.patients) == 1550

@@ -121,6 +121,7 @@ def test_a_region_is_a_country_code(region):
 def test_a_source_of_too_few_records_sends_nothing(box, client, connect, upload, people):
     run = upload(client, people(99), min_records=100)
     assert isinstance(run.error, SourceError)
+    assert run.first_line.startswith("Stopped: source missing or incomplete. 0 upserted, ")
     assert "99 records, fewer than `min_records` (100)" in str(run.error)
     assert box.counters.total == 0
     assert upload(connect(box), people(100), min_records=100).error is None
