@@ -7,7 +7,7 @@ MediquoError
 ├── TooManyRejectsError                       fix the rejected records, or raise `max_rejects`
 ├── UnsubscribeLimitError                     map the plan, or raise `max_without_plan` or
 │                                             `max_unsubscribed`
-├── RejectedRequestError (ValueError)         400, 413, 422: fix the data
+├── RejectedRequestError (ValueError)         400, 409, 413, 422: fix the data
 ├── PatientNotFoundError (LookupError)        no such patient (yet): wait, then try again
 ├── RateLimitedError                          429 for too long: try again later
 ├── ServerError                               5xx, or an unreadable answer: try again
@@ -103,7 +103,7 @@ class UnsubscribeLimitError(MediquoError):
 
 
 class RejectedRequestError(MediquoError, ValueError):
-    """mediQuo refuses the request (400, 413, 422) and stored nothing of it.
+    """mediQuo refuses the request (400, 409, 413, 422). It stored nothing of it, except maybe with 409.
 
     :param named: the invalid records that the answer names, which may be wrong: position in the
         request, from 0 -> names of fields.

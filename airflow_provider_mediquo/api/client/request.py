@@ -167,9 +167,10 @@ def _error(
             "Secret key (Password) of the connection.",
             status=status,
         )
-    if status in _REFUSALS:
+    if status in _REFUSALS:  # a 409 may be that of a proxy
+        stored = "" if status == 409 else ", and stored nothing of this request"
         return RejectedRequestError(
-            f"{what}: it refuses the data, and stored nothing of this request.",
+            f"{what}: it refuses the data{stored}.",
             status=status,
             named={} if status == 413 else operation.parse_invalid_records(content),
         )

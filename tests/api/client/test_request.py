@@ -1,3 +1,4 @@
+import re
 import time
 from email.utils import formatdate
 
@@ -30,6 +31,7 @@ def received(status: int = 200, body: bytes = b"{}", **headers: str) -> RawRespo
     ("status", "kind"),
     [
         (400, RejectedRequestError),
+        (409, RejectedRequestError),
         (413, RejectedRequestError),
         (422, RejectedRequestError),
         (401, AuthenticationError),
@@ -53,6 +55,18 @@ def test_an_error_is_named_by_what_the_caller_can_do(status, kind):
     assert caught.value.status == status
     assert str(status) in str(caught.value)
     assert "canaryinamine" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "end"),
+    [
+        (422, "it refuses the data, and stored nothing of this request."),
+        (409, "it refuses the data."),
+    ],
+)
+def test_a_409_may_be_that_of_a_proxy_and_does_not_say_what_was_stored(status, end):
+    with pytest.raises(RejectedRequestError, match=re.escape(f"to PUT patients: {end}")):
+        read_result(upsert([]), received(status))
 
 
 @pytest.mark.parametrize(
