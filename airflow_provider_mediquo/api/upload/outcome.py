@@ -18,6 +18,7 @@ from airflow_provider_mediquo.api.report import UploadReport
 from airflow_provider_mediquo.api.text import counted
 from airflow_provider_mediquo.api.upload.ledger import Ledger
 from airflow_provider_mediquo.api.upload.options import is_within
+from airflow_provider_mediquo.api.upload.reject_log import SHOWN
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class RunOutcome:
             )
         if report.rejected and self.ledger.is_logged:
             lines.append(
-                "The first 20 rejects are in the log above; set `rejects_path` to keep all."
+                f"The first {SHOWN} rejects are in the log above; set `rejects_path` to keep all."
             )
         if status:
             lines.append(f"Last HTTP error status: {status}.")
