@@ -128,7 +128,8 @@ class PatientNotFoundError(MediquoError, LookupError):
 
 
 class RateLimitedError(MediquoError):
-    """mediQuo answered 429 for ten minutes, or asked for a pause longer than that.
+    """mediQuo answered 429, or the rate limit allows no request yet (`status` is None then: nothing was
+    sent).
 
     :param retry_after: seconds that mediQuo asked to wait.
     :param is_final: whether to give up instead of waiting.

@@ -46,6 +46,9 @@ class EmptyPart(NamedTuple):
 class Change(NamedTuple):
     """How a valid record differs from what mediQuo is known to have.
 
+    :param kind: what it counts as.
+    :param fingerprint: of the patient as it is sent.
+    :param source: fingerprint of the record as it came; None if the next run must check it again.
     :param had_plan: whether the patient has a plan now, or may have one.
     :param was_known: whether the state has a row of it.
     :param was_foreign: whether another sync was the last to send it.

@@ -64,12 +64,12 @@ class MediquoHook(BaseHook):
     ) -> UploadReport:
         """Create or update patients, at most 100 per request, and return the ledger.
 
-        Raises ValueError for an invalid option, otherwise a MediquoError. Its `report` is the ledger,
-        or None if the connection is invalid.
+        Raises ValueError for an invalid option, AirflowNotFoundException if there is no such connection,
+        AirflowFailException if `state_conn_id` is not an SQL database, and what the source raises;
+        otherwise a MediquoError. Its `report` is the ledger; None if the connection is invalid.
 
         :param patients: one mapping (field -> value) per patient; a generator is read as a stream.
-        :param rejects_name: file name of the reject report in `rejects_path`; default: the current
-            time.
+        :param rejects_name: name of the reject report in `rejects_path`; default: the current time.
         :param options: the fields of `api.upload.options.UploadOptions`.
 
         https://sdk.mediquo.com/docs/patients#create-or-update-patients
@@ -132,8 +132,7 @@ class MediquoHook(BaseHook):
         Each says what a run sent, by counts and names of fields; no code and no value of a patient.
         Does not call mediQuo.
 
-        :param path: a file on this machine, or on any storage that ObjectStoragePath supports; it is
-            replaced.
+        :param path: a file, local or on any storage of ObjectStoragePath; it is replaced.
         :param state_conn_id: ID of the SQL connection whose database has the state.
         """
         from airflow_provider_mediquo.hooks.receipts import export
@@ -165,6 +164,8 @@ class MediquoHook(BaseHook):
 
     def get_patient(self, code: str) -> dict[str, Any] | None:
         """Return a patient as mediQuo shows it, with times in UTC; None if mediQuo has no such patient.
+
+        Raises InvalidPatientsError for an invalid code, otherwise the MediquoError of the last attempt.
 
         https://sdk.mediquo.com/docs/patients#get-patient
         """

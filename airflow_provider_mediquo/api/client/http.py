@@ -1,6 +1,6 @@
 """Sends single requests, and limits the size of each response.
 
-The only user of `requests`, with `session.py` and `transport.py`.
+Only this module, `session.py` and `transport.py` import `requests`.
 """
 
 from __future__ import annotations

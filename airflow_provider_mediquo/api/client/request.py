@@ -83,7 +83,10 @@ class Sending(Generic[T]):
 
 @dataclass(frozen=True)
 class RawResponse:
-    """An answer as it came over the wire; its body may hold a patient or a token."""
+    """An answer as it came over the wire; its body may hold a patient or a token.
+
+    :param headers: found in any case, as in requests' CaseInsensitiveDict.
+    """
 
     status: int
     headers: Mapping[str, str]

@@ -31,6 +31,7 @@ class SyncSettings:
     :param secret_key: of the connection to mediQuo; all fingerprints are made with it.
     :param reading: all that decides how a record of the source is read.
     :param dropped: columns of the source that are not read.
+    :param resend_after: how long until an unchanged member is sent again.
     :param conn_id: ID of the connection to the state.
     :param held_by: who runs it.
     :param as_of: time of the source's data, in microseconds since 1970.

@@ -58,7 +58,7 @@ class RefusedChunks:
 
 
 class UnansweredChunks:
-    """Counts requests whose attempts were used up; safe between threads.
+    """Counts chunks, and reads of single members, without a final answer; safe between threads.
 
     :param host: for the error.
     """
