@@ -359,6 +359,14 @@ def test_one_good_record_in_between_is_enough_to_go_on(box, client, upload, peop
     assert len(box.patients) == 2
 
 
+def test_an_unchanged_record_in_between_is_enough_to_go_on(box, state, sync, people):
+    sync(box, state, people(1)).ok()
+    invalid = [{"code": f"x-{number}"} for number in range(299)]
+    records = [*invalid, *people(1), {"code": "y"}, *people(1, start=2)]
+    run = sync(box, state, records, max_rejects=0.999).ok()
+    assert (run.read, run.unchanged, run.new) == (302, 1, 1)
+
+
 def test_three_hundred_duplicates_in_a_row_are_no_broken_source(box, client, upload, people):
     run = upload(client, people(310) + people(310), max_rejects=0.5)
     assert run.error is None

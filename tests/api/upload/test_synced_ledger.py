@@ -33,6 +33,14 @@ def test_any_other_leaves_the_doubt(box, state, sync, people, status):
     assert state.in_doubt() == {"m-1"}
 
 
+def test_a_refusal_after_a_lost_answer_leaves_the_doubt(box, state, sync, people):
+    sync(box, state, people(1)).ok()
+    box.script("upsert", "lost_before", "422")
+    run = sync(box, state, people(1, first_name="Eva"), max_rejects=1).ok()
+    assert run.refused == 1
+    assert state.in_doubt() == {"m-1"}
+
+
 def test_one_refused_in_a_search_that_a_firewall_may_have_stopped_stays_in_doubt(
     box, state, sync, people
 ):
