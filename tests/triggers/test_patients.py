@@ -13,7 +13,9 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 from airflow.triggers.base import TriggerEvent
 
+from airflow_provider_mediquo.api import visibility
 from airflow_provider_mediquo.api.errors import AuthenticationError, MediquoError
+from airflow_provider_mediquo.api.visibility import poller
 from airflow_provider_mediquo.hooks.mediquo import MediquoHook
 from airflow_provider_mediquo.triggers.patients import MediquoPatientTrigger, read_event
 from tests.support.processes import running
@@ -102,6 +104,25 @@ def test_garbage_collection_stays_as_it_was(box, monkeypatch, is_on):
     finally:
         gc.enable()
     assert during == [is_on], "off only while something is imported"
+
+
+def test_an_import_starts_no_garbage_collection(box, monkeypatch):
+    class Finder:
+        """Finds nothing, and notes whether garbage is collected while the poller is imported."""
+
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == poller.__name__:
+                during.append(gc.isenabled())
+
+    during: list[bool] = []
+    expected = write("m-1")
+    monkeypatch.setattr(visibility, "poller", poller)  # both come back after the test
+    monkeypatch.delitem(sys.modules, poller.__name__)
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    assert run(trigger(expected=expected)) == {"status": "visible"}
+    assert during == [False]
+    assert gc.isenabled()
 
 
 def test_those_that_were_seen_are_not_asked_for_again(box):
