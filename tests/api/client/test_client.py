@@ -468,16 +468,19 @@ def test_so_they_end_the_waiting_of_an_operation(box, connect):
 
 
 @pytest.mark.parametrize("served", ["404", "422", "ok"])
-def test_an_answer_in_between_proves_that_mediquo_serves(box, connect, clock, served):
+def test_an_answer_in_between_proves_that_mediquo_serves(box, attempt, clocked, clock, served):
     """A patient that is not there yet, or data that is refused, is an answer like any other."""
-    clocked = connect(box, limiters=RateLimiters(lambda: BriefLimiter(clock=clock)))
-    clocked.send(ADA)
-    box.script("get", "429:1", served, "429:1")
-    with suppress(RejectedRequestError):
-        clocked.send(get("m-1"))
-    clock.ahead += 1000
-    clocked.send(get("m-1"))
-    assert sum(box.counters.requests["get"].values()) == 4
+    attempt(clocked, ADA)
+    run = [(60 * n, "429:5") for n in range(10)]
+    for ahead, outcome in [*run, (570, served)]:
+        clock.ahead = ahead
+        box.script("get", outcome)
+        with suppress(RateLimitedError, RejectedRequestError):
+            attempt(clocked, get("m-1"))
+    clock.ahead = 601
+    box.script("get", "429:5")
+    assert not raised_by(lambda: attempt(clocked, get("m-1")), RateLimitedError).is_final
+    assert box.counters.requests["get"]["429"] == 11
 
 
 def test_a_500_in_between_proves_nothing(box, attempt, clocked, clock):
