@@ -12,12 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_mediquo.api.errors import RejectedRequestError, TooManyRejectsError
+from airflow_provider_mediquo.api.client.retry import RetryPolicy
+from airflow_provider_mediquo.api.errors import (
+    RejectedRequestError,
+    TooManyRejectsError,
+    UnreachableError,
+)
 from airflow_provider_mediquo.api.patients.rules import RULES
 from airflow_provider_mediquo.api.upload.circuit_breaker import RefusedChunks
 from airflow_provider_mediquo.api.upload.isolation import isolate
 from airflow_provider_mediquo.sandbox import Sandbox
-from tests.support.judging_server import JudgingServer
+from tests.support.judging_server import SUCCESS, JudgingServer
 
 Names = Callable[[list[int]], Collection[int]]
 """The places in a request of its invalid records -> those that the answer names."""
@@ -225,6 +230,16 @@ def test_the_end_comes_in_the_middle_of_a_search(box, client, upload, people):
     assert run.report.unsettled == 30
 
 
+def test_a_search_for_which_nobody_is_listening_any_more_ends_after_three_groups(
+    box, client, upload, people
+):
+    box.script("upsert", "422", *["lost_before"] * 100)
+    run = upload(client, people(100))
+    assert isinstance(run.error, UnreachableError)
+    assert run.report.unsettled == 100
+    assert box.counters.total == 1 + 3 * RetryPolicy().attempts
+
+
 # --- broken throughout ----------------------------------------------------------------------------
 
 
@@ -275,6 +290,36 @@ def test_of_those_that_are_refused_at_once_three_are_searched_at_a_time(connect,
         run = upload(connect(server), people(chunks * size), chunk_size=size, max_in_flight=chunks)
     assert isinstance(run.error, RejectedRequestError)
     assert max(at_once) == 3
+
+
+def test_a_search_in_which_a_group_was_accepted_does_not_keep_another_from_beginning(
+    connect, upload, people
+):
+    """It proves that not all records are refused."""
+    chunks, begun, all_have_begun = 4, set[int](), threading.Event()
+    in_time: list[bool] = []
+
+    def judge(codes: list[str]) -> tuple[int, bytes]:
+        first = int(codes[0].removeprefix("m-"))
+        if len(codes) == 2:
+            begun.add((first - 1) // 4)
+            if len(begun) == chunks:
+                all_have_begun.set()
+        elif len(codes) == 1:
+            in_time.append(all_have_begun.wait(20))
+        return (422, b"{}") if len(codes) == 4 or first % 4 == 0 else SUCCESS
+
+    with JudgingServer(judge) as server:
+        run = upload(
+            connect(server),
+            people(4 * chunks),
+            chunk_size=4,
+            max_in_flight=chunks,
+            max_rejects=chunks,
+        )
+    assert all(in_time)
+    assert run.error is None
+    assert (run.report.upserted, run.report.refused) == (3 * chunks, chunks)
 
 
 @pytest.mark.no_cover

@@ -762,6 +762,23 @@ def test_killed_twice(box, connect, prepare, people, on_signal):
     is_killed_soon(run)
 
 
+def test_killed_again_while_the_source_closes_it_closes_to_its_end(client, prepare):
+    cleaned = []
+    run = prepare(client, ())
+
+    def source() -> Iterator[Any]:
+        try:
+            run.upload.stop()
+            yield
+        finally:
+            run.upload.stop()
+            cleaned.append(True)
+
+    run.source.generator = run.source._give(source())
+    is_killed_soon(run)
+    assert cleaned == [True]
+
+
 @pytest.mark.parametrize("records", [20, 2000], ids=["waiting for answers", "waiting for a slot"])
 def test_what_a_signal_handler_raises_ends_it_like_a_kill(
     box, connect, prepare, people, on_signal, records
