@@ -1,4 +1,5 @@
 import gc
+import weakref
 
 import pytest
 
@@ -14,6 +15,18 @@ def test_what_is_there_is_frozen_only_during_a_run(client, upload, people):
     assert upload(client, source()).report.upserted == 3
     assert frozen[0] > 1000
     assert gc.get_freeze_count() == 0
+
+
+def test_new_garbage_is_not_kept_until_the_end_of_the_run():
+    class Records:
+        """A cycle, such as an exception and its frame, which only a collection deletes."""
+
+        def __init__(self):
+            self.own = self
+
+    records = weakref.ref(Records())
+    with existing_objects_frozen():
+        assert records() is None
 
 
 def test_an_error_ends_it():
