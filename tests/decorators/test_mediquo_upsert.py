@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from airflow.sdk import ObjectStoragePath, literal, task
@@ -266,6 +267,22 @@ def test_a_parameter_of_the_dag_is_resolved_wherever_it_is(box, run_task, dag, h
     run = run_task(operator)
     assert run.state == "success", run.error
     assert box.patients["m-1"]["first_name"] == "Grace"
+
+
+def test_what_it_is_in_may_be_a_set_and_stays_a_named_tuple(box, run_task, dag):
+    class Person(NamedTuple):
+        code: str
+        first_name: Any
+
+    dag.params = {"name": "Grace"}
+
+    @task.mediquo_upsert
+    def upsert(one, names):
+        return [one._asdict(), *({"code": "m-2", "first_name": name} for name in names)]
+
+    run = run_task(upsert(Person("m-1", dag.param("name")), {dag.param("name")}).operator)
+    assert run.state == "success", run.error
+    assert [each["first_name"] for each in box.patients.values()] == ["Grace", "Grace"]
 
 
 def test_a_parameter_inside_a_record_is_resolved(box, run_task, dag):
