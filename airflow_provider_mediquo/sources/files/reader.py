@@ -25,9 +25,10 @@ from airflow_provider_mediquo.api.text import escaped
 from airflow_provider_mediquo.sources.columns import ColumnMapping
 from airflow_provider_mediquo.sources.files.bounded_gzip import Unpacked
 from airflow_provider_mediquo.sources.files.csv_reader import read_csv
-from airflow_provider_mediquo.sources.files.discovery import StoredFile, find_files, is_glob
+from airflow_provider_mediquo.sources.files.discovery import StoredFile, find_files
 from airflow_provider_mediquo.sources.files.formats import is_markup, unreadable_format
 from airflow_provider_mediquo.sources.files.json_lines import read_json_lines
+from airflow_provider_mediquo.sources.files.names import is_glob
 from airflow_provider_mediquo.sources.files.parquet_reader import MAGIC as PARQUET
 from airflow_provider_mediquo.sources.files.parquet_reader import read_parquet
 from airflow_provider_mediquo.sources.files.tables import FolderColumns, folder_values
