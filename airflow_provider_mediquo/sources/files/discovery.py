@@ -72,6 +72,7 @@ def _find(path: str, conn_id: str | None, is_read: IsRead) -> list[StoredFile]:
         path = os.path.abspath(path)  # Airflow 3.1 reads a relative path as one below `/`
     # Airflow 3.1 would use None instead of the connection in the URL.
     given = ObjectStoragePath(path, **({"conn_id": conn_id} if conn_id else {}))
+    given.fs.invalidate_cache()  # of an earlier task in the same process
     keys = sorted({*Search(given.fs, is_read).keys(given.path)})
     # The files below a folder were checked while it was listed.
     refuse_tables(given.fs, keys if is_glob(given.path) else [given.path])

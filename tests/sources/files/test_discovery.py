@@ -261,3 +261,24 @@ def test_an_object_that_stands_for_a_hidden_folder_is_not_said_to_be_skipped(sto
 def test_a_bucket_that_is_not_there(store):
     with pytest.raises(SourceError, match="no-such-bucket/in"):
         find_files("s3://no-such-bucket/in", "clinic_files")
+
+
+def put(store, *keys, content=b"x"):
+    with closing(store.client()) as client:
+        for key in keys:
+            client.put_object(Bucket=store.bucket, Key=key, Body=content)
+
+
+def keys(store, path):
+    files = find_files(f"s3://clinic_files@{store.bucket}/{path}")
+    return [file.key.removeprefix(f"{store.bucket}/") for file in files]
+
+
+@pytest.mark.no_cover
+def test_a_second_look_at_a_folder_sees_what_came_since(store):
+    """`dag.test()` runs all tasks in one process, where s3fs keeps each listing."""
+    assert keys(store, "other") == keys(store, "other/*") == ["other/c.csv"]
+    put(store, "other/d.csv")
+    assert keys(store, "other") == ["other/c.csv", "other/d.csv"]
+    put(store, "other/e.csv")
+    assert keys(store, "other/*") == ["other/c.csv", "other/d.csv", "other/e.csv"]
