@@ -15,14 +15,14 @@ from airflow_provider_mediquo.api.client.stop_flag import StopFlag
 from airflow_provider_mediquo.api.sync.receipts import COLUMNS, read_receipts
 from airflow_provider_mediquo.api.sync.store import Store
 from airflow_provider_mediquo.hooks.database import engine_of
-from airflow_provider_mediquo.hooks.reports import storage_path
+from airflow_provider_mediquo.hooks.reports import report_path
 
 
 def export(conn_id: str, path: str | os.PathLike[str], killed: StopFlag) -> int:
     """Write the receipts of a state as CSV; return how many there are."""
     with closing(Store(engine_of(conn_id), killed)) as store:
         store.check_version()  # before the file is touched
-        return _write(store, storage_path(path))
+        return _write(store, report_path(path))
 
 
 def _write(store: Store, path: Any) -> int:

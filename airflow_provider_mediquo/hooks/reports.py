@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from airflow_provider_mediquo.api.upload.reject_files import (
     RejectFile,
     StoredParts,
 )
+from airflow_provider_mediquo.sources.storage import local_path, storage_path
 
 
 def report_files(options: UploadOptions, name: str | None) -> list[RejectFile]:
@@ -40,14 +40,14 @@ def file_name(name: str | None) -> str | None:
 
 
 def _file(folder: str, name: str) -> RejectFile:
-    path = storage_path(folder) / name
+    path = report_path(f"{folder.rstrip('/')}/{name}")
     # Not the other way round: in Airflow 3.1 an ObjectStoragePath is a Path, too.
     return StoredParts(path) if isinstance(path, ObjectStoragePath) else LocalFile(path)
 
 
-def storage_path(path: str | os.PathLike[str]) -> Any:
+def report_path(path: str | os.PathLike[str]) -> Any:
     """Return a path on this machine (Path), or on any storage that ObjectStoragePath supports."""
     if isinstance(path, ObjectStoragePath):
         return path
-    local = re.sub("^file://(localhost(?=/))?", "", os.fspath(path))
-    return ObjectStoragePath(local) if "://" in local else Path(os.path.expanduser(local))
+    local = local_path(os.fspath(path))
+    return storage_path(os.fspath(path)) if local is None else Path(os.path.expanduser(local))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, NamedTuple
 
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
@@ -10,6 +9,7 @@ from airflow_provider_mediquo.api.text import escaped
 from airflow_provider_mediquo.sources.files.names import is_glob
 from airflow_provider_mediquo.sources.files.search import Search, cannot_list
 from airflow_provider_mediquo.sources.files.tables import IsRead, refuse_tables, without_values
+from airflow_provider_mediquo.sources.storage import storage_path
 
 _BLOCK = 1 << 20  # bytes that are read ahead; s3fs alone would take 50 MiB
 
@@ -66,12 +66,7 @@ def find_files(
 
 
 def _find(path: str, conn_id: str | None, is_read: IsRead) -> list[StoredFile]:
-    from airflow.sdk import ObjectStoragePath
-
-    if "://" not in path:
-        path = os.path.abspath(path)  # Airflow 3.1 reads a relative path as one below `/`
-    # Airflow 3.1 would use None instead of the connection in the URL.
-    given = ObjectStoragePath(path, **({"conn_id": conn_id} if conn_id else {}))
+    given = storage_path(path, conn_id)
     given.fs.invalidate_cache()  # of an earlier task in the same process
     keys = sorted({*Search(given.fs, is_read).keys(given.path)})
     # The files below a folder were checked while it was listed.

@@ -282,3 +282,41 @@ def test_a_second_look_at_a_folder_sees_what_came_since(store):
     assert keys(store, "other") == ["other/c.csv", "other/d.csv"]
     put(store, "other/e.csv")
     assert keys(store, "other/*") == ["other/c.csv", "other/d.csv", "other/e.csv"]
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("2026-1?", ["2026-10/a.csv", "2026-11/a.csv"]),
+        ("in#", ["in#/a.csv"]),
+        ("in?", ["in#/a.csv"]),
+        ("q?", ["q?/a.csv"]),
+        ("a?x", ["a?x/a.csv"]),
+        ("a#x", ["a#x/a.csv"]),
+        ("50%;20%41/", ["50%;20%41/a.csv"]),
+        ("a\tb\nc", ["a\tb\nc/a.csv"]),
+        (" b ", [" b /a.csv"]),
+        ("a:/b", ["a:/b/a.csv"]),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["", "file://", "file://localhost"])
+def test_a_path_keeps_each_character(make, tmp_path, scheme, path, names):
+    """As a URL, a path would lose a `?` or `#` at its end, and its line breaks."""
+    make("2026-1/a.csv", "in/a.csv", "q/a.csv", "abc/a.csv", "50%;20A/a.csv", "b/a.csv")
+    make(*names)
+    assert found(f"{scheme}{tmp_path}/{path}", tmp_path) == names
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("d/202?", ["d/2025/c.csv", "d/2026/c.csv"]),
+        ("d/202", ["d/202/c.csv"]),
+        ("in#", ["in#/c.csv"]),
+        ("a?x#", ["a?x#/c.csv"]),
+    ],
+)
+def test_a_path_in_a_store_keeps_each_character(store, path, names):
+    put(store, "d/202/c.csv", "ab/c.csv", "a?x/c.csv", *names)
+    assert keys(store, path) == names
