@@ -7,7 +7,12 @@ from typing import Any, NamedTuple
 from airflow_provider_mediquo.api.errors import InvalidPatientsError, MediquoError, SourceError
 from airflow_provider_mediquo.api.text import escaped
 from airflow_provider_mediquo.sources.files.names import is_glob
-from airflow_provider_mediquo.sources.files.search import Search, cannot_list
+from airflow_provider_mediquo.sources.files.search import (
+    Search,
+    cannot_list,
+    is_object_store,
+    without_name,
+)
 from airflow_provider_mediquo.sources.files.tables import IsRead, refuse_tables, without_values
 from airflow_provider_mediquo.sources.storage import storage_path
 
@@ -68,6 +73,9 @@ def find_files(
 def _find(path: str, conn_id: str | None, is_read: IsRead) -> list[StoredFile]:
     given = storage_path(path, conn_id)
     given.fs.invalidate_cache()  # of an earlier task in the same process
+    has_empty_name = "//" in path.partition("://")[2] and is_object_store(given.fs)
+    if has_empty_name and not given.fs.isfile(given.path):
+        raise without_name(escaped(without_values(path, is_read)))
     keys = sorted({*Search(given.fs, is_read).keys(given.path)})
     # The files below a folder were checked while it was listed.
     refuse_tables(given.fs, keys if is_glob(given.path) else [given.path])

@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from airflow_provider_mediquo.api.errors import InvalidPatientsError
+
 _NEIGHBOUR = re.compile(
     r"^~\$|^(md5|sha(1|256|512))sums?(\.txt)?$|^thumbs\.db$|^desktop\.ini$"
     r"|_\$folder\$$|\.(md5|sha1|sha256|sha512|crc|crc32|sfv|metadata|sig|manifest)$",
@@ -34,10 +36,30 @@ def is_glob(path: str) -> bool:
     return not {*path}.isdisjoint("*?[")
 
 
+def refuse_stars(pattern: str) -> None:
+    """Raise InvalidPatientsError for a glob such as `**.csv`, which would mean `*.csv`."""
+    if any("**" in part and part != "**" for part in pattern.split("/")):
+        raise InvalidPatientsError(
+            "`path`: write `**` between slashes, such as `**/*.csv`.\nAs a part of a name it is not "
+            "any number of folders."
+        )
+
+
+def name_of(info: Mapping[str, Any]) -> str:
+    """Return the name of what is in a folder."""
+    key = info["name"].rstrip("/") if info["type"] == "directory" else info["name"]
+    return str(key.rpartition("/")[2])
+
+
 def is_hidden(path: str) -> bool:
     """Whether it is not data, such as Spark's `_SUCCESS` and `.crc`; `_plan=gold` holds data."""
     name = path.rstrip("/").rpartition("/")[2]
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
+
+
+def is_entered(name: str, part: str) -> bool:
+    """Whether the part of a glob that matches a folder leads into it: not if only the folder is hidden."""
+    return is_hidden(part) or is_unfinished(name) or not is_hidden(name)
 
 
 def files_of(found: Iterable[Mapping[str, Any]]) -> set[str]:

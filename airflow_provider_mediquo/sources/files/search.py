@@ -5,24 +5,35 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
 from typing import Any
 
-from airflow_provider_mediquo.api.errors import SourceError
+from airflow_provider_mediquo.api.errors import InvalidPatientsError, SourceError
 from airflow_provider_mediquo.api.text import escaped, shown
 from airflow_provider_mediquo.sources.files.names import (
     DOWNLOAD,
     files_of,
+    is_entered,
     is_glob,
     is_hidden,
     is_unfinished,
+    name_of,
     reason_against,
+    refuse_stars,
 )
-from airflow_provider_mediquo.sources.files.tables import IsRead, refuse_log, without_values
+from airflow_provider_mediquo.sources.files.tables import (
+    IsRead,
+    protocols,
+    refuse_log,
+    without_values,
+)
 
 log = logging.getLogger(__name__)
 
 _MAY_NAME_FOLDER = re.compile(r"[=%&\\]")  # also as plan%3Dgold, plan\u003dgold
+_OBJECT_STORES = {"s3", "gs", "gcs", "abfs", "adl"}
 
 
 class Search:
@@ -35,29 +46,50 @@ class Search:
 
     def keys(self, path: str) -> Iterator[str]:
         """Yield the files; a path that exists is not a glob, whatever characters it has."""
-        try:
-            info = self._storage.info(path)
-        except FileNotFoundError:
-            yield from self._matching(path)
-        else:
+        if info := self._at(path):
             yield from self._within(path, info)
+        elif is_glob(path):
+            yield from self._matching(path)
+
+    def _at(self, path: str) -> dict[str, Any] | None:
+        with suppress(FileNotFoundError):
+            return dict(self._storage.info(path))
+        return None
 
     def _matching(self, pattern: str) -> Iterator[str]:
-        if not is_glob(pattern):
-            return
+        refuse_stars(pattern)
         # Characters before those of a glob.
         known = len(re.split(r"[*?\[]", pattern)[0].rpartition("/")[0])
         shows = any(map(is_hidden, pattern[known:].split("/")))
         asked_for = is_unfinished(pattern[known:]) or DOWNLOAD.search(pattern)
-        found = self._storage.glob(pattern, detail=True)
-        files = files_of(found.values())
-        for key, info in found.items():
+        folder, parts = pattern[:known] or "/", pattern[known:].strip("/").split("/")
+        found = [*self._expanded(folder, parts)] if self._at(folder) else []
+        files = files_of(found)
+        for info in found:
+            key = info["name"]
             if not asked_for:
                 self._refuse_unfinished(key, info, since=known)
             if (reason := reason_against(key, files)) and not reason_against(pattern):
                 log.info("Skipped %s: it %s.", self._shown(key, info), reason)
             elif shows or not any(map(is_hidden, key[known:].split("/"))):
                 yield from self._within(key, info)
+
+    def _expanded(self, folder: str, parts: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Yield what a glob matches in a folder: a name for each part; `**` is any number of folders.
+
+        Not `glob`, which silently skips folders without a name, or that may not be listed.
+        """
+        part, *rest = parts
+        is_deep = part == "**" and bool(rest)
+        if is_deep:
+            yield from self._expanded(folder, rest)
+        for info in self._list(folder, leaves_out=not fnmatchcase("", part)):
+            if not fnmatchcase(name_of(info), part):
+                continue
+            if not rest:
+                yield info
+            elif info["type"] == "directory" and is_entered(name_of(info), part):
+                yield from self._expanded(info["name"], parts if is_deep else rest)
 
     def _within(self, key: str, info: dict[str, Any]) -> Iterator[str]:
         if self._is_folder(key, info):
@@ -80,21 +112,28 @@ class Search:
             self._refuse_unfinished(key, info, since=len(folder))
             if reason := reason_against(key, files):
                 log.info("Skipped %s: it %s.", self._shown(key, info), reason)
-            elif key.rstrip("/") == folder.rstrip("/"):
-                continue
             elif is_hidden(key):
                 log.info("Skipped %s: it is hidden.", self._shown(key, info))
             else:
                 yield from self._within(key, info)
 
-    def _list(self, folder: str) -> list[dict[str, Any]]:
-        problem = None
+    def _list(self, folder: str, *, leaves_out: bool = False) -> list[dict[str, Any]]:
+        """Return what is in a folder, without the object that stands for the folder itself.
+
+        :param leaves_out: a folder without a name; otherwise it is an error.
+        """
+        found, problem = list[dict[str, Any]](), None
         try:
             # Not `find` or `walk`, which silently skip folders that may not be listed.
-            return [*self._storage.ls(folder, detail=True)]
+            found = [*self._storage.ls(folder, detail=True)]
         except Exception as error:  # noqa: BLE001  # each storage has its own errors
-            problem = cannot_list(self._shown(folder, {"type": "directory"}), error)
-        raise problem
+            problem = cannot_list(self._shown_folder(folder), error)
+        if problem is not None:  # outside the `except`: what it would chain may name folders
+            raise problem
+        itself = [info for info in found if info["name"].rstrip("/") == folder.rstrip("/")]
+        if not leaves_out and any(map(_is_without_name, itself)):
+            raise without_name(self._shown_folder(folder))
+        return [info for info in found if info not in itself]
 
     def _is_folder(self, key: str, info: Mapping[str, Any]) -> bool:
         """Return whether it is a folder, or a link to one."""
@@ -107,6 +146,9 @@ class Search:
         key = key.rstrip("/") + "/" * (info["type"] != "file")
         return escaped(without_values(key, self._is_read).rstrip("/"))
 
+    def _shown_folder(self, folder: str) -> str:
+        return self._shown(folder, {"type": "directory"})
+
     def _refuse_unfinished(self, key: str, info: Mapping[str, Any], since: int) -> None:
         """Raise SourceError for a file that is not complete: without it, its members would be missing.
 
@@ -118,6 +160,24 @@ class Search:
                 f"{self._shown(key, info)} seems to be an upload in progress.\nRun again when it is complete; or "
                 "delete it, or give a glob that leaves it out."
             )
+
+
+def _is_without_name(info: Mapping[str, Any]) -> bool:
+    """Whether what has the name of the folder it is in is a folder: `in/` in `in`, of `in//a.csv`."""
+    return bool(info["type"] == "directory" and info["name"].endswith("/"))
+
+
+def without_name(where: str) -> InvalidPatientsError:
+    """Return an error about a folder that no storage lists as one."""
+    return InvalidPatientsError(
+        f"{where} has a folder without a name.\nWith two slashes in a row (`in//a.csv`), its files "
+        "would be left out. Rename them (`in/a.csv`), correct `path`, or let it name one file."
+    )
+
+
+def is_object_store(storage: Any) -> bool:
+    """Whether it has only keys, such as S3: the names of folders in them may be empty, or those of files."""
+    return not _OBJECT_STORES.isdisjoint(protocols(storage))
 
 
 def cannot_list(where: str, error: Exception) -> SourceError:

@@ -48,10 +48,7 @@ def refuse_tables(storage: Any, keys: Sequence[str]) -> None:
 
     :param storage: an fsspec file system.
     """
-    protocols = (
-        storage.protocol if isinstance(storage.protocol, tuple | list) else (storage.protocol,)
-    )
-    if {*protocols} & {"http", "https"}:  # which cannot list folders
+    if protocols(storage) & {"http", "https"}:  # which cannot list folders
         return
     for key in keys:
         _refuse_acid(key)
@@ -59,6 +56,12 @@ def refuse_tables(storage: Any, keys: Sequence[str]) -> None:
         for log, kind in _LOGS.items():
             if _has(storage, f"{folder}/{log}"):
                 raise _table(folder, kind)
+
+
+def protocols(storage: Any) -> set[str]:
+    """Return how URLs of an fsspec file system begin."""
+    found = storage.protocol
+    return {*found} if isinstance(found, tuple | list) else {found}
 
 
 def _table(folder: str, kind: str) -> InvalidPatientsError:

@@ -320,3 +320,67 @@ def test_a_path_keeps_each_character(make, tmp_path, scheme, path, names):
 def test_a_path_in_a_store_keeps_each_character(store, path, names):
     put(store, "d/202/c.csv", "ab/c.csv", "a?x/c.csv", *names)
     assert keys(store, path) == names
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize(
+    ("key", "paths", "folder"),
+    [
+        ("x//b.csv", ("x", "x/", "", "**/*.csv", "*/*/*.csv", "x/*", "x/**", "*", "**"), "/x"),
+        ("x///b.csv", ("x", "**/*.csv"), "/x"),
+        ("x/y//b.csv", ("x", "x/*", "**/*.csv"), "/x/y"),
+        ("/b.csv", ("", "*/*.csv", "**/*.csv"), ""),
+        ("plan=gold//b.csv", ("plan=gold", "*"), "/plan=*"),
+    ],
+)
+def test_a_folder_without_a_name_is_not_left_out(store, key, paths, folder):
+    put(store, key, "x/a.csv", "a.csv")
+    name = f"{store.bucket}{folder}"
+    for path in paths:
+        with pytest.raises(InvalidPatientsError, match="has a folder without a name") as caught:
+            keys(store, path)
+        assert str(caught.value).startswith(f"{name} has")
+    assert keys(store, key) == [key]
+    assert keys(store, "x/a*") == ["x/a.csv"]
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("path", ["x//", "x//*.csv", "/*.csv", "//", "x//none.csv", "x///", "y//x"])
+def test_nor_is_one_in_a_path(store, path):
+    put(store, "x/a.csv", "x//b.csv", "y//x/c.csv")
+    with pytest.raises(InvalidPatientsError, match="has a folder without a name") as caught:
+        keys(store, path)
+    assert str(caught.value).startswith(f"s3://clinic_files@{store.bucket}/{path} has")
+
+
+def test_two_slashes_in_a_path_on_this_machine_are_one(make, tmp_path):
+    make("in/a.csv")
+    for path in ("in//", "in//a.csv", "/in/*.csv", "*//a*"):
+        assert found(f"{tmp_path}/{path}", tmp_path) == ["in/a.csv"]
+
+
+@pytest.mark.parametrize("pattern", ["*/a.csv", "**/a.csv"])
+def test_a_folder_that_may_not_be_read_is_not_left_out_of_a_glob(make, tmp_path, request, pattern):
+    make("a/a.csv", "b/c/a.csv")
+    (tmp_path / "b").chmod(0)
+    request.getfixturevalue("nobody")
+    with pytest.raises(SourceError, match=rf"Cannot list {tmp_path}/b: PermissionError"):
+        find_files(f"{tmp_path}/{pattern}")
+
+
+def test_a_glob_does_not_look_into_hidden_folders(make, tmp_path, request):
+    make("a/a.csv", ".snapshot/c/a.csv", "_temporary/0/a.csv")
+    (tmp_path / ".snapshot").chmod(0)
+    with pytest.raises(SourceError, match=r"_temporary/0/a\.csv seems to be an upload in progress"):
+        found(f"{tmp_path}/**/*.csv", tmp_path)
+    (tmp_path / "_temporary").rename(tmp_path / "_logs")
+    request.getfixturevalue("nobody")
+    for pattern in ("**/*.csv", "*/a.csv"):
+        assert found(f"{tmp_path}/{pattern}", tmp_path) == ["a/a.csv"]
+
+
+@pytest.mark.parametrize("pattern", ["**.csv", "a**/b.csv"])
+def test_two_stars_inside_a_name_are_refused(make, tmp_path, pattern):
+    make("a.csv", "a/b.csv")
+    with pytest.raises(InvalidPatientsError, match=r"`path`: write `\*\*` between slashes"):
+        find_files(f"{tmp_path}/{pattern}")
