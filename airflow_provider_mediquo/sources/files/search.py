@@ -47,7 +47,8 @@ class Search:
     def keys(self, path: str) -> Iterator[str]:
         """Yield the files; a path that exists is not a glob, whatever characters it has."""
         if info := self._at(path):
-            yield from self._within(path, info)
+            found = self._each_once([info, *self._folder_of_the_name(path, info)])
+            yield from self._within(path, found[0])
         elif is_glob(path):
             yield from self._matching(path)
 
@@ -55,6 +56,20 @@ class Search:
         with suppress(FileNotFoundError):
             return dict(self._storage.info(path))
         return None
+
+    def _folder_of_the_name(self, path: str, info: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the folder that has the same name as a file."""
+        may_be = info["type"] == "file" and is_object_store(self._storage)
+        return [{**info, "type": "directory"}] if may_be and self._storage.isdir(path) else []
+
+    def _each_once(self, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Leave out the empty files that stand for folders; any other file of such a name is an error."""
+        folders = {info["name"] for info in found if info["type"] == "directory"}
+        twins = [info for info in found if info["type"] == "file" and info["name"] in folders]
+        for info in twins:
+            if info["size"] != 0:
+                raise _file_and_folder(self._shown_folder(info["name"]))
+        return [info for info in found if info not in twins]
 
     def _matching(self, pattern: str) -> Iterator[str]:
         refuse_stars(pattern)
@@ -65,7 +80,7 @@ class Search:
         folder, parts = pattern[:known] or "/", pattern[known:].strip("/").split("/")
         found = [*self._expanded(folder, parts)] if self._at(folder) else []
         files = files_of(found)
-        for info in found:
+        for info in self._each_once(found):
             key = info["name"]
             if not asked_for:
                 self._refuse_unfinished(key, info, since=known)
@@ -106,7 +121,7 @@ class Search:
         self._seen.add(real)
         found = self._list(folder)
         files = files_of(found)
-        for info in found:
+        for info in self._each_once(found):
             key = info["name"]
             refuse_log(key)
             self._refuse_unfinished(key, info, since=len(folder))
@@ -172,6 +187,13 @@ def without_name(where: str) -> InvalidPatientsError:
     return InvalidPatientsError(
         f"{where} has a folder without a name.\nWith two slashes in a row (`in//a.csv`), its files "
         "would be left out. Rename them (`in/a.csv`), correct `path`, or let it name one file."
+    )
+
+
+def _file_and_folder(name: str) -> InvalidPatientsError:
+    return InvalidPatientsError(
+        f"{name} is a file, and {name}/ is a folder.\nWhich of them holds the members is not certain. "
+        f"Rename or delete one; or give a glob, which leaves the file out: {name}/*"
     )
 
 

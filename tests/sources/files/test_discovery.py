@@ -384,3 +384,40 @@ def test_two_stars_inside_a_name_are_refused(make, tmp_path, pattern):
     make("a.csv", "a/b.csv")
     with pytest.raises(InvalidPatientsError, match=r"`path`: write `\*\*` between slashes"):
         find_files(f"{tmp_path}/{pattern}")
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize(
+    "path", ["k", "", "k/*.csv", "k/small.csv", "k/small.csv/", "**/*.csv", "k/s*", "**", "*/*"]
+)
+def test_a_file_with_the_name_of_a_folder_is_an_error(store, path):
+    put(store, "k/small.csv", "k/small.csv/_SUCCESS", "k/z.json")
+    with pytest.raises(InvalidPatientsError) as caught:
+        keys(store, path)
+    key = f"{store.bucket}/k/small.csv"
+    assert str(caught.value).startswith(f"{key} is a file, and {key}/ is a folder.\n")
+    assert str(caught.value).endswith(f": {key}/*")
+
+
+@pytest.mark.no_cover
+def test_but_not_where_it_is_not_asked_for(store):
+    put(store, "k/small.csv", "k/small.csv/a.csv", "k/z.json")
+    assert keys(store, "k/*.json") == ["k/z.json"]
+    assert keys(store, "k/small.csv/a.csv") == keys(store, "k/small.csv/*") == ["k/small.csv/a.csv"]
+
+
+@pytest.mark.parametrize("path", ["", "*", "plan=gold"])
+def test_the_error_does_not_show_the_value_in_the_name_of_a_folder(store, path):
+    put(store, "plan=gold", "plan=gold/a.csv")
+    with pytest.raises(InvalidPatientsError, match=r"plan=\* is a file") as caught:
+        keys(store, path)
+    assert "gold" not in str(caught.value)
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("path", ["m", "m/", "m/*", "m/**", "m/**/*", "m/mem*", "m/members", "*"])
+def test_an_empty_file_with_the_name_of_a_folder_stands_for_it(store, path):
+    put(store, "m/members", content=b"")
+    put(store, "m/members/a.csv", "m/members/b.csv")
+    files = [name for name in keys(store, path) if name.startswith("m/")]
+    assert files == ["m/members/a.csv", "m/members/b.csv"]
