@@ -47,9 +47,11 @@ _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
 }
 _WIDE = ("utf-16", "utf-32")
-_JSON_ARRAY = re.compile(r"\[\s*[{\]]")
+_JSON_ARRAY = re.compile(r"\[\s*[{\[\]]")
+_JSON = re.compile(r"(?:(?://[^\n]*|null[ \t\r]*)\n\s*)*\{")
 _JSON_LINE_BREAK = re.compile(r"\{[^\n]*(?<=[{\[])[ \t\r]*\n")
-_JSON_ENVELOPE = re.compile(r'\{(?:\s*"[^"]*"\s*:\s*[^\s,{\[]+\s*,)*\s*"[^"]*"\s*:\s*\[\s*\{')
+_SCALARS = r'(?:\s*"[^"]*"\s*:\s*[^\s,{\[]+\s*,)*\s*"[^"]*"\s*:\s*'
+_JSON_ENVELOPE = re.compile(rf"\{{{_SCALARS}(?:\{{{_SCALARS})?\[\s*\{{")
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def _text_records(
         raise _no_records(name, "HTML or XML")
     if _JSON_ARRAY.match(begin):
         raise _no_records(name, "a JSON array.\nWrite one object per line instead: JSON Lines")
-    is_json = begin.startswith("{")
+    is_json = bool(_JSON.match(begin))
     if is_json and _JSON_LINE_BREAK.match(begin):
         raise _no_records(name, "JSON with line breaks in its objects.\nWrite one object per line")
     newline = "\n" if is_json else ""  # csv needs the line ends
@@ -199,8 +201,11 @@ def _text_records(
     with io.TextIOWrapper(stream, encoding, errors, newline) as text:
         if is_json:
             records = read_json_lines(text, name)
-            may_be_one = _JSON_ENVELOPE.match(begin)
-            yield from _no_envelope(records, name, reading.header) if may_be_one else records
+            for first in records:
+                _refuse_envelope(first.record, begin, name, reading.header)
+                yield first
+                break  # the others cost nothing more
+            yield from records
         else:
             yield from read_csv(text, name, reading.header, reading.delimiter)
 
@@ -217,17 +222,18 @@ def _encoding(head: bytes, name: str, said: str) -> str:
     return said
 
 
-def _no_envelope(
-    records: Iterator[LocatedRecord], name: str, header: ColumnMapping
-) -> Iterator[LocatedRecord]:
-    """Yield the records of a file that may be one object around a list of all, which is refused."""
-    for number, located in enumerate(records):
-        is_record = isinstance(located.record, dict) and (
-            header.is_transformed or {*header.fields([*located.record])} >= REQUIRED
-        )
-        if not number and not is_record:
-            raise _no_records(name, "a JSON object around a list.\nWrite one object per line")
-        yield located
+def _refuse_envelope(record: Any, begin: str, name: str, header: ColumnMapping) -> None:
+    """Raise InvalidPatientsError if the first object of a file is around all records.
+
+    :param begin: of the file; an object may be too long to be read.
+    """
+    fields = [*record] if isinstance(record, dict) else []
+    if fields and header.is_transformed:
+        return
+    if _JSON_ENVELOPE.match(begin) and not {*header.fields(fields)} >= REQUIRED:
+        raise _no_records(name, "a JSON object around a list.\nWrite one object per line")
+    if fields and all(isinstance(value, dict | list) for value in record.values()):
+        raise _no_records(name, "a JSON object of all records.\nWrite one object per line")
 
 
 def _head(stream: io.BufferedReader[Any]) -> bytes:

@@ -436,7 +436,9 @@ def test_nor_do_bytes_of_another_encoding(folder):
     assert second == {"code": "m-2"}
 
 
-@pytest.mark.parametrize("text", ['[{"code": "%s"}]', ' [\n{"code": "%s"}\n]', "[]"])
+@pytest.mark.parametrize(
+    "text", ['[{"code": "%s"}]', ' [\n{"code": "%s"}\n]', "[]", '[["code"],\n["%s"]]']
+)
 def test_a_json_array_is_asked_for_as_lines(folder, text):
     said = folder.fails(text.replace("%s", SECRET), InvalidPatientsError)
     assert said.startswith("file is a JSON array.\nWrite one object per line instead: JSON Lines.")
@@ -453,8 +455,16 @@ def test_a_json_array_is_asked_for_as_lines(folder, text):
             "a JSON object around a list.",
         ),
         ('{"data": [{"first_name": "' + "%s" * 400_000, "a JSON object around a list."),
+        ('{"data": {"members": [{"code": "%s"}]}}', "a JSON object around a list."),
+        (
+            '{"n": 1, "data": {"n": 1, "all": [{"first_name": "' + "%s" * 400_000,
+            "a JSON object around a list.",
+        ),
+        ('{"columns": ["code"], "index": [0], "data": [["%s"]]}', "a JSON object of all records."),
+        ('{"code": {"0": 1}, "first_name": {"0": "%s"}}', "a JSON object of all records."),
+        ('{"data": {"members": {"edges": [{"code": "%s"}]}}}', "a JSON object of all records."),
     ],
-    ids=range(5),
+    ids=range(10),
 )
 def test_all_members_in_one_object_are_an_error_and_no_reject(folder, text, what):
     said = folder.fails(text.replace("%s", SECRET), InvalidPatientsError)
@@ -464,12 +474,22 @@ def test_all_members_in_one_object_are_an_error_and_no_reject(folder, text, what
 def test_an_object_may_hold_a_list_of_others(folder):
     record = {"cards": [{"id": 1}], **ada(code=1)}
     assert folder.records(json.dumps(record) * 2, columns={"cards": None}) == [record, record]
-    record = {"cards": [{"id": 1}], "member": "x"}
     reading = FileReadOptions(ColumnMapping(is_transformed=True))
-    (folder.path / "file").write_text(json.dumps(record))
-    assert [each.record for each in read_files(str(folder.path / "file"), None, reading)] == [
-        record
-    ]
+    for record in (
+        {"cards": [{"id": 1}], "member": "x"},
+        {"after": {"cards": [{"id": 1}]}},
+        {"id": [1]},
+    ):
+        (folder.path / "file").write_text(json.dumps(record))
+        records = read_files(str(folder.path / "file"), None, reading)
+        assert [each.record for each in records] == [record]
+
+
+@pytest.mark.parametrize("first", ["// members", "//\r", "null", "null\n\n// a, b"])
+def test_json_lines_may_begin_with_a_line_that_is_no_object(folder, first):
+    records = folder.records(f"{first}\n{json.dumps(ada())}\n")
+    assert [each for each in records if each != Unreadable("record")] == [ada()]
+    assert Unreadable("record") in records
 
 
 @pytest.mark.parametrize(
