@@ -60,12 +60,12 @@ class SqlToMediquoOperator(MediquoUpsertBaseOperator):
 
         if not isinstance(self.sql, str):
             raise AirflowFailException("`sql` must be one SELECT statement, as text.")
-        header = ColumnMapping(self.columns, is_transformed=self.transform is not None)
+        mapping = ColumnMapping(self.columns, is_transformed=self.transform is not None)
         return Rows(
             self._database,
             self.sql,
             self.parameters,
-            lambda names: header.check(names, "The statement"),
+            lambda names: mapping.check(names, "The statement"),
         )
 
     def lineage_inputs(self) -> list[Dataset]:

@@ -504,7 +504,7 @@ def test_no_words_of_a_database_are_repeated(warehouse, box, transfer, run_task,
     run = run_task(transfer(sql))
     assert run.state == "up_for_retry"
     assert "canaryinamine" not in str(run.error)
-    assert "Its message is hidden: it may contain personal data." in str(run.error)
+    assert "Its message is hidden, because it may contain personal data." in str(run.error)
 
 
 @every_server

@@ -45,7 +45,7 @@ class Layout(NamedTuple):
 
 
 def read_layout(
-    lines: Lines, name: str, header: ColumnMapping, delimiter: str | None
+    lines: Lines, name: str, mapping: ColumnMapping, delimiter: str | None
 ) -> Layout | None:
     """Read the header; None if the file is empty.
 
@@ -59,24 +59,24 @@ def read_layout(
         return None
     first = first._replace(text=(first.text or "").lstrip(MARK))
     begin = [first.text or "", *_texts_ahead(lines, _HEADER_LINES - 1)]
-    parser = LineParser(delimiter or _fitting(begin, header))
+    parser = LineParser(delimiter or _fitting(begin, mapping))
     given = _without_mark(_header_row(first, lines, parser, name))
     names = _without_blank_ends(given)
     ahead = _texts_ahead(lines, _AHEAD)
     texts = [line.rstrip(LINE_END) for line in ahead if not is_blank_line(line)]
     rows = [parser.cells(text) or [] for text in texts]
-    _check(names, rows, name, header)
-    fields, width = header.fields(names), _width(rows, given, names)
+    _check(names, rows, name, mapping)
+    fields, width = mapping.fields(names), _width(rows, given, names)
     # A blank in quotes is a cell: the header may have lost a delimiter.
     if width > len(given) and not all(t.rstrip(" ").endswith(parser.delimiter) for t in texts):
         width = len(given)
-    if width > len(given) and _are_numbered(rows, fields, header):
+    if width > len(given) and _are_numbered(rows, fields, mapping):
         raise InvalidPatientsError(
             f"{name} seems to have row numbers.\nThe header does not name them: each row has one cell "
             "more than the header.\nName that column, and drop it with None in `columns`; or, if the "
             "first column is named, end the header with the delimiter, too."
         )
-    is_end_dropped = not header.is_transformed and width == len(fields) and fields[-1] is None
+    is_end_dropped = not mapping.is_transformed and width == len(fields) and fields[-1] is None
     has_lf = (first.text or "").endswith("\n")
     return Layout(parser, names, fields, width, has_lf, is_end_dropped)
 
@@ -145,7 +145,7 @@ def _width(rows: Sequence[Sequence[str]], given: Sequence[str], names: Sequence[
 
 
 def _are_numbered(
-    rows: Sequence[Sequence[str]], fields: Sequence[str | None], header: ColumnMapping
+    rows: Sequence[Sequence[str]], fields: Sequence[str | None], mapping: ColumnMapping
 ) -> bool:
     """Whether rows begin with their number, without a name: as pandas and R may write them.
 
@@ -154,17 +154,17 @@ def _are_numbered(
     first = [row[0].strip() for row in rows]
     if not any(first == [*map(str, range(at, at + len(first)))] for at in (0, 1)):
         return False
-    if not header.is_transformed and fields[0] != "code":
+    if not mapping.is_transformed and fields[0] != "code":
         return True
-    at = 1 if header.is_transformed else fields.index("first_name")
+    at = 1 if mapping.is_transformed else fields.index("first_name")
     return all(any(map(str.isdigit, row[at])) for row in rows)
 
 
-def _fitting(begin: Sequence[str], header: ColumnMapping) -> str:
+def _fitting(begin: Sequence[str], mapping: ColumnMapping) -> str:
     """Return the delimiter that fits the first row of these lines, or else the one with the most columns."""
     names = {each: _names(begin, each) for each in _DELIMITERS}
     for each in _DELIMITERS:
-        if {*header.fields(names[each])} >= REQUIRED:
+        if {*mapping.fields(names[each])} >= REQUIRED:
             return each
     return max(_DELIMITERS, key=lambda each: len(names[each]))
 
@@ -177,7 +177,7 @@ def _names(begin: Sequence[str], delimiter: str) -> list[str]:
 
 
 def _check(
-    names: Sequence[str], rows: Sequence[Sequence[str]], name: str, header: ColumnMapping
+    names: Sequence[str], rows: Sequence[Sequence[str]], name: str, mapping: ColumnMapping
 ) -> None:
     if any("\ud800" <= character <= "\udfff" for character in "".join(names)):
         raise InvalidPatientsError(
@@ -188,20 +188,20 @@ def _check(
             f"{name} is a single line.\nIt contains a character that ends lines elsewhere: write LF or CR LF "
             "after each line. On a mainframe, 0x15 is a NEL: convert it to LF."
         )
-    if header.is_transformed:
-        _refuse_data(names, rows, name, header)
-    header.check(names, name, is_text=True)
+    if mapping.is_transformed:
+        _refuse_data(names, rows, name, mapping)
+    mapping.check(names, name, is_text=True)
 
 
 def _refuse_data(
-    names: Sequence[str], rows: Sequence[Sequence[str]], name: str, header: ColumnMapping
+    names: Sequence[str], rows: Sequence[Sequence[str]], name: str, mapping: ColumnMapping
 ) -> None:
     """Refuse what no function can make patients of; without one, the names say what is wrong."""
     if len(names) == 1 and _OTHER_DELIMITER.search(names[0]):
         raise InvalidPatientsError(
             f"{name} has a single column.\nIts name contains what may be a delimiter: set `delimiter`."
         )
-    if header.may_be_data(names, rows):
+    if mapping.may_be_data(names, rows):
         raise InvalidPatientsError(
             f"The first line of {name} looks like data.\nIt must be a header: add one, or check "
             "`encoding` and `delimiter`. If these are its names, map one of them in `columns`, for "

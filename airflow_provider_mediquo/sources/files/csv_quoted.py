@@ -68,8 +68,7 @@ class QuotedRows:
     def is_stub(self, text: str) -> bool:
         """Whether a line may be a piece of an unquoted cell that a line break has cut.
 
-        It is the end of the row before it, or the beginning of the row after it. The other piece then looks
-        like a whole row.
+        The other piece, in the row before it or after it, then looks like a whole row.
         """
         if self.is_like_a_row(text) or is_blank_line(text):
             return False
@@ -164,10 +163,8 @@ class QuotedRows:
         return 0 if [*left] else len(row)
 
     def _up_to_odd_quotes(self) -> list[Line]:
-        """Return the lines up to the first that may close an open quote.
-
-        If a line whose quotes are all correct comes first, return none. The closing line is among them,
-        unless it may begin a row of its own.
+        """Return the lines up to the first that may close an open quote, and that one too, unless it
+        may begin a row; no line if one whose quotes are all correct comes first.
         """
         seen: list[Line] = []
         for line in islice(self._lines, MAX_DOUBT):

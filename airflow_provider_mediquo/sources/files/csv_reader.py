@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def read_csv(
-    text: TextIO, name: str, header: ColumnMapping, delimiter: str | None
+    text: TextIO, name: str, mapping: ColumnMapping, delimiter: str | None
 ) -> Iterator[LocatedRecord]:
     """Yield each row as a mapping of the header's names to cells; blank rows are skipped.
 
@@ -38,16 +38,16 @@ def read_csv(
     second header that differs from the first.
 
     :param name: of the file.
-    :param header: checks the columns, and says which are fields of a patient.
+    :param mapping: checks the columns, and says which are fields of a patient.
     :param delimiter: None: the one that fits the header.
     """
     lines = Lines(text)
-    layout = read_layout(lines, name, header, delimiter)
+    layout = read_layout(lines, name, mapping, delimiter)
     if layout is None:
         log.warning("%s is empty.", name)
         return
     names = layout.names
-    headers = HeaderRows(names, map(str, header.columns), layout.parser, layout.width)
+    headers = HeaderRows(names, map(str, mapping.columns), layout.parser, layout.width)
     rows = _Rows(lines, layout, headers)
     if not is_followed(lines, name):
         log.warning("%s is empty: it has only a header.", name)

@@ -26,21 +26,21 @@ MAX_LIST_VALUES = 1 << 24  # of the lists in a row group, beyond one a row: a ro
 _BUFFER = 1 << 20  # bytes of each column; without it pyarrow loads a whole row group
 
 
-def read_parquet(raw: Any, name: str, header: ColumnMapping) -> Iterator[LocatedRecord]:
+def read_parquet(raw: Any, name: str, mapping: ColumnMapping) -> Iterator[LocatedRecord]:
     """Yield each row as a mapping of columns to Python's own values; its line is its number.
 
     Rows without a value are skipped.
 
     :param raw: the file, a stream of bytes that can seek.
     :param name: of the file.
-    :param header: checks the columns, and says which are fields of a patient.
+    :param mapping: checks the columns, and says which are fields of a patient.
     """
     with _open(raw, name) as file:
         names = file.schema_arrow.names
-        header.check(names, name)
+        mapping.check(names, name)
         if not file.metadata.num_rows:
             log.warning("%s is empty: it has only columns.", name)
-        fields = header.fields(names)
+        fields = mapping.fields(names)
         columns = [name for name, each in zip(names, fields, strict=True) if each is not None]
         _check_encryption(raw, file, columns, name)
         rows = chain.from_iterable(map(_rows, _batches(raw, file, columns, name)))

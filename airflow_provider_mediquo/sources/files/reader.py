@@ -58,12 +58,12 @@ _JSON_ENVELOPE = re.compile(rf"\{{{_SCALARS}(?:\{{{_SCALARS})?\[\s*\{{")
 class FileReadOptions:
     """How files are read. Raises ValueError if an option is invalid.
 
-    :param header: checks the columns, and says which are fields of a patient.
+    :param mapping: checks the columns, and says which are fields of a patient.
     :param encoding: of text without a byte order mark.
     :param delimiter: of CSV; None: the one that fits the header.
     """
 
-    header: ColumnMapping
+    mapping: ColumnMapping
     encoding: str = "utf-8"
     delimiter: str | None = None
 
@@ -78,17 +78,17 @@ class FileReadOptions:
             raise ValueError("`delimiter` must be one character, such as ';' or '\\t'")
 
 
-def read_files(path: str, conn_id: str | None, reading: FileReadOptions) -> Iterator[LocatedRecord]:
+def read_files(path: str, conn_id: str | None, options: FileReadOptions) -> Iterator[LocatedRecord]:
     """Yield the records of the files of a path, one file after the other.
 
     An EmptyPart stands for a file of text without a record. Parquet without rows yields nothing: it
     has its footer, so its export did not fail.
     """
-    files = find_files(path, conn_id, reading.header.is_read)
+    files = find_files(path, conn_id, options.mapping.is_read)
     for number, file in enumerate(files, 1):
         problem = ""
         try:
-            yield from read_file(file, reading, f"file {number:,} of {len(files):,}")
+            yield from read_file(file, options, f"file {number:,} of {len(files):,}")
         except InvalidPatientsError as error:
             problem = f"{error}{_advice(file, files, path)}"
         if problem:
@@ -107,7 +107,7 @@ def _advice(file: StoredFile, files: Sequence[StoredFile], path: str) -> str:
     return f"\nIf it holds no members, leave it out with a glob: {escaped(folder)}/**/*{best}"
 
 
-def read_file(file: StoredFile, reading: FileReadOptions, which: str) -> Iterator[LocatedRecord]:
+def read_file(file: StoredFile, options: FileReadOptions, which: str) -> Iterator[LocatedRecord]:
     """Yield the records of a file, with the values in the names of its folders.
 
     :param which: its number, because files in several folders may have the same name.
@@ -117,17 +117,17 @@ def read_file(file: StoredFile, reading: FileReadOptions, which: str) -> Iterato
     """
     failure = ""
     values = folder_values(file.key)
-    is_read = reading.header.is_read
+    is_read = options.mapping.is_read
     name = file.shown(is_read)
     read = [*filter(is_read, values)]
     if read:
         name = f"{name} ({which})"
     log.info("Reading %s", name)
     if values:
-        reading = replace(reading, header=FolderColumns(reading.header, values))
+        options = replace(options, mapping=FolderColumns(options.mapping, values))
     try:
         with file.open() as raw:
-            records = _records(raw, name, reading)
+            records = _records(raw, name, options)
             both = map(partial(_with_values, values, read), records)
             yield from both if values else records
     except MediquoError:
@@ -155,36 +155,36 @@ def _is_same(value: Any, folders: str | None) -> bool:
     return str(value).lower() == folders.lower()  # 2024, true
 
 
-def _records(raw: Any, name: str, reading: FileReadOptions) -> Iterator[LocatedRecord]:
+def _records(raw: Any, name: str, options: FileReadOptions) -> Iterator[LocatedRecord]:
     with io.BufferedReader(raw, _AT_ONCE) as stream:
         if not _head(stream).startswith(_GZIP):
-            yield from _plain_records(stream, raw, name, reading)
+            yield from _plain_records(stream, raw, name, options)
             return
         with io.BufferedReader(Unpacked(stream, name), _AT_ONCE) as unpacked:
             if _head(unpacked).startswith((PARQUET, _GZIP)):
                 raise _no_records(name, "compressed twice.\nParquet and gzip need no other gzip")
-            yield from _plain_records(unpacked, raw, name, reading)
+            yield from _plain_records(unpacked, raw, name, options)
 
 
 def _plain_records(
-    stream: io.BufferedReader[Any], raw: Any, name: str, reading: FileReadOptions
+    stream: io.BufferedReader[Any], raw: Any, name: str, options: FileReadOptions
 ) -> Iterator[LocatedRecord]:
     head = _head(stream)
     if what := unreadable_format(head):
         raise _no_records(name, what)
     if head.startswith(PARQUET):
-        yield from read_parquet(raw, name, reading.header)
+        yield from read_parquet(raw, name, options.mapping)
         return
-    records = _text_records(stream, head, name, reading)
+    records = _text_records(stream, head, name, options)
     # Only the first is looked at: the others cost nothing more.
     yield next(records, LocatedRecord(EmptyPart(name), SourceLocation(name, 1)))
     yield from records
 
 
 def _text_records(
-    stream: io.BufferedReader[Any], head: bytes, name: str, reading: FileReadOptions
+    stream: io.BufferedReader[Any], head: bytes, name: str, options: FileReadOptions
 ) -> Iterator[LocatedRecord]:
-    encoding = _encoding(head, name, reading.encoding)
+    encoding = _encoding(head, name, options.encoding)
     begin = head.decode(encoding, "replace").lstrip()
     if is_markup(begin):
         raise _no_records(name, "HTML or XML")
@@ -202,12 +202,12 @@ def _text_records(
         if is_json:
             records = read_json_lines(text, name)
             for first in records:
-                _refuse_envelope(first.record, begin, name, reading.header)
+                _refuse_envelope(first.record, begin, name, options.mapping)
                 yield first
                 break  # the others cost nothing more
             yield from records
         else:
-            yield from read_csv(text, name, reading.header, reading.delimiter)
+            yield from read_csv(text, name, options.mapping, options.delimiter)
 
 
 def _encoding(head: bytes, name: str, said: str) -> str:
@@ -222,15 +222,15 @@ def _encoding(head: bytes, name: str, said: str) -> str:
     return said
 
 
-def _refuse_envelope(record: Any, begin: str, name: str, header: ColumnMapping) -> None:
+def _refuse_envelope(record: Any, begin: str, name: str, mapping: ColumnMapping) -> None:
     """Raise InvalidPatientsError if the first object of a file is around all records.
 
     :param begin: of the file; an object may be too long to be read.
     """
     fields = [*record] if isinstance(record, dict) else []
-    if fields and header.is_transformed:
+    if fields and mapping.is_transformed:
         return
-    if _JSON_ENVELOPE.match(begin) and not {*header.fields(fields)} >= REQUIRED:
+    if _JSON_ENVELOPE.match(begin) and not {*mapping.fields(fields)} >= REQUIRED:
         raise _no_records(name, "a JSON object around a list.\nWrite one object per line")
     if fields and all(isinstance(value, dict | list) for value in record.values()):
         raise _no_records(name, "a JSON object of all records.\nWrite one object per line")

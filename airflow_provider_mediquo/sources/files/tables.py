@@ -115,14 +115,14 @@ def _unescaped(text: str) -> str:
 class FolderColumns(ColumnMapping):
     """The columns of a file, and those in the names of its folders.
 
-    :param header: checks both.
+    :param mapping: checks both.
     """
 
-    def __init__(self, header: ColumnMapping, values: Mapping[str, str | None]) -> None:
-        super().__init__(header.columns, is_transformed=header.is_transformed)
-        self._header = header
+    def __init__(self, mapping: ColumnMapping, values: Mapping[str, str | None]) -> None:
+        super().__init__(mapping.columns, is_transformed=mapping.is_transformed)
+        self._mapping = mapping
         self._values = values
 
     def check(self, names: Sequence[str], source: str, *, is_text: bool = False) -> None:
         """Raise InvalidPatientsError if records with all these columns cannot be patients."""
-        self._header.check([*names, *self._values], source, is_text=is_text)
+        self._mapping.check([*names, *self._values], source, is_text=is_text)
