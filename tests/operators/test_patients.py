@@ -260,7 +260,7 @@ def test_a_limit_that_renders_to_no_number_is_named_before_anything_is_sent(
     task = upsert(people(1), max_rejects="{{ params.limit }}", params={"limit": rendered})
     run = run_task(task)
     assert run.state == "failed"
-    words = "`max_rejects` must be a count (0, 10) or a fraction from 0.0 to below 1.0 (0.01)"
+    words = "`max_rejects` must be a count (0, 10) or a fraction below 1.0 (0.01)"
     assert str(run.error) == words
     assert box.counters.total == 0
 

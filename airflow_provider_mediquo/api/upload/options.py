@@ -242,9 +242,7 @@ def check_limit(name: str, limit: object) -> None:
     is_number = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0
     is_share = isinstance(limit, float) and math.isfinite(limit) and 0 <= limit < 1
     if not is_number and not is_share:
-        raise ValueError(
-            f"`{name}` must be a count (0, 10) or a fraction from 0.0 to below 1.0 (0.01)"
-        )
+        raise ValueError(f"`{name}` must be a count (0, 10) or a fraction below 1.0 (0.01)")
 
 
 def _check_count(name: str, count: object, most: int, least: int = 1) -> None:
