@@ -397,9 +397,9 @@ def test_what_airflow_does_not_find_or_read_is_told_and_may_be_retried(json_file
     error, *state = answers[name]
     words = (
         f"The conn_id `{name}` isn't defined, or Airflow cannot read it.\n"
-        "If it exists, check its JSON; "
+        "If it exists, check its JSON, whose keys are"
     )
-    assert error.startswith(f"AirflowNotFoundException: {words}percent-encode")
+    assert error.startswith(f"AirflowNotFoundException: {words}")
     assert state == ["up_for_retry"]
 
 

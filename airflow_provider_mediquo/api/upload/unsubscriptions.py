@@ -106,19 +106,20 @@ class Unsubscriptions:
             return
         self._ledger.decide_missing(missing, missing, total)
         self._withhold_kept()
+        doubt = self._doubt_about_codes(total) if with_plan else ""
         self.problem = UnsubscribeLimitError(
             f"{counted(total, 'member')} would lose their plan: {self._losing:,} by a record without "
             f"one, {with_plan:,} because they left the source.\nThat is more than `max_unsubscribed` "
-            f"({self._shown_limit()}), so they keep it.\n{self._doubt_about_codes(with_plan)}If it is "
-            f"intended, run again with max_unsubscribed={total}."
+            f"({self._shown_limit()}), so they keep it.\n{doubt}If it is intended, run again with "
+            f"max_unsubscribed={total}."
         )
         if report.is_dry_run:  # which does not fail for it
             log.info("%s", self.problem.as_line())
 
-    def _doubt_about_codes(self, missing: int) -> str:
-        """Return a line if the source has about as many new codes as are missing."""
+    def _doubt_about_codes(self, total: int) -> str:
+        """Return a line if the source has about as many new codes as members would lose their plan."""
         new = len(self.sync.comparison.unknown)
-        if not missing or new < missing / 2:
+        if new < total / 2:
             return ""
         return (
             f"The source has {counted(new, 'new code')}: if codes have another format now, such as without "
